@@ -1,0 +1,130 @@
+//! What goes into an engine and what comes out: two closed enums that can be serialised, for a process border may
+//! come between the engine and its callers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::sampling;
+
+/// Names one request of one engine, in order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// Into the engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// A request joins the queue.
+    Submit(RequestId, Box<Request>),
+    /// Nobody waits for this one any more.
+    Cancel(RequestId),
+    /// Take no more, finish what runs, end.
+    Finish,
+    /// End every stream now.
+    Abort,
+}
+
+/// Out of the engine, about one request. After `Finished` or `Failed` nothing more comes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The prompt was tokenised and fits; the request waits for its turn.
+    Accepted {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+    },
+    /// A piece of the answer.
+    Text {
+        /// Whole UTF-8; may be empty when only `tokens` have something to say.
+        text: String,
+        /// The tokens behind the text, where log probabilities were asked for; else empty.
+        tokens: Vec<TokenLogprob>,
+    },
+    /// The answer is complete.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+        /// What it took.
+        usage: Usage,
+    },
+    /// There is no (further) answer.
+    Failed(Error),
+}
+
+/// One request for text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// What to go on from.
+    pub prompt: Prompt,
+    /// Tokens to generate at most; without it, what the context has room for.
+    pub max_tokens: Option<u32>,
+    /// The answer ends before the first of these. None is empty.
+    pub stop: Vec<String>,
+    /// End tokens are never sampled: the answer ends by its length or a stop string.
+    pub ignore_eos: bool,
+    /// How tokens are chosen.
+    pub sampling: sampling::Settings,
+    /// Same seed, same model, same request: same answer. Without it a random one is drawn.
+    pub seed: Option<u64>,
+    /// Report each token's log probability, with this many alternatives.
+    pub logprobs: Option<u32>,
+}
+
+/// A prompt, as text or as tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Prompt {
+    /// A rendered chat: the model's own template text, with what users wrote about control tokens cut out.
+    Chat(Vec<Segment>),
+    /// A text that the caller wrote whole, control tokens included; the model's own leading tokens are added.
+    Text(String),
+    /// Ready-made tokens.
+    Tokens(Vec<u32>),
+}
+
+/// A stretch of a chat prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Segment {
+    /// The text of control tokens in here becomes these tokens.
+    Template(String),
+    /// The text of control tokens in here stays text.
+    Literal(String),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended it, or a stop string came.
+    Stop,
+    /// `max_tokens` or the context's end was reached.
+    Length,
+}
+
+/// What an answer took, in tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Of these, how many were not computed because another sequence had them.
+    pub cached_tokens: u32,
+    /// Tokens generated, the ending one included.
+    pub completion_tokens: u32,
+}
+
+/// One token of an answer with its log probability under the model (natural logarithm, before any sampling filter).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprob {
+    /// The token.
+    pub chosen: Alternative,
+    /// The most probable tokens at this place, best first.
+    pub top: Vec<Alternative>,
+}
+
+/// A token that was or could have been chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its id.
+    pub token: u32,
+    /// Its bytes, not necessarily whole UTF-8.
+    pub bytes: Vec<u8>,
+    /// Its log probability.
+    pub logprob: f32,
+}
