@@ -1,1 +1,9 @@
-//! x
+//! Impetus: a local server for language models in which every model format is a plugin.
+//!
+//! The folders tell a request's journey: `http` takes it in, `chat` turns messages into a prompt, `models` finds the
+//! model and its plugin, `engine` schedules, decodes and samples, `text` makes whole text of token bytes. ARCHITECTURE.md
+//! has the map and the invariants.
+
+pub mod config;
+pub mod error;
+pub mod plugins;

@@ -1,0 +1,273 @@
+//! plugins.toml and the command line become one checked `Config`. Nothing below reads flags, files or environment.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Kind, Result};
+
+/// The name looked for in the working folder when no `--config` is given.
+pub const FILE_NAME: &str = "plugins.toml";
+
+/// Everything that the host was told, checked, paths made absolute.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from; `None` when there is none and the defaults stand.
+    pub path: Option<PathBuf>,
+    /// Where to listen.
+    pub server: Server,
+    /// Where models live.
+    pub models: Models,
+    /// How much runs at once.
+    pub engine: Engine,
+    /// Where plugin libraries live.
+    pub plugins: Plugins,
+    /// Which plugin has a contested format: format id to plugin id.
+    pub formats: BTreeMap<String, String>,
+    /// What was said about single plugins, by id.
+    pub plugin: BTreeMap<String, PluginEntry>,
+}
+
+/// What the command line says over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config`: this file must exist.
+    pub config: Option<PathBuf>,
+    /// `--host`.
+    pub host: Option<IpAddr>,
+    /// `--port`.
+    pub port: Option<u16>,
+    /// `--models`: these folders in place of the file's.
+    pub model_folders: Vec<PathBuf>,
+    /// `--plugins`: this folder in place of the file's.
+    pub plugin_folder: Option<PathBuf>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address to listen on; loopback unless said otherwise.
+    pub host: IpAddr,
+    /// Port to listen on; 0 lets the system choose.
+    pub port: u16,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8484, max_body_bytes: 16 << 20 }
+    }
+}
+
+/// `[models]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    /// Folders searched for models, with their subfolders.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Models { folders: vec!["models".into()] }
+    }
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// Sequences that a model computes at once.
+    pub max_sequences: u32,
+    /// Requests that may wait beyond these; one more is answered 429.
+    pub queue: u32,
+    /// Tokens computed in one step at most: bounds how long a new prompt holds up running answers.
+    pub step_tokens: u32,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Engine { max_sequences: 8, queue: 64, step_tokens: 512 }
+    }
+}
+
+/// `[plugins]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plugins {
+    /// Folder of plugin libraries: each library dropped into it is a plugin.
+    pub folder: PathBuf,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins { folder: "plugins/installed".into() }
+    }
+}
+
+/// `[plugin.ID]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginEntry {
+    /// `false`: the library is not opened.
+    pub enabled: bool,
+    /// A library outside the plugin folder.
+    pub path: Option<PathBuf>,
+    /// The file's SHA-256 in hexadecimal: another file is refused.
+    pub sha256: Option<String>,
+    /// Options for the plugin's `init`; the plugin refuses what it does not know.
+    pub options: toml::Table,
+}
+
+impl Default for PluginEntry {
+    fn default() -> Self {
+        PluginEntry { enabled: true, path: None, sha256: None, options: toml::Table::new() }
+    }
+}
+
+/// The file as it stands; a key that is not here is an error with its line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    server: Server,
+    models: Models,
+    engine: Engine,
+    plugins: Plugins,
+    formats: BTreeMap<String, String>,
+    plugin: BTreeMap<String, PluginEntry>,
+}
+
+impl Config {
+    /// Reads `--config`, or plugins.toml in the working folder, or takes the defaults; then what the flags say.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] with the line and what was expected.
+    pub fn load(overrides: Overrides) -> Result<Config> {
+        let here = std::env::current_dir()
+            .map_err(|error| configuration(format!("the working folder cannot be read: {error}")))?;
+        let path = match &overrides.config {
+            Some(path) => Some(here.join(path)),
+            None => Some(here.join(FILE_NAME)).filter(|path| path.exists()),
+        };
+        let text = match &path {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| configuration(format!("{} cannot be read: {error}", path.display())))?,
+            None => String::new(),
+        };
+        let base = path.as_deref().and_then(Path::parent).unwrap_or(&here).to_owned();
+        let mut config = Config::parse(&text, &base)
+            .map_err(|error| configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display())))?;
+        config.path = path;
+        config.apply(overrides, &here);
+        Ok(config)
+    }
+
+    /// Checks a file's text. Relative paths in it are relative to `base`.
+    ///
+    /// # Errors
+    /// [`Kind::Configuration`] with the line and what was expected.
+    pub fn parse(text: &str, base: &Path) -> Result<Config> {
+        let file: File = toml::from_str(text).map_err(|error| configuration(error.to_string().trim_end()))?;
+        let Engine { max_sequences, step_tokens, .. } = file.engine;
+        for (key, value) in [("max_sequences", max_sequences), ("step_tokens", step_tokens)] {
+            if value == 0 {
+                return Err(configuration(format!("engine.{key} is 0: it must be at least 1")));
+            }
+        }
+        let mut config = Config {
+            path: None,
+            server: file.server,
+            models: file.models,
+            engine: file.engine,
+            plugins: file.plugins,
+            formats: file.formats,
+            plugin: file.plugin,
+        };
+        config.plugins.folder = base.join(&config.plugins.folder);
+        config.models.folders.iter_mut().for_each(|folder| *folder = base.join(&*folder));
+        for (id, entry) in &mut config.plugin {
+            entry.path = entry.path.take().map(|path| base.join(path));
+            entry.sha256 = entry.sha256.take().map(|hex| checked_sha256(id, &hex)).transpose()?;
+        }
+        Ok(config)
+    }
+
+    fn apply(&mut self, overrides: Overrides, here: &Path) {
+        self.server.host = overrides.host.unwrap_or(self.server.host);
+        self.server.port = overrides.port.unwrap_or(self.server.port);
+        if !overrides.model_folders.is_empty() {
+            self.models.folders = overrides.model_folders.iter().map(|folder| here.join(folder)).collect();
+        }
+        if let Some(folder) = overrides.plugin_folder {
+            self.plugins.folder = here.join(folder);
+        }
+    }
+}
+
+fn checked_sha256(id: &str, hex: &str) -> Result<String> {
+    if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(hex.to_ascii_lowercase());
+    }
+    Err(configuration(format!("plugin.{id}.sha256 must be 64 hexadecimal digits; found `{hex}`")))
+}
+
+fn configuration(message: impl Into<String>) -> Error {
+    Error::new(Kind::Configuration, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let config = Config::parse("", Path::new("/base")).unwrap();
+        assert_eq!(config.server.host, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!(config.plugins.folder, Path::new("/base/plugins/installed"));
+        assert_eq!(config.models.folders, [Path::new("/base/models")]);
+    }
+
+    #[test]
+    fn a_plugin_has_options_and_paths_are_relative_to_the_file() {
+        let text = "[plugin.gguf]\npath = \"lib/x.so\"\n[plugin.gguf.options]\nthreads = 2\n";
+        let config = Config::parse(text, Path::new("/base")).unwrap();
+        let entry = &config.plugin["gguf"];
+        assert!(entry.enabled);
+        assert_eq!(entry.path.as_deref(), Some(Path::new("/base/lib/x.so")));
+        assert_eq!(entry.options["threads"].as_integer(), Some(2));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, expected) in [
+            ("[server]\nprot = 1", "prot"),
+            ("[server]\nport = \"x\"", "line 2"),
+            ("[engine]\nmax_sequences = 0", "engine.max_sequences is 0"),
+            ("[plugin.gguf]\nsha256 = \"abc\"", "plugin.gguf.sha256"),
+            ("[models]\nfolders = \"models\"", "folders"),
+            ("x", "line 1"),
+        ] {
+            let error = Config::parse(text, Path::new("/")).unwrap_err();
+            assert_eq!(error.kind, Kind::Configuration);
+            assert!(error.message.contains(expected), "{text:?} gave {:?}", error.message);
+        }
+    }
+
+    #[test]
+    fn the_file_in_the_repository_is_the_defaults() {
+        let text = include_str!("../../plugins.toml");
+        let config = Config::parse(text, Path::new("/base")).unwrap();
+        let defaults = Config::parse("", Path::new("/base")).unwrap();
+        assert_eq!(config.server.port, defaults.server.port);
+        assert_eq!(config.server.max_body_bytes, defaults.server.max_body_bytes);
+        assert_eq!(config.models.folders, defaults.models.folders);
+        assert_eq!(config.plugins.folder, defaults.plugins.folder);
+        assert_eq!(config.engine.queue, defaults.engine.queue);
+        assert_eq!(config.engine.max_sequences, defaults.engine.max_sequences);
+        assert_eq!(config.engine.step_tokens, defaults.engine.step_tokens);
+    }
+}
