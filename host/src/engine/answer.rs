@@ -1,0 +1,119 @@
+//! One request's answer as it grows: logits become a token, tokens become whole text, text ends at a stop string.
+
+use super::message::{Alternative, Event, FinishReason, Request, TokenLogprob, Usage};
+use super::vocabulary::Vocabulary;
+use crate::error::{Error, Kind, Result};
+use crate::plugins::model::Token;
+use crate::sampling::{self, Sampler};
+use crate::text::{Detokenizer, StopMatcher};
+
+/// The state of an answer.
+pub(super) struct Answer {
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stops: StopMatcher,
+    logprobs: Option<u32>,
+    /// Log probabilities of tokens whose text is still held back.
+    held: Vec<TokenLogprob>,
+    max_tokens: u32,
+    usage: Usage,
+}
+
+/// What a new token led to.
+pub(super) enum Progress {
+    /// The sequence goes on with this token.
+    Goes(Token),
+    /// The answer is complete.
+    Ended(FinishReason),
+}
+
+impl Answer {
+    /// An answer to a prompt of these tokens.
+    pub(super) fn new(request: &Request, prompt: &[Token], vocabulary: &Vocabulary) -> Self {
+        let mut settings = request.sampling.clone();
+        if request.ignore_eos {
+            settings.banned.extend_from_slice(vocabulary.end_of_generation());
+        }
+        let mut sampler = Sampler::new(settings, request.seed.unwrap_or_else(random_seed));
+        let prompt_ids: Vec<u32> = prompt.iter().map(|token| token.0).collect();
+        sampler.observe_prompt(&prompt_ids);
+        Answer {
+            sampler,
+            detokenizer: Detokenizer::default(),
+            stops: StopMatcher::new(request.stop.clone()),
+            logprobs: request.logprobs,
+            held: Vec::new(),
+            max_tokens: request.max_tokens.unwrap_or(u32::MAX),
+            usage: Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() },
+        }
+    }
+
+    /// Chooses the next token from its logits, and emits what text that gives.
+    ///
+    /// # Errors
+    /// [`Kind::EngineCrashed`] when the logits allow no token at all.
+    pub(super) fn advance(
+        &mut self,
+        logits: &[f32],
+        vocabulary: &Vocabulary,
+        mut emit: impl FnMut(Event),
+    ) -> Result<Progress> {
+        let token = self.sampler.sample(logits).map_err(|error| {
+            Error::new(Kind::EngineCrashed, format!("no token can be chosen from the model's logits: {error}"))
+        })?;
+        self.usage.completion_tokens += 1;
+        if vocabulary.ends(token) {
+            return Ok(Progress::Ended(FinishReason::Stop));
+        }
+        if let Some(top) = self.logprobs {
+            self.held.push(token_logprob(logits, token, top, vocabulary));
+        }
+        let stopped = self.stops.push(&self.detokenizer.push(vocabulary.text_bytes(token)));
+        let ended = stopped.matched.is_some();
+        self.emit_text(stopped.text, &mut emit);
+        Ok(if ended {
+            self.held.clear();
+            Progress::Ended(FinishReason::Stop)
+        } else if self.usage.completion_tokens >= self.max_tokens {
+            Progress::Ended(FinishReason::Length)
+        } else {
+            Progress::Goes(Token(token))
+        })
+    }
+
+    /// Emits what was held back, and the end.
+    pub(super) fn finish(mut self, reason: FinishReason, mut emit: impl FnMut(Event)) {
+        let stopped = self.stops.is_stopped();
+        if !stopped {
+            let last = self.stops.push(&self.detokenizer.finish());
+            let rest = if last.matched.is_some() { String::new() } else { self.stops.finish() };
+            self.emit_text(last.text + &rest, &mut emit);
+            if !self.held.is_empty() {
+                emit(Event::Text { text: String::new(), tokens: std::mem::take(&mut self.held) });
+            }
+        }
+        emit(Event::Finished { reason, usage: self.usage });
+    }
+
+    fn emit_text(&mut self, text: String, emit: &mut impl FnMut(Event)) {
+        if !text.is_empty() {
+            emit(Event::Text { text, tokens: std::mem::take(&mut self.held) });
+        }
+    }
+}
+
+fn token_logprob(logits: &[f32], token: u32, top: u32, vocabulary: &Vocabulary) -> TokenLogprob {
+    let of = |token: u32, logprob: f32| Alternative { token, bytes: vocabulary.bytes(token).to_vec(), logprob };
+    let found = sampling::log_probabilities(logits, token, top as usize);
+    TokenLogprob {
+        chosen: of(token, found.logprob),
+        top: found.top.into_iter().map(|(token, logprob)| of(token, logprob)).collect(),
+    }
+}
+
+/// A seed that nobody chose: the standard library's own source of randomness for its hash maps.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+
+    RandomState::new().hash_one("seed")
+}
