@@ -5,5 +5,8 @@
 //! has the map and the invariants.
 
 pub mod config;
+pub mod engine;
 pub mod error;
 pub mod plugins;
+pub mod sampling;
+pub mod text;

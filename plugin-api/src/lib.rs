@@ -34,7 +34,7 @@
 //!         Ok(ProbeResult::exact("parrot", r#"{"architecture": "parrot", "vocab_size": 257}"#))
 //!     }
 //!
-//!     fn load_model(&self, request: &LoadRequest<'_>, progress: &Progress) -> Result<Text, PluginError> {
+//!     fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<Text, PluginError> {
 //!         let text = std::fs::read(request.path())
 //!             .map_err(|error| PluginError::new(ErrorCode::NOT_FOUND, error.to_string()))?;
 //!         match progress.report(1.0) {

@@ -12,6 +12,8 @@ pub(super) struct Answer {
     sampler: Sampler,
     detokenizer: Detokenizer,
     stops: StopMatcher,
+    /// A stop string was found: what is still held back is no part of the answer.
+    stopped: bool,
     logprobs: Option<u32>,
     /// Log probabilities of tokens whose text is still held back.
     held: Vec<TokenLogprob>,
@@ -39,8 +41,9 @@ impl Answer {
         sampler.observe_prompt(&prompt_ids);
         Answer {
             sampler,
-            detokenizer: Detokenizer::default(),
+            detokenizer: Detokenizer::new(),
             stops: StopMatcher::new(request.stop.clone()),
+            stopped: false,
             logprobs: request.logprobs,
             held: Vec::new(),
             max_tokens: request.max_tokens.unwrap_or(u32::MAX),
@@ -69,10 +72,12 @@ impl Answer {
             self.held.push(token_logprob(logits, token, top, vocabulary));
         }
         let stopped = self.stops.push(&self.detokenizer.push(vocabulary.text_bytes(token)));
-        let ended = stopped.matched.is_some();
+        let ended = stopped.stop.is_some();
         self.emit_text(stopped.text, &mut emit);
         Ok(if ended {
+            // The tokens of the stop string itself are no part of the answer.
             self.held.clear();
+            self.stopped = true;
             Progress::Ended(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {
             Progress::Ended(FinishReason::Length)
@@ -83,10 +88,9 @@ impl Answer {
 
     /// Emits what was held back, and the end.
     pub(super) fn finish(mut self, reason: FinishReason, mut emit: impl FnMut(Event)) {
-        let stopped = self.stops.is_stopped();
-        if !stopped {
+        if !self.stopped {
             let last = self.stops.push(&self.detokenizer.finish());
-            let rest = if last.matched.is_some() { String::new() } else { self.stops.finish() };
+            let rest = if last.stop.is_some() { String::new() } else { self.stops.finish() };
             self.emit_text(last.text + &rest, &mut emit);
             if !self.held.is_empty() {
                 emit(Event::Text { text: String::new(), tokens: std::mem::take(&mut self.held) });

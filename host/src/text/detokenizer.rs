@@ -62,8 +62,15 @@ mod tests {
         for end in 1..=bytes.len() {
             if end == bytes.len() || cuts >> (end - 1) & 1 == 1 {
                 text.push_str(&detokenizer.push(&bytes[start..end]));
-                assert!(detokenizer.held.len() <= 3, "{bytes:02x?} cut {cuts:b}: holds {:02x?}", detokenizer.held);
-                assert!(whole.starts_with(&text), "{bytes:02x?} cut {cuts:b}: {text:?} of {whole:?}");
+                assert!(
+                    detokenizer.held.len() <= 3,
+                    "{bytes:02x?} cut {cuts:b}: holds {:02x?}",
+                    detokenizer.held
+                );
+                assert!(
+                    whole.starts_with(&text),
+                    "{bytes:02x?} cut {cuts:b}: {text:?} of {whole:?}"
+                );
                 start = end;
             }
         }
@@ -95,19 +102,21 @@ mod tests {
         }
     }
 
-    /// All strings of five bytes from those at the borders of the encoding's cases, in all splits.
+    /// All strings of four bytes from those at the borders of the encoding's cases, in all splits.
     #[test]
     fn every_split_of_every_border_case() {
-        let alphabet = [b'a', 0x80, 0x90, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1, 0xed, 0xf0, 0xf1, 0xf4, 0xf5];
-        let total = alphabet.len().pow(5);
+        let alphabet = [
+            b'a', 0x80, 0x90, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1, 0xed, 0xf0, 0xf1, 0xf4, 0xf5,
+        ];
+        let total = alphabet.len().pow(4);
         for number in 0..total {
             let mut rest = number;
-            let bytes = [(); 5].map(|()| {
+            let bytes = [(); 4].map(|()| {
                 let byte = alphabet[rest % alphabet.len()];
                 rest /= alphabet.len();
                 byte
             });
-            for cuts in 0..16 {
+            for cuts in 0..8 {
                 check(&bytes, cuts);
             }
         }

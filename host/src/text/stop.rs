@@ -26,14 +26,25 @@ pub struct Stopped {
 impl StopMatcher {
     /// A matcher for these stop strings. Empty ones are passed over: they would end every answer before it begins.
     pub fn new(stops: Vec<String>) -> Self {
-        let patterns = stops.into_iter().filter(|stop| !stop.is_empty()).map(Pattern::new).collect();
-        StopMatcher { patterns, held: String::new(), found: None }
+        let patterns = stops
+            .into_iter()
+            .filter(|stop| !stop.is_empty())
+            .map(Pattern::new)
+            .collect();
+        StopMatcher {
+            patterns,
+            held: String::new(),
+            found: None,
+        }
     }
 
     /// Takes the next piece of text. Once a stop string was found, further pieces are dropped and it is told again.
     pub fn push(&mut self, text: &str) -> Stopped {
         if self.found.is_some() {
-            return Stopped { text: String::new(), stop: self.found.clone() };
+            return Stopped {
+                text: String::new(),
+                stop: self.found.clone(),
+            };
         }
         let before = self.held.len();
         self.held.push_str(text);
@@ -44,12 +55,23 @@ impl StopMatcher {
                 let start = before + place + 1 - stop.len();
                 let mut text = std::mem::take(&mut self.held);
                 text.truncate(start);
-                return Stopped { text, stop: self.found.clone() };
+                return Stopped {
+                    text,
+                    stop: self.found.clone(),
+                };
             }
         }
-        let held = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
+        let held = self
+            .patterns
+            .iter()
+            .map(|pattern| pattern.matched)
+            .max()
+            .unwrap_or(0);
         let tail = self.held.split_off(self.held.len() - held);
-        Stopped { text: std::mem::replace(&mut self.held, tail), stop: None }
+        Stopped {
+            text: std::mem::replace(&mut self.held, tail),
+            stop: None,
+        }
     }
 
     /// The answer ends here without a stop string: gives the text held back.
@@ -86,7 +108,11 @@ impl Pattern {
             matched += usize::from(bytes[place] == bytes[matched]);
             fallbacks[place + 1] = matched;
         }
-        Pattern { stop, fallbacks, matched: 0 }
+        Pattern {
+            stop,
+            fallbacks,
+            matched: 0,
+        }
     }
 
     /// Takes the next byte; gives the stop string when it is complete, after which nothing may be pushed.
@@ -107,7 +133,9 @@ mod tests {
     /// The definition, by plain search: the first end at which any stop string ends, the longest of those.
     fn plain(text: &str, stops: &[&str]) -> (String, Option<String>) {
         for end in 1..=text.len() {
-            let ended = stops.iter().filter(|stop| !stop.is_empty() && text.as_bytes()[..end].ends_with(stop.as_bytes()));
+            let ended = stops
+                .iter()
+                .filter(|stop| !stop.is_empty() && text.as_bytes()[..end].ends_with(stop.as_bytes()));
             if let Some(stop) = ended.max_by_key(|stop| stop.len()) {
                 return (text[..end - stop.len()].to_owned(), Some((*stop).to_owned()));
             }
@@ -118,7 +146,10 @@ mod tests {
     /// Whether a stop string that is not complete could begin with the end of `text`, as a plain search sees it.
     fn pending(text: &str, stops: &[&str]) -> usize {
         let begins = |held: &str| stops.iter().any(|stop| stop.starts_with(held));
-        text.char_indices().map(|(start, _)| &text[start..]).find(|held| begins(held)).map_or(0, str::len)
+        text.char_indices()
+            .map(|(start, _)| &text[start..])
+            .find(|held| begins(held))
+            .map_or(0, str::len)
     }
 
     /// All splits of `text` at characters give what the plain search gives, and hold back no more than they must.
@@ -126,20 +157,31 @@ mod tests {
         let (expected, stop) = plain(text, stops);
         let borders: Vec<usize> = text.char_indices().map(|(place, _)| place).skip(1).collect();
         for cuts in 0..1_u32 << borders.len() {
-            let mut ends: Vec<usize> =
-                borders.iter().enumerate().filter(|(bit, _)| cuts >> bit & 1 == 1).map(|(_, end)| *end).collect();
+            let mut ends: Vec<usize> = borders
+                .iter()
+                .enumerate()
+                .filter(|(bit, _)| cuts >> bit & 1 == 1)
+                .map(|(_, end)| *end)
+                .collect();
             ends.push(text.len());
             let context = format!("{text:?} cut at {ends:?}, stops {stops:?}");
             let mut matcher = StopMatcher::new(stops.iter().map(|stop| (*stop).to_owned()).collect());
             let (mut emitted, mut found, mut start) = (String::new(), None, 0);
             for end in ends {
                 let piece = matcher.push(&text[start..end]);
-                assert!(found.is_none() || piece.text.is_empty(), "text after a stop: {context}");
+                assert!(
+                    found.is_none() || piece.text.is_empty(),
+                    "text after a stop: {context}"
+                );
                 emitted.push_str(&piece.text);
                 found = piece.stop;
                 assert!(expected.starts_with(&emitted), "{emitted:?} leaks: {context}");
                 if found.is_none() {
-                    assert_eq!(emitted.len() + pending(&text[..end], stops), end, "holds back wrongly: {context}");
+                    assert_eq!(
+                        emitted.len() + pending(&text[..end], stops),
+                        end,
+                        "holds back wrongly: {context}"
+                    );
                 }
                 start = end;
             }
@@ -163,7 +205,9 @@ mod tests {
         ];
         for length in 0..=7 {
             for number in 0..1_u32 << length {
-                let text: String = (0..length).map(|bit| if number >> bit & 1 == 1 { 'b' } else { 'a' }).collect();
+                let text: String = (0..length)
+                    .map(|bit| if number >> bit & 1 == 1 { 'b' } else { 'a' })
+                    .collect();
                 for stops in sets {
                     check(&text, stops);
                 }
@@ -208,9 +252,27 @@ mod tests {
     #[test]
     fn a_found_stop_is_told_again_and_nothing_follows() {
         let mut matcher = StopMatcher::new(vec!["END".to_owned()]);
-        assert_eq!(matcher.push("so EN"), Stopped { text: "so ".to_owned(), stop: None });
-        assert_eq!(matcher.push("D more"), Stopped { text: String::new(), stop: Some("END".to_owned()) });
-        assert_eq!(matcher.push("more"), Stopped { text: String::new(), stop: Some("END".to_owned()) });
+        assert_eq!(
+            matcher.push("so EN"),
+            Stopped {
+                text: "so ".to_owned(),
+                stop: None
+            }
+        );
+        assert_eq!(
+            matcher.push("D more"),
+            Stopped {
+                text: String::new(),
+                stop: Some("END".to_owned())
+            }
+        );
+        assert_eq!(
+            matcher.push("more"),
+            Stopped {
+                text: String::new(),
+                stop: Some("END".to_owned())
+            }
+        );
         assert_eq!(matcher.finish(), "");
     }
 }

@@ -187,7 +187,7 @@ impl<P: FormatPlugin> Holder<P> {
     ) -> RResult<ModelBox, PluginError> {
         let progress = Progress(progress);
         guard("load_model", || {
-            model_box(self.started()?.load_model(request, &progress)?)
+            model_box(self.started()?.load_model(request, progress)?)
         })
         .into()
     }

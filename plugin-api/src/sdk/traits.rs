@@ -31,7 +31,7 @@ pub trait FormatPlugin: Send + Sync + Sized + 'static {
     /// # Errors
     /// [`CANCELLED`](crate::ErrorCode::CANCELLED) after [`Flow::Cancel`]; otherwise what fits, with the tensor or
     /// field at fault.
-    fn load_model(&self, request: &LoadRequest<'_>, progress: &Progress) -> Result<Self::Model, PluginError>;
+    fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<Self::Model, PluginError>;
 
     /// A named table beyond this trait. None unless overridden.
     fn extension(&self, name: &str) -> Option<Extension> {
@@ -143,7 +143,7 @@ pub trait Context: Send + 'static {
     fn clear(&mut self) -> Result<(), PluginError>;
 }
 
-/// Tells the host how far a load is.
+/// Tells the host how far a load is. Must not be kept beyond the load.
 pub struct Progress(pub(crate) ProgressBox);
 
 impl Progress {

@@ -1,1 +1,96 @@
-//! GGUF through llama.cpp.
+//! GGUF models through llama.cpp: an Impetus format plugin.
+//!
+//! `header` and `summary` are ours and read files without llama.cpp; `model` and `context` are llama.cpp behind the
+//! contract. No sampling, no templates: the host has these.
+
+mod context;
+mod header;
+mod log;
+mod model;
+mod options;
+mod summary;
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+
+use impetus_plugin_api::sdk::{FormatPlugin, Progress};
+use impetus_plugin_api::{ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin};
+use llama_cpp_2::llama_backend::LlamaBackend;
+
+use crate::header::Header;
+use crate::model::{GgufModel, Loading};
+use crate::options::Options;
+
+/// The plugin: llama.cpp's backend and the options.
+struct Gguf {
+    backend: Arc<LlamaBackend>,
+    options: Options,
+    default_threads: u32,
+}
+
+impl FormatPlugin for Gguf {
+    type Model = GgufModel;
+
+    fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
+        let options = Options::parse(options_json)?;
+        log::install();
+        let backend = LlamaBackend::init()
+            .map_err(|error| PluginError::internal(format!("llama.cpp could not be started: {error}")))?;
+        if options.gpu_layers > 0 && !backend.supports_gpu_offload() {
+            return Err(PluginError::unsupported(
+                "gpu_layers is set, but this build of the gguf plugin has no GPU backend: remove the option",
+            ));
+        }
+        let default_threads = u32::try_from(host.thread_budget()).unwrap_or(1);
+        Ok(Gguf { backend: Arc::new(backend), options, default_threads })
+    }
+
+    fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
+        let named_so = input.path().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+        if input.is_dir || !(named_so || input.head().starts_with(b"GGUF")) {
+            return Ok(ProbeResult::not_mine());
+        }
+        let header = read_header(input.path())?;
+        let result = ProbeResult::exact("gguf", summary::summary(&header, &self.options).to_string());
+        Ok(match summary::obstacle(&header) {
+            Some(reason) => result.cannot_run(reason),
+            None => result,
+        })
+    }
+
+    fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<GgufModel, PluginError> {
+        let header = read_header(request.path())?;
+        if let Some(reason) = summary::obstacle(&header) {
+            return Err(PluginError::unsupported(reason));
+        }
+        let loading = Loading {
+            summary: summary::summary(&header, &self.options),
+            options: self.options.clone(),
+            default_threads: self.default_threads,
+        };
+        GgufModel::load(Arc::clone(&self.backend), request.path(), loading, progress)
+    }
+
+    fn build() -> String {
+        "llama.cpp of llama-cpp-2 0.1.160, CPU".to_owned()
+    }
+}
+
+fn read_header(path: &Path) -> Result<Header, PluginError> {
+    let failed = |error: std::io::Error| {
+        PluginError::new(ErrorCode::NOT_FOUND, format!("the file cannot be opened: {error}"))
+    };
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    Header::read(BufReader::with_capacity(1 << 16, file), length)
+        .map_err(|error| PluginError::corrupt_model(format!("not a sound GGUF file: {error}")))
+}
+
+export_plugin! {
+    plugin: Gguf,
+    id: "gguf",
+    name: "GGUF through llama.cpp",
+    formats: [{ id: "gguf", extensions: ["gguf"], priority: 100 }],
+}

@@ -1,0 +1,269 @@
+//! What may be typed. Words alone: what they mean is checked where they are used.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+use crate::sampling::Settings;
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} (plugin-api {})",
+        env!("CARGO_PKG_VERSION"),
+        impetus_plugin_api::API_VERSION
+    )
+});
+
+const AFTER_HELP: &str = "\
+Examples:
+  impetus serve                            an OpenAI-compatible server on http://127.0.0.1:8484
+  impetus models                           what can be served, and what cannot and why
+  impetus run my-model                     chat in the terminal
+  impetus run ./my.gguf \"Name a colour\"    one answer, from a file anywhere
+  cat notes.txt | impetus run my-model     the prompt from a pipe
+  impetus inspect ./my.gguf                what a model file is, without loading it
+
+Exit codes:
+  0  it worked
+  1  it failed: the model, the plugin or the system; the message says which
+  2  the command line or plugins.toml is wrong";
+
+/// Runs language models from files on this machine. Each model format is a plugin: a library in the plugin folder.
+#[derive(Debug, Parser)]
+#[command(name = "impetus", version = VERSION.as_str(), after_help = AFTER_HELP)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Settings file [default: plugins.toml in the working folder, where there is one]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "For every command")]
+    config: Option<PathBuf>,
+    /// Search this folder for models, not the settings file's; may be given several times
+    #[arg(
+        long = "models",
+        global = true,
+        value_name = "DIR",
+        help_heading = "For every command"
+    )]
+    model_folders: Vec<PathBuf>,
+    /// Load plugins from this folder, not the settings file's
+    #[arg(
+        long = "plugins",
+        global = true,
+        value_name = "DIR",
+        help_heading = "For every command"
+    )]
+    plugin_folder: Option<PathBuf>,
+    /// Log to stderr: off, error, warn, info, debug or trace [env: IMPETUS_LOG]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "For every command")]
+    pub(super) log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Answer HTTP requests until stopped
+    Serve(Serve),
+    /// Chat with a model in the terminal, or get one answer
+    Run(Box<Run>),
+    /// List the models that were found, those that cannot be served with the reason
+    Models(Listing),
+    /// List the plugins that were found, those that are not loaded with the reason
+    Plugins(Listing),
+    /// Say what a model file is, or what is wrong with it, without loading it
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Address to listen on [default: 127.0.0.1, this machine alone]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// Port to listen on; 0 lets the system choose [default: 8484]
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Listing {
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The model file; the id of a model also does
+    pub(super) file: String,
+    /// JSON instead of lines
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// A model's id (see `impetus models`) or the path of a model file
+    pub(super) model: String,
+    /// The prompt; `-`, or none behind a pipe: what stdin says; none in a terminal: a chat
+    pub(super) prompt: Option<String>,
+    /// The system message
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub(super) system: Option<String>,
+    /// Send the prompt as it is, without the model's chat template
+    #[arg(long)]
+    pub(super) raw: bool,
+    /// Most tokens of an answer; without it, what the context has room for
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_tokens: Option<u32>,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(super) stop: Vec<String>,
+    /// Same seed, same prompt: same answer
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Say how fast it was, on stderr; on a terminal one answer does so anyway
+    #[arg(long)]
+    pub(super) stats: bool,
+    #[command(flatten)]
+    sampling: Sampling,
+}
+
+/// How tokens are chosen. The defaults are those of llama.cpp's own command line: small models chat badly without any
+/// filter. The HTTP API's defaults are OpenAI's, which filter nothing.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+struct Sampling {
+    /// 0 takes the most probable token; the higher, the more surprising
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.8)]
+    temperature: f32,
+    /// Only this many of the most probable tokens; 0: all
+    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    top_k: u32,
+    /// Only the most probable tokens that together reach this share; 1: all
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    top_p: f32,
+    /// Only tokens at least this share as probable as the first; 0: all
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    min_p: f32,
+    /// Above 1, what was said lately becomes less probable
+    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
+    repeat_penalty: f32,
+}
+
+impl Common {
+    /// What these words say over the settings file.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            model_folders: self.model_folders.clone(),
+            plugin_folder: self.plugin_folder.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+impl Serve {
+    /// Adds what `serve` alone may say.
+    pub(super) fn extend(&self, overrides: Overrides) -> Overrides {
+        Overrides {
+            host: self.host,
+            port: self.port,
+            ..overrides
+        }
+    }
+}
+
+impl Run {
+    /// The sampling settings, not yet validated.
+    pub(super) fn settings(&self) -> Settings {
+        let &Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+        } = &self.sampling;
+        Settings {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            ..Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn folders_may_stand_before_and_after_the_command() {
+        for line in [
+            ["impetus", "--models", "a", "serve"],
+            ["impetus", "serve", "--models", "a"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.common.overrides().model_folders, [PathBuf::from("a")]);
+        }
+    }
+
+    #[test]
+    fn a_prompt_and_its_flags_are_read() {
+        let line = [
+            "impetus",
+            "run",
+            "m",
+            "hi",
+            "--temperature",
+            "0",
+            "--stop",
+            "a",
+            "--stop",
+            "b",
+        ];
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not a run")
+        };
+        assert_eq!(
+            (run.prompt.as_deref(), run.stop.join(",")),
+            (Some("hi"), "a,b".to_owned())
+        );
+        let settings = run.settings();
+        assert_eq!(
+            (settings.temperature, settings.top_k, settings.repeat_penalty),
+            (0.0, 40, 1.0)
+        );
+        assert_eq!(settings.validate(), Ok(()));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            &["impetus"][..],
+            &["impetus", "run"],
+            &["impetus", "run", "m", "--max-tokens", "0"],
+            &["impetus", "run", "m", "--stop", ""],
+            &["impetus", "run", "m", "--raw", "--system", "s"],
+            &["impetus", "serve", "--host", "localhost:1"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+}

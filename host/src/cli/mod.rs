@@ -1,0 +1,126 @@
+//! The command line: from words to work to an exit code. The only place that writes to the terminal.
+//!
+//! Answers and tables go to stdout, everything else to stderr.
+
+mod answer;
+mod args;
+mod chat;
+mod inspect;
+mod lists;
+mod logging;
+mod output;
+mod progress;
+mod resolve;
+mod run;
+mod serve;
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use clap::Parser;
+
+use self::args::{Cli, Command};
+use self::output::tell;
+use crate::config::Config;
+use crate::error::{Error, Kind};
+
+/// Why a command ended early.
+#[derive(Debug)]
+enum Failure {
+    /// The thing failed, or was asked for wrongly.
+    Error(Error),
+    /// It was told already; only the exit code is left to say.
+    Told,
+    /// Nobody reads our output any more, as behind `| head`: no reason to complain.
+    Closed,
+}
+
+/// The result of a command.
+type Outcome<T = ()> = Result<T, Failure>;
+
+/// Does what the process was started for, and ends it.
+pub fn main() -> ! {
+    let code = match dispatch(&Cli::parse()) {
+        Ok(()) | Err(Failure::Closed) => 0,
+        Err(Failure::Told) => 1,
+        Err(Failure::Error(error)) => {
+            tell(&complaint(&error));
+            exit_code(&error)
+        }
+    };
+    leave(code)
+}
+
+fn dispatch(cli: &Cli) -> Outcome {
+    let serves = matches!(cli.command, Command::Serve(_));
+    logging::start(cli.common.log.clone(), serves)?;
+    let overrides = match &cli.command {
+        Command::Serve(serve) => serve.extend(cli.common.overrides()),
+        Command::Run(_) | Command::Models(_) | Command::Plugins(_) | Command::Inspect(_) => cli.common.overrides(),
+    };
+    let config = Config::load(overrides)?;
+    match &cli.command {
+        Command::Serve(_) => serve::serve(config),
+        Command::Run(run) => run::run(&config, run),
+        Command::Models(listing) => lists::models(&config, listing.json),
+        Command::Plugins(listing) => lists::plugins(&config, listing.json),
+        Command::Inspect(inspect) => inspect::inspect(&config, inspect),
+    }
+}
+
+/// Ends the process without running destructors: an engine's thread may be in the middle of a step, and C++'s would
+/// take the ground from under it. The system takes back memory and files all the same.
+fn leave(code: i32) -> ! {
+    let _ = io::stdout().flush();
+    signal_hook::low_level::exit(code)
+}
+
+/// 2 for what the user can mend by typing something else, 1 for the rest.
+fn exit_code(error: &Error) -> i32 {
+    match error.kind {
+        Kind::Configuration => 2,
+        Kind::InvalidRequest
+        | Kind::Unsupported
+        | Kind::ContextLengthExceeded
+        | Kind::TemplateRefused
+        | Kind::TemplateBroken
+        | Kind::ModelNotFound
+        | Kind::PluginUnavailable
+        | Kind::LoadFailed
+        | Kind::QueueFull
+        | Kind::InsufficientMemory
+        | Kind::EngineCrashed
+        | Kind::ShuttingDown
+        | Kind::Internal => 1,
+    }
+}
+
+/// An error for the person at the terminal: to them, unlike to a client, the detail is of use.
+fn complaint(error: &Error) -> String {
+    let mut text = format!("error: {}", error.message);
+    for line in error.detail.iter().flat_map(|detail| detail.lines()) {
+        let _ = write!(text, "\n    {line}");
+    }
+    text
+}
+
+/// A command line that is wrong in a way that clap cannot see.
+fn usage(message: impl Into<String>) -> Failure {
+    Failure::Error(Error::new(Kind::Configuration, message))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Error(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of writing to stdout: nothing else here gives a bare I/O error.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Failure::Closed;
+        }
+        Failure::Error(Error::new(Kind::Internal, format!("the output cannot be written: {error}")))
+    }
+}

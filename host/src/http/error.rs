@@ -1,0 +1,339 @@
+//! What clients see of a failure: status, type, code, and whether to try again. One exhaustive match, no default arm.
+//!
+//! Faults of our own go whole to the log, under the request's id; the client gets a plain line.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use serde::Serialize;
+
+use super::public::without_paths;
+use super::request_id::RequestId;
+use crate::error::{Error, Kind};
+
+/// What every handler here fails with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The host refused or failed.
+    Host(Error),
+    /// The request was no request of ours to begin with.
+    Wire(WireFault),
+}
+
+/// A request that is wrong before anything looks at what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WireFault {
+    pub(crate) kind: WireKind,
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+}
+
+/// How it is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WireKind {
+    BrokenJson,
+    WrongShape,
+    NotJson,
+    BodyTooLarge,
+    NoSuchPath,
+    WrongMethod,
+}
+
+/// The result of everything here.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// What HTTP says about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    status: StatusCode,
+    kind: &'static str,
+    code: Option<&'static str>,
+    retry: Retry,
+}
+
+/// What clients that retry by themselves are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    /// Nothing: the status says enough.
+    Unsaid,
+    /// Waiting this many seconds may help.
+    AfterSeconds(u16),
+    /// The same request will fail again.
+    Never,
+}
+
+/// `{"error": {…}}`, all four keys always there.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody {
+    error: ErrorObject,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorObject {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: Option<&'static str>,
+}
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+impl Failure {
+    /// A request that is wrong on the wire.
+    pub(crate) fn wire(kind: WireKind, message: impl Into<String>) -> Self {
+        Failure::Wire(WireFault {
+            kind,
+            message: message.into(),
+            param: None,
+        })
+    }
+
+    /// Right JSON, wrong shape: `param` must be `expected`.
+    pub(crate) fn wrong_shape(param: &str, expected: &str, found: &str) -> Self {
+        Failure::Wire(WireFault {
+            kind: WireKind::WrongShape,
+            message: format!("`{param}` must be {expected}; found {found}"),
+            param: Some(param.to_owned()),
+        })
+    }
+
+    /// The body for clients, in an answer of its own or within a stream.
+    pub(crate) fn body(&self) -> ErrorBody {
+        let verdict = self.verdict();
+        let (message, param) = match self {
+            Failure::Host(error) => (public_message(error), error.param.clone()),
+            Failure::Wire(fault) => (fault.message.clone(), fault.param.clone()),
+        };
+        ErrorBody {
+            error: ErrorObject {
+                message,
+                kind: verdict.kind,
+                param,
+                code: verdict.code,
+            },
+        }
+    }
+
+    /// Writes to the log what the client is not told.
+    pub(crate) fn log(&self, id: &RequestId) {
+        let Failure::Host(error) = self else { return };
+        let detail = error.detail.as_deref().unwrap_or_default();
+        if self.verdict().status.is_server_error() {
+            tracing::error!(request = %id, kind = ?error.kind, detail, "{error}");
+        } else {
+            tracing::debug!(request = %id, kind = ?error.kind, detail, "{error}");
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self {
+            Failure::Host(error) => of_host(error.kind),
+            Failure::Wire(fault) => of_wire(fault.kind),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Host(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Verdict { status, retry, .. } = self.verdict();
+        let mut response = (status, Json(self.body())).into_response();
+        match retry {
+            Retry::Unsaid => {}
+            Retry::AfterSeconds(seconds) => {
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Retry::Never => {
+                response
+                    .headers_mut()
+                    .insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+        }
+        // The request's id is known outside: whoever adds it to the answer writes the log line.
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+fn of_host(kind: Kind) -> Verdict {
+    use Retry::{AfterSeconds, Never, Unsaid};
+
+    let verdict = |status, kind, code, retry| Verdict {
+        status,
+        kind,
+        code,
+        retry,
+    };
+    let refused = |code| verdict(StatusCode::BAD_REQUEST, INVALID_REQUEST, code, Unsaid);
+    let unavailable = |code, retry| verdict(StatusCode::SERVICE_UNAVAILABLE, SERVER, Some(code), retry);
+    let fault = verdict(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        SERVER,
+        Some("internal_error"),
+        Never,
+    );
+    match kind {
+        Kind::InvalidRequest => refused(None),
+        Kind::Unsupported => refused(Some("unsupported_parameter")),
+        Kind::ContextLengthExceeded => refused(Some("context_length_exceeded")),
+        Kind::TemplateRefused => refused(Some("template_refused")),
+        // The official clients retry every 5xx, which mends neither a broken template nor a broken file.
+        Kind::TemplateBroken => refused(Some("template_broken")),
+        Kind::LoadFailed => refused(Some("model_load_failed")),
+        Kind::ModelNotFound => verdict(
+            StatusCode::NOT_FOUND,
+            INVALID_REQUEST,
+            Some("model_not_found"),
+            Unsaid,
+        ),
+        Kind::PluginUnavailable => unavailable("plugin_unavailable", Never),
+        Kind::QueueFull => verdict(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limit_error",
+            Some("queue_full"),
+            AfterSeconds(1),
+        ),
+        Kind::InsufficientMemory => unavailable("insufficient_memory", AfterSeconds(30)),
+        Kind::EngineCrashed => unavailable("engine_crashed", AfterSeconds(1)),
+        Kind::ShuttingDown => unavailable("shutting_down", AfterSeconds(5)),
+        Kind::Configuration | Kind::Internal => fault,
+    }
+}
+
+fn of_wire(kind: WireKind) -> Verdict {
+    let (status, code) = match kind {
+        WireKind::BrokenJson => (StatusCode::BAD_REQUEST, Some("invalid_json")),
+        WireKind::WrongShape => (StatusCode::UNPROCESSABLE_ENTITY, None),
+        WireKind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+        WireKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Some("body_too_large")),
+        WireKind::NoSuchPath => (StatusCode::NOT_FOUND, Some("unknown_path")),
+        WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
+    };
+    Verdict {
+        status,
+        kind: INVALID_REQUEST,
+        code,
+        retry: Retry::Unsaid,
+    }
+}
+
+/// A plugin's words may name files of this machine; our own do not.
+fn public_message(error: &Error) -> String {
+    match error.kind {
+        Kind::Configuration | Kind::Internal => {
+            "the server failed at this request; its log says more under the x-request-id of this answer"
+                .to_owned()
+        }
+        Kind::PluginUnavailable | Kind::LoadFailed | Kind::InsufficientMemory | Kind::EngineCrashed => {
+            without_paths(&error.message)
+        }
+        Kind::InvalidRequest
+        | Kind::Unsupported
+        | Kind::ContextLengthExceeded
+        | Kind::TemplateRefused
+        | Kind::TemplateBroken
+        | Kind::ModelNotFound
+        | Kind::QueueFull
+        | Kind::ShuttingDown => error.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(failure: impl Into<Failure>) -> Response {
+        failure.into().into_response()
+    }
+
+    #[test]
+    fn every_kind_has_its_status_code_and_advice() {
+        let check = |kind: Kind,
+                     status: u16,
+                     code: Option<&str>,
+                     retry_after: Option<&str>,
+                     should_retry: Option<&str>| {
+            let response = answer(Error::new(kind, "m"));
+            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(response.status().as_u16(), status, "{kind:?}");
+            assert_eq!(of_host(kind).code, code, "{kind:?}");
+            assert_eq!(header("retry-after"), retry_after, "{kind:?}");
+            assert_eq!(header("x-should-retry"), should_retry, "{kind:?}");
+        };
+        check(Kind::InvalidRequest, 400, None, None, None);
+        check(Kind::Unsupported, 400, Some("unsupported_parameter"), None, None);
+        check(
+            Kind::ContextLengthExceeded,
+            400,
+            Some("context_length_exceeded"),
+            None,
+            None,
+        );
+        check(Kind::TemplateRefused, 400, Some("template_refused"), None, None);
+        check(Kind::TemplateBroken, 400, Some("template_broken"), None, None);
+        check(Kind::LoadFailed, 400, Some("model_load_failed"), None, None);
+        check(Kind::ModelNotFound, 404, Some("model_not_found"), None, None);
+        check(
+            Kind::PluginUnavailable,
+            503,
+            Some("plugin_unavailable"),
+            None,
+            Some("false"),
+        );
+        check(Kind::QueueFull, 429, Some("queue_full"), Some("1"), None);
+        check(
+            Kind::InsufficientMemory,
+            503,
+            Some("insufficient_memory"),
+            Some("30"),
+            None,
+        );
+        check(Kind::EngineCrashed, 503, Some("engine_crashed"), Some("1"), None);
+        check(Kind::ShuttingDown, 503, Some("shutting_down"), Some("5"), None);
+        check(
+            Kind::Configuration,
+            500,
+            Some("internal_error"),
+            None,
+            Some("false"),
+        );
+        check(Kind::Internal, 500, Some("internal_error"), None, Some("false"));
+    }
+
+    #[test]
+    fn a_body_has_all_four_keys() {
+        let body = serde_json::to_value(Failure::from(Error::new(Kind::InvalidRequest, "m")).body()).unwrap();
+        let expected = serde_json::json!({
+            "error": {"message": "m", "type": "invalid_request_error", "param": null, "code": null}
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_fault_of_our_own_tells_the_client_nothing_of_its_cause() {
+        let body = Failure::from(Error::new(Kind::Internal, "secret").with_detail("/home/someone")).body();
+        let text = serde_json::to_string(&body).unwrap();
+        assert!(!text.contains("secret") && !text.contains("/home"), "{text}");
+    }
+
+    #[test]
+    fn a_plugin_s_words_lose_the_folders_of_this_machine() {
+        let body = Failure::from(Error::new(
+            Kind::LoadFailed,
+            "cannot map /data/models/a.gguf: short read",
+        ))
+        .body();
+        assert_eq!(body.error.message, "cannot map a.gguf: short read");
+    }
+}

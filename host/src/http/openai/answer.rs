@@ -1,0 +1,267 @@
+//! How events become an answer, in one piece or as a stream. What its JSON looks like is the endpoint's business: its
+//! [`Shape`].
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt};
+
+use super::generation::{Events, Generation, Tally};
+use super::params::Delivery;
+use crate::engine::message::{Event, FinishReason, TokenLogprob, Usage};
+use crate::error::Error;
+use crate::http::error::{Failure, Result};
+use crate::http::request_id::RequestId;
+use crate::http::sse::{self, Line};
+
+/// How long a stream waits for its first event before it begins all the same, with comments: a large model loads for
+/// minutes, and clients and proxies do not wait so long in silence. A refusal that comes later is told in the stream.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// An endpoint's JSON texts.
+pub(super) trait Shape: Send + 'static {
+    /// Before a choice's first piece.
+    fn opening(&mut self, index: usize) -> Option<String>;
+    /// A piece of a choice.
+    fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String;
+    /// After a choice's last piece.
+    fn ending(&mut self, index: usize, reason: FinishReason) -> String;
+    /// After all choices, where it was asked for.
+    fn usage(&mut self, usage: Usage) -> Option<String>;
+    /// Everything at once.
+    fn whole(self, choices: Vec<Choice>, usage: Usage) -> String;
+}
+
+/// A complete answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    pub(super) text: String,
+    pub(super) tokens: Vec<TokenLogprob>,
+    pub(super) reason: FinishReason,
+}
+
+/// Waits for a generation to start, and answers with what it gives.
+pub(super) async fn respond<S: Shape>(
+    id: RequestId,
+    delivery: Delivery,
+    starting: impl Future<Output = Result<(Generation, S)>> + Send + 'static,
+) -> Result<Response> {
+    if delivery == Delivery::Whole {
+        let (generation, shape) = starting.await?;
+        let json = whole(generation, shape).await?;
+        return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
+    }
+    let mut starting = Box::pin(starting);
+    if let Ok(started) = tokio::time::timeout(PATIENCE, &mut starting).await {
+        let (generation, shape) = started?;
+        return Ok(sse::respond(lines(id, generation, shape)));
+    }
+    let late = async move {
+        match starting.await {
+            Ok((generation, shape)) => lines(id, generation, shape).left_stream(),
+            Err(failure) => {
+                failure.log(&id);
+                stream::iter([Line::failure(&failure)]).right_stream()
+            }
+        }
+    };
+    let lines = stream::iter([Line::Comment]).chain(stream::once(late).flatten());
+    Ok(sse::respond(lines))
+}
+
+async fn whole<S: Shape>(generation: Generation, shape: S) -> Result<String, Error> {
+    let mut tally = generation.tally();
+    let unfinished = Choice {
+        text: String::new(),
+        tokens: Vec::new(),
+        reason: FinishReason::Stop,
+    };
+    let mut choices = vec![unfinished; generation.choices()];
+    let mut events = generation.into_events();
+    while let Some((index, event)) = events.next().await {
+        match event {
+            Event::Accepted { .. } => {}
+            Event::Text { text, tokens } => {
+                choices[index].text.push_str(&text);
+                choices[index].tokens.extend(tokens);
+            }
+            Event::Finished { reason, usage } => {
+                choices[index].reason = reason;
+                tally.add(index, usage);
+            }
+            Event::Failed(error) => return Err(error),
+        }
+    }
+    Ok(shape.whole(choices, tally.total()))
+}
+
+fn lines<S: Shape>(
+    id: RequestId,
+    generation: Generation,
+    mut shape: S,
+) -> impl Stream<Item = Line> + Send + 'static {
+    let openings = (0..generation.choices()).filter_map(|index| shape.opening(index));
+    let ready = openings.map(Line::Data).collect();
+    let tally = generation.tally();
+    let script = Script {
+        shape,
+        tally,
+        ready,
+        ended: false,
+    };
+    stream::unfold(
+        (id, generation.into_events(), script),
+        |(id, mut events, mut script)| async move {
+            let line = next_line(&id, &mut events, &mut script).await?;
+            Some((line, (id, events, script)))
+        },
+    )
+}
+
+async fn next_line<S: Shape>(id: &RequestId, events: &mut Events, script: &mut Script<S>) -> Option<Line> {
+    loop {
+        if let Some(line) = script.ready.pop_front() {
+            return Some(line);
+        }
+        if script.ended {
+            return None;
+        }
+        match events.next().await {
+            Some((_, Event::Failed(error))) => {
+                // The other choices end with this one: nobody could tell a half answer from a whole one.
+                events.cancel();
+                let failure = Failure::from(error);
+                failure.log(id);
+                script.fail(&failure);
+            }
+            Some((index, event)) => script.push(index, event),
+            None => script.end(),
+        }
+    }
+}
+
+/// What a stream says, line by line. Pure.
+struct Script<S> {
+    shape: S,
+    tally: Tally,
+    /// Lines that can be sent now.
+    ready: VecDeque<Line>,
+    ended: bool,
+}
+
+impl<S: Shape> Script<S> {
+    fn push(&mut self, index: usize, event: Event) {
+        match event {
+            Event::Accepted { .. } => {}
+            Event::Text { text, tokens } => {
+                self.ready
+                    .push_back(Line::Data(self.shape.piece(index, text, &tokens)));
+            }
+            Event::Finished { reason, usage } => {
+                self.tally.add(index, usage);
+                self.ready.push_back(Line::Data(self.shape.ending(index, reason)));
+            }
+            Event::Failed(error) => self.fail(&Failure::from(error)),
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        self.ready.push_back(Line::failure(failure));
+        self.ended = true;
+    }
+
+    fn end(&mut self) {
+        self.ready
+            .extend(self.shape.usage(self.tally.total()).map(Line::Data));
+        self.ready.push_back(Line::Done);
+        self.ended = true;
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// What a stream of these events says, after its openings; `[DONE]` as a string.
+    pub(in crate::http::openai) fn script(
+        shape: impl Shape,
+        choices: usize,
+        events: &[(usize, Event)],
+    ) -> Vec<Value> {
+        let mut script = Script {
+            shape,
+            tally: Tally::new(1),
+            ready: VecDeque::new(),
+            ended: false,
+        };
+        for index in 0..choices {
+            let opening = script.shape.opening(index);
+            script.ready.extend(opening.map(Line::Data));
+        }
+        for (index, event) in events {
+            if !script.ended {
+                script.push(*index, event.clone());
+            }
+        }
+        if !script.ended {
+            script.end();
+        }
+        let said = |line| match line {
+            Line::Data(json) => serde_json::from_str(&json).unwrap(),
+            Line::Comment => Value::Null,
+            Line::Done => Value::from("[DONE]"),
+        };
+        script.ready.into_iter().map(said).collect()
+    }
+
+    struct Plain;
+
+    impl Shape for Plain {
+        fn opening(&mut self, _: usize) -> Option<String> {
+            None
+        }
+        fn piece(&mut self, index: usize, text: String, _: &[TokenLogprob]) -> String {
+            format!("\"{index} {text}\"")
+        }
+        fn ending(&mut self, index: usize, _: FinishReason) -> String {
+            format!("\"{index} ends\"")
+        }
+        fn usage(&mut self, _: Usage) -> Option<String> {
+            None
+        }
+        fn whole(self, choices: Vec<Choice>, _: Usage) -> String {
+            format!("{choices:?}")
+        }
+    }
+
+    fn text(text: &str) -> Event {
+        Event::Text {
+            text: text.to_owned(),
+            tokens: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_stream_ends_with_done_once() {
+        let finished = Event::Finished {
+            reason: FinishReason::Stop,
+            usage: Usage::default(),
+        };
+        let said = script(Plain, 1, &[(0, text("a")), (0, finished)]);
+        assert_eq!(said, ["0 a", "0 ends", "[DONE]"]);
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_said() {
+        let failed = Event::Failed(Error::new(Kind::EngineCrashed, "lost"));
+        let said = script(Plain, 2, &[(0, text("a")), (1, failed), (0, text("b"))]);
+        assert_eq!(said.len(), 2);
+        assert_eq!(said[1]["error"]["code"], "engine_crashed");
+    }
+}

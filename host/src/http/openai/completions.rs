@@ -1,0 +1,235 @@
+//! `POST /v1/completions`: whole prompts go on, each with `n` answers; choices are numbered prompt by prompt.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::answer::{self, Choice, Shape};
+use super::generation::{self, Generation, about};
+use super::logprobs::TextShape;
+use super::params::{Delivery, MAX_LOGPROBS, Parameters};
+use super::prompts;
+use super::types::{Envelope, Stamp, TextChoice, UsageField};
+use crate::engine::message::{FinishReason, Prompt, TokenLogprob, Usage};
+use crate::error::{Error, Kind};
+use crate::http::App;
+use crate::http::body::JsonBody;
+use crate::http::error::Result;
+use crate::http::fields::Fields;
+use crate::http::request_id::RequestId;
+use crate::http::sse::json;
+
+const OBJECT: &str = "text_completion";
+
+/// The original's default; clients of this old endpoint count on a short answer.
+const DEFAULT_MAX_TOKENS: u32 = 16;
+
+/// Answers.
+pub(crate) async fn handle(
+    State(app): State<App>,
+    Extension(id): Extension<RequestId>,
+    JsonBody(fields): JsonBody,
+) -> Result<Response> {
+    let request = CompletionRequest::parse(fields)?;
+    answer::respond(id, request.parameters.delivery, start(app, request)).await
+}
+
+async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
+    let CompletionRequest {
+        model,
+        prompts,
+        parameters,
+        logprobs,
+        echo,
+    } = request;
+    let model = generation::open(&app, &model).await?;
+    parameters.check_vocabulary(model.vocab_size())?;
+    let requests = prompts
+        .iter()
+        .flat_map(|prompt| parameters.requests(prompt, logprobs))
+        .collect();
+    let choices_per_prompt = parameters.choices as usize;
+    let shape = CompletionShape {
+        stamp: Stamp::new("cmpl", &model.id),
+        include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
+        logprobs: logprobs.map(|_| vec![TextShape::default(); prompts.len() * choices_per_prompt]),
+        echo: if echo {
+            echoed(prompts, choices_per_prompt)
+        } else {
+            Vec::new()
+        },
+    };
+    let generation = Generation::start(model, requests, choices_per_prompt).await;
+    Ok((
+        generation.map_err(|error| about_prompt(error, choices_per_prompt))?,
+        shape,
+    ))
+}
+
+/// A list of prompts is one of the ways to ask for many answers; the engine knows only of `n`.
+fn about_prompt(error: Error, choices_per_prompt: usize) -> Error {
+    if choices_per_prompt == 1 && error.param.as_deref() == Some("n") {
+        return Error {
+            param: Some("prompt".to_owned()),
+            ..error
+        };
+    }
+    if error.kind == Kind::ContextLengthExceeded {
+        about("prompt", error)
+    } else {
+        error
+    }
+}
+
+/// Each choice's prompt.
+fn echoed(prompts: Vec<Prompt>, choices_per_prompt: usize) -> Vec<String> {
+    let text = |prompt| match prompt {
+        Prompt::Text(text) => text,
+        Prompt::Chat(_) | Prompt::Tokens(_) => String::new(),
+    };
+    let texts = prompts.into_iter().map(text);
+    texts
+        .flat_map(|text| std::iter::repeat_n(text, choices_per_prompt))
+        .collect()
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+struct CompletionRequest {
+    model: String,
+    prompts: Vec<Prompt>,
+    parameters: Parameters,
+    logprobs: Option<u32>,
+    echo: bool,
+}
+
+impl CompletionRequest {
+    fn parse(mut fields: Fields) -> Result<Self> {
+        let model = fields.required_text("model")?;
+        let prompts = prompts::take(&mut fields)?;
+        let mut parameters = Parameters::take(&mut fields)?;
+        parameters.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
+        let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
+        let echo = fields.flag("echo")?.unwrap_or(false);
+        if echo && logprobs.is_some() {
+            let message =
+                "`echo` with `logprobs` is not supported: log probabilities of prompts are not computed";
+            return Err(Error::unsupported("echo", message).into());
+        }
+        if echo && prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(_))) {
+            let message = "`echo` is supported for prompts of text; this one is a list of tokens";
+            return Err(Error::unsupported("echo", message).into());
+        }
+        refuse_best_of(&mut fields, parameters.choices)?;
+        if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+            let message = "`suffix` is not supported: this version fills no gaps; leave it out";
+            return Err(Error::unsupported("suffix", message).into());
+        }
+        fields.finish()?;
+        Ok(CompletionRequest {
+            model,
+            prompts,
+            parameters,
+            logprobs,
+            echo,
+        })
+    }
+}
+
+/// Picking the best of more answers than are wanted is not done.
+fn refuse_best_of(fields: &mut Fields, choices: u32) -> Result<()> {
+    match fields.count("best_of", 1..=u32::MAX)? {
+        Some(best_of) if best_of < choices => {
+            let message = format!("`best_of` must be at least `n`, which is {choices}; found {best_of}");
+            Err(Error::invalid("best_of", message).into())
+        }
+        Some(best_of) if best_of > choices => {
+            let message = format!("`best_of` above `n` ({choices}) is not supported; found {best_of}");
+            Err(Error::unsupported("best_of", message).into())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The JSON of this endpoint.
+struct CompletionShape {
+    stamp: Stamp,
+    include_usage: bool,
+    /// One for each choice, where log probabilities were asked for.
+    logprobs: Option<Vec<TextShape>>,
+    /// Each choice's prompt, where it is to stand before the answer.
+    echo: Vec<String>,
+}
+
+impl CompletionShape {
+    fn chunk(&self, choice: TextChoice) -> String {
+        json(&self.streamed(vec![choice]))
+    }
+
+    fn streamed(&self, choices: Vec<TextChoice>) -> Envelope<'_, TextChoice> {
+        let mut envelope = self.stamp.envelope(OBJECT, choices);
+        envelope.usage = if self.include_usage {
+            UsageField::Null
+        } else {
+            UsageField::Absent
+        };
+        envelope
+    }
+}
+
+impl Shape for CompletionShape {
+    fn opening(&mut self, index: usize) -> Option<String> {
+        let text = self.echo.get(index)?.clone();
+        Some(self.chunk(TextChoice {
+            text,
+            index,
+            logprobs: None,
+            finish_reason: None,
+        }))
+    }
+
+    fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String {
+        let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(tokens));
+        self.chunk(TextChoice {
+            text,
+            index,
+            logprobs,
+            finish_reason: None,
+        })
+    }
+
+    fn ending(&mut self, index: usize, reason: FinishReason) -> String {
+        self.chunk(TextChoice {
+            text: String::new(),
+            index,
+            logprobs: None,
+            finish_reason: Some(reason),
+        })
+    }
+
+    fn usage(&mut self, usage: Usage) -> Option<String> {
+        let mut envelope = self.streamed(Vec::new());
+        envelope.usage = UsageField::Told(usage.into());
+        self.include_usage.then(|| json(&envelope))
+    }
+
+    fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> String {
+        let choice = |(index, choice): (usize, Choice)| TextChoice {
+            text: self.echo.get(index).cloned().unwrap_or_default() + &choice.text,
+            index,
+            logprobs: self
+                .logprobs
+                .as_mut()
+                .map(|shapes| shapes[index].push(&choice.tokens)),
+            finish_reason: Some(choice.reason),
+        };
+        let choices = choices.into_iter().enumerate().map(choice).collect();
+        let mut envelope = self.stamp.envelope(OBJECT, choices);
+        envelope.usage = UsageField::Told(usage.into());
+        json(&envelope)
+    }
+}
+
+#[cfg(test)]
+#[path = "completions_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! Tables: JSON to requests, events to JSON.
+
+use serde_json::{Value, json};
+
+use super::super::answer::tests::script;
+use super::super::params::tests::told;
+use super::*;
+use crate::engine::message::Event;
+
+fn parse(body: Value) -> Result<CompletionRequest> {
+    CompletionRequest::parse(Fields::of("", body).unwrap())
+}
+
+#[test]
+fn a_request_is_taken() {
+    let request =
+        parse(json!({"model": "m", "prompt": ["a", "b"], "n": 2, "best_of": 2, "logprobs": 3})).unwrap();
+    assert_eq!(
+        request.prompts,
+        [Prompt::Text("a".to_owned()), Prompt::Text("b".to_owned())]
+    );
+    assert_eq!(
+        (request.logprobs, request.echo, request.parameters.choices),
+        (Some(3), false, 2)
+    );
+    assert_eq!(request.parameters.max_tokens, Some(16));
+    let request =
+        parse(json!({"model": "m", "prompt": "a", "echo": true, "max_tokens": 7, "suffix": ""})).unwrap();
+    assert_eq!((request.echo, request.parameters.max_tokens), (true, Some(7)));
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let check = |extra: Value, status: u16, param: &str| {
+        let mut body = json!({"model": "m", "prompt": "a"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        let (found_status, found_param, message) = told(parse(body.clone()));
+        assert_eq!(
+            (found_status, found_param.as_str()),
+            (status, param),
+            "{body}: {message}"
+        );
+    };
+    check(json!({"model": null}), 400, "model");
+    check(json!({"model": 1}), 422, "model");
+    check(json!({"prompt": null}), 400, "prompt");
+    check(json!({"messages": []}), 400, "messages");
+    check(json!({"logprobs": true}), 422, "logprobs");
+    check(json!({"logprobs": 21}), 400, "logprobs");
+    check(json!({"echo": true, "logprobs": 0}), 400, "echo");
+    check(json!({"echo": true, "prompt": [1]}), 400, "echo");
+    check(json!({"best_of": 2}), 400, "best_of");
+    check(json!({"n": 2, "best_of": 1}), 400, "best_of");
+    check(json!({"suffix": "end"}), 400, "suffix");
+}
+
+fn shape(include_usage: bool, echo: &[&str]) -> CompletionShape {
+    CompletionShape {
+        stamp: Stamp {
+            id: "cmpl-1".to_owned(),
+            created: 9,
+            model: "m".to_owned(),
+        },
+        include_usage,
+        logprobs: None,
+        echo: echo.iter().map(|&text| text.to_owned()).collect(),
+    }
+}
+
+const USAGE: Usage = Usage {
+    prompt_tokens: 3,
+    cached_tokens: 1,
+    completion_tokens: 2,
+};
+
+#[test]
+fn a_stream_has_the_original_s_shape() {
+    let text = Event::Text {
+        text: "b".to_owned(),
+        tokens: Vec::new(),
+    };
+    let finished = Event::Finished {
+        reason: FinishReason::Length,
+        usage: USAGE,
+    };
+    let chunk = |text: &str, finish_reason: Value| {
+        json!({
+            "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",
+            "system_fingerprint": concat!("impetus-", env!("CARGO_PKG_VERSION")),
+            "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": finish_reason}],
+        })
+    };
+    let said = script(
+        shape(false, &["a"]),
+        1,
+        &[(0, text.clone()), (0, finished.clone())],
+    );
+    assert_eq!(
+        said,
+        [
+            chunk("a", Value::Null),
+            chunk("b", Value::Null),
+            chunk("", json!("length")),
+            json!("[DONE]")
+        ]
+    );
+
+    let said = script(shape(true, &[]), 1, &[(0, text), (0, finished)]);
+    assert_eq!(said.len(), 4);
+    assert_eq!(said[0]["usage"], Value::Null);
+    assert!(said[0].as_object().unwrap().contains_key("usage"));
+    assert_eq!(said[2]["choices"], json!([]));
+    assert_eq!(said[2]["usage"]["total_tokens"], 5);
+}
+
+#[test]
+fn an_answer_has_the_original_s_shape() {
+    let choice = Choice {
+        text: "b".to_owned(),
+        tokens: Vec::new(),
+        reason: FinishReason::Stop,
+    };
+    let whole: Value = serde_json::from_str(&shape(false, &["a"]).whole(vec![choice], USAGE)).unwrap();
+    let expected = json!({
+        "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",
+        "system_fingerprint": concat!("impetus-", env!("CARGO_PKG_VERSION")),
+        "choices": [{"text": "ab", "index": 0, "logprobs": null, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1}, "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+    });
+    assert_eq!(whole, expected);
+}

@@ -1,0 +1,166 @@
+//! From a model's id and requests to events: opens the model, submits, and waits until every request was accepted, so
+//! that a refusal gets its status before an answer begins.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
+
+use crate::engine::EventStream;
+use crate::engine::message::{Event, Request, Usage};
+use crate::error::{Error, Kind, Result};
+use crate::http::App;
+use crate::models::Loaded;
+
+/// Requests that an engine has accepted. Dropping it cancels them.
+pub(super) struct Generation {
+    streams: Vec<EventStream>,
+    choices_per_prompt: usize,
+    /// The engine must outlive the answers.
+    model: Arc<Loaded>,
+}
+
+/// The events of all choices as they come, each with its choice's index.
+pub(super) struct Events {
+    merged: SelectAll<BoxStream<'static, (usize, Event)>>,
+    _model: Arc<Loaded>,
+}
+
+/// Opens a model. A load goes on when the client that asked for it goes away: others may wait for it, too.
+pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
+    let (models, id) = (Arc::clone(&app.models), id.to_owned());
+    let opened = tokio::spawn(async move { models.open(&id).await }).await;
+    let opened =
+        opened.map_err(|error| Error::new(Kind::Internal, format!("opening a model panicked: {error}")))?;
+    opened.map_err(|error| match error.kind {
+        Kind::LoadFailed | Kind::PluginUnavailable | Kind::InsufficientMemory => about("model", error),
+        _ => error,
+    })
+}
+
+/// The same error, about this field where it names none.
+pub(super) fn about(param: &str, error: Error) -> Error {
+    Error {
+        param: error.param.or_else(|| Some(param.to_owned())),
+        ..error
+    }
+}
+
+impl Generation {
+    /// Submits all requests, or none where there is no room for all, and waits for the engine's word on each.
+    ///
+    /// # Errors
+    /// The engine's refusal; the other requests are then cancelled.
+    pub(super) async fn start(
+        model: Arc<Loaded>,
+        requests: Vec<Request>,
+        choices_per_prompt: usize,
+    ) -> Result<Self> {
+        let mut streams = model.engine.submit_all(requests)?;
+        for stream in &mut streams {
+            match stream.next().await {
+                Some(Event::Accepted { .. }) => {}
+                Some(Event::Failed(error)) => return Err(error),
+                other => {
+                    let message = format!("an engine's first word was {other:?}: this is a bug");
+                    return Err(Error::new(Kind::Internal, message));
+                }
+            }
+        }
+        Ok(Generation {
+            streams,
+            choices_per_prompt,
+            model,
+        })
+    }
+
+    /// How many answers there will be.
+    pub(super) fn choices(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// A count of what the answers take.
+    pub(super) fn tally(&self) -> Tally {
+        Tally::new(self.choices_per_prompt)
+    }
+
+    /// The events from here on.
+    pub(super) fn into_events(self) -> Events {
+        let one = |(index, stream): (usize, EventStream)| {
+            let next = move |mut stream: EventStream| async move {
+                let event = stream.next().await?;
+                Some(((index, event), stream))
+            };
+            stream::unfold(stream, next).boxed()
+        };
+        Events {
+            merged: self.streams.into_iter().enumerate().map(one).collect(),
+            _model: self.model,
+        }
+    }
+}
+
+impl Events {
+    /// The next event of any choice; `None` after the end of all.
+    pub(super) async fn next(&mut self) -> Option<(usize, Event)> {
+        self.merged.next().await
+    }
+
+    /// Cancels what still runs.
+    pub(super) fn cancel(&mut self) {
+        self.merged.clear();
+    }
+}
+
+/// What all answers together took. A prompt counts once, however many answers it gets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tally {
+    choices_per_prompt: usize,
+    total: Usage,
+}
+
+impl Tally {
+    pub(super) fn new(choices_per_prompt: usize) -> Self {
+        Tally {
+            choices_per_prompt: choices_per_prompt.max(1),
+            total: Usage::default(),
+        }
+    }
+
+    /// Adds a choice's figures.
+    pub(super) fn add(&mut self, index: usize, usage: Usage) {
+        self.total.completion_tokens += usage.completion_tokens;
+        if index.is_multiple_of(self.choices_per_prompt) {
+            self.total.prompt_tokens += usage.prompt_tokens;
+            self.total.cached_tokens += usage.cached_tokens;
+        }
+    }
+
+    /// The sum.
+    pub(super) fn total(&self) -> Usage {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_count_once_and_answers_each() {
+        let mut tally = Tally::new(2);
+        let usage = |prompt_tokens, cached_tokens, completion_tokens| Usage {
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+        };
+        for (index, usage) in [
+            (1, usage(5, 5, 2)),
+            (0, usage(5, 1, 1)),
+            (3, usage(7, 7, 4)),
+            (2, usage(7, 0, 3)),
+        ] {
+            tally.add(index, usage);
+        }
+        assert_eq!(tally.total(), usage(12, 1, 10));
+    }
+}

@@ -1,0 +1,42 @@
+//! The OpenAI shapes: what clients write becomes an `engine::message::Request` at once, events become what they read.
+//!
+//! Every field that a request may have is in this table; any other is refused by name, and so is a value that cannot be
+//! honoured. `null` counts as absent.
+//!
+//! | field | what becomes of it |
+//! |---|---|
+//! | `model`, `messages`, `prompt` | required |
+//! | `max_tokens`, `max_completion_tokens` | from 1; both only if equal; absent: what the context has room for (16 for `/v1/completions`, as the original) |
+//! | `temperature`, `top_p`, `min_p`, `presence_penalty`, `frequency_penalty`, `repeat_penalty` = `repetition_penalty` | `sampling::Settings` |
+//! | `top_k` | 0 and -1 are off |
+//! | `typical_p`, `dry_multiplier`, `xtc_probability`, `mirostat` | only the value that switches them off |
+//! | `logit_bias` | token id to -100 … 100; an id beyond the vocabulary is refused |
+//! | `seed` | choice `i` is drawn with `seed + i`; absent: random |
+//! | `stop` | a string or up to 16, none empty |
+//! | `ignore_eos` | end tokens are never sampled |
+//! | `n` | 1 to 128, as far as the queue takes so many |
+//! | `stream`, `stream_options.include_usage` | `stream_options` only with `stream: true` |
+//! | `logprobs`, `top_logprobs` | chat: a flag and 0 to 20; completions: a number, 0 to 20 |
+//! | `chat_template_kwargs` | variables of the model's template; one that it never names is refused, unless it switches something off |
+//! | `reasoning_effort` | the template's variable of that name; refused where it has none |
+//! | `echo` | with prompts of text, without `logprobs` |
+//! | `best_of` | only equal to `n` |
+//! | `suffix` | only empty |
+//! | `tools` | only empty |
+//! | `tool_choice` | only `none` |
+//! | `response_format` | only `{"type": "text"}` |
+//! | `modalities` | only `["text"]` |
+//! | `service_tier` | only `auto` and `default`: there is one |
+//! | `store` | only `false`: nothing is kept |
+//! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key`, `parallel_tool_calls` | bookkeeping, and a flag about tools that cannot be there: no effect |
+
+mod answer;
+pub(crate) mod chat;
+pub(crate) mod completions;
+mod generation;
+mod logprobs;
+mod messages;
+pub(crate) mod models;
+mod params;
+mod prompts;
+mod types;

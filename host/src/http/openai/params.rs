@@ -1,0 +1,290 @@
+//! The parameters that chats and completions share, and those that neither can honour.
+
+use serde_json::Value;
+
+use crate::engine::message::{Prompt, Request};
+use crate::error::Error;
+use crate::http::error::{Failure, Result};
+use crate::http::fields::{Fields, elements, found, number};
+use crate::sampling::Settings;
+
+const MAX_CHOICES: u32 = 128;
+const MAX_STOPS: usize = 16;
+
+/// The most alternatives that are told for each token.
+pub(super) const MAX_LOGPROBS: u32 = 20;
+
+/// How an answer is wanted, prompt aside.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Parameters {
+    pub(super) sampling: Settings,
+    pub(super) seed: Option<u64>,
+    pub(super) stop: Vec<String>,
+    pub(super) max_tokens: Option<u32>,
+    pub(super) ignore_eos: bool,
+    /// Answers to each prompt.
+    pub(super) choices: u32,
+    pub(super) delivery: Delivery,
+}
+
+/// How an answer travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// In one piece.
+    Whole,
+    /// As it grows.
+    Stream { include_usage: bool },
+}
+
+impl Parameters {
+    /// Takes the fields that both requests have, and refuses what neither can honour.
+    pub(super) fn take(fields: &mut Fields) -> Result<Self> {
+        let parameters = Parameters {
+            sampling: sampling(fields)?,
+            seed: fields
+                .integer("seed")?
+                .map(|seed| seed_bits(fields, seed))
+                .transpose()?,
+            stop: stop(fields)?,
+            max_tokens: max_tokens(fields)?,
+            ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+            choices: fields.count("n", 1..=MAX_CHOICES)?.unwrap_or(1),
+            delivery: delivery(fields)?,
+        };
+        refuse_what_cannot_be(fields)?;
+        pass_over_bookkeeping(fields)?;
+        Ok(parameters)
+    }
+
+    /// Refuses tokens that the model does not have.
+    pub(super) fn check_vocabulary(&self, vocab_size: u32) -> Result<()> {
+        match self
+            .sampling
+            .logit_bias
+            .iter()
+            .find(|(token, _)| *token >= vocab_size)
+        {
+            None => Ok(()),
+            Some((token, _)) => {
+                let message =
+                    format!("token {token} is beyond this model's vocabulary of {vocab_size} tokens");
+                Err(Error::invalid(format!("logit_bias.{token}"), message).into())
+            }
+        }
+    }
+
+    /// One request for each answer to a prompt. Each has a seed of its own, or all would be the same.
+    pub(super) fn requests(&self, prompt: &Prompt, logprobs: Option<u32>) -> Vec<Request> {
+        let request = |choice: u32| Request {
+            prompt: prompt.clone(),
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
+            ignore_eos: self.ignore_eos,
+            sampling: self.sampling.clone(),
+            seed: self.seed.map(|seed| seed.wrapping_add(u64::from(choice))),
+            logprobs,
+        };
+        (0..self.choices).map(request).collect()
+    }
+}
+
+fn sampling(fields: &mut Fields) -> Result<Settings> {
+    let default = Settings::default();
+    let (repeat_name, repeat_penalty) = repeat_penalty(fields)?;
+    let settings = Settings {
+        temperature: fields.number("temperature")?.unwrap_or(default.temperature),
+        top_k: top_k(fields)?.unwrap_or(default.top_k),
+        top_p: fields.number("top_p")?.unwrap_or(default.top_p),
+        min_p: fields.number("min_p")?.unwrap_or(default.min_p),
+        repeat_penalty: repeat_penalty.unwrap_or(default.repeat_penalty),
+        presence_penalty: fields
+            .number("presence_penalty")?
+            .unwrap_or(default.presence_penalty),
+        frequency_penalty: fields
+            .number("frequency_penalty")?
+            .unwrap_or(default.frequency_penalty),
+        logit_bias: logit_bias(fields)?,
+        ..default
+    };
+    match settings.validate() {
+        Ok(()) => Ok(settings),
+        Err(invalid) => {
+            // The client wrote one of two names for it and must find that one in the answer.
+            let written = if invalid.field == "repeat_penalty" {
+                repeat_name
+            } else {
+                invalid.field
+            };
+            let message = match invalid.message.strip_prefix(invalid.field) {
+                Some(rest) => format!("`{written}`{rest}"),
+                None => format!("`{written}`: {}", invalid.message),
+            };
+            Err(Error::invalid(written, message).into())
+        }
+    }
+}
+
+fn repeat_penalty(fields: &mut Fields) -> Result<(&'static str, Option<f32>)> {
+    let short = fields.number("repeat_penalty")?;
+    let long = fields.number("repetition_penalty")?;
+    match (short, long) {
+        (Some(short), Some(long)) if short != long => {
+            let message =
+                "`repetition_penalty` is another name of `repeat_penalty`, and the two differ: send one";
+            Err(Error::invalid("repetition_penalty", message).into())
+        }
+        (None, Some(long)) => Ok(("repetition_penalty", Some(long))),
+        (short, _) => Ok(("repeat_penalty", short)),
+    }
+}
+
+fn top_k(fields: &mut Fields) -> Result<Option<u32>> {
+    match fields.integer("top_k")? {
+        None => Ok(None),
+        Some(-1) => Ok(Some(0)),
+        Some(k) => u32::try_from(k).map(Some).map_err(|_| {
+            Error::invalid(
+                "top_k",
+                format!("`top_k` must be at least 1, or 0 or -1 for off; found {k}"),
+            )
+            .into()
+        }),
+    }
+}
+
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>> {
+    let Some(biases) = fields.object("logit_bias")? else {
+        return Ok(Vec::new());
+    };
+    let bias = |(key, value): (String, Value)| {
+        let path = format!("logit_bias.{key}");
+        let token = key.parse::<u32>().map_err(|_| {
+            Error::invalid(
+                path.as_str(),
+                format!("the keys of `logit_bias` must be token ids; found `{key}`"),
+            )
+        })?;
+        Ok((token, number(&path, &value)?))
+    };
+    biases.into_values().map(bias).collect()
+}
+
+/// Seeds are a signed 64-bit number in one client's schema and an unsigned one in another's: the bits count.
+fn seed_bits(fields: &Fields, seed: i128) -> Result<u64> {
+    let bits = i64::try_from(seed)
+        .map(i64::cast_unsigned)
+        .or_else(|_| u64::try_from(seed));
+    bits.map_err(|_| {
+        let path = fields.path("seed");
+        let message = format!("`{path}` must be a whole number of 64 bits; found {seed}");
+        Error::invalid(path, message).into()
+    })
+}
+
+fn stop(fields: &mut Fields) -> Result<Vec<String>> {
+    let values = match fields.value("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(values)) => elements("stop", values),
+        Some(text @ Value::String(_)) => vec![("stop".to_owned(), text)],
+        Some(other) => {
+            return Err(Failure::wrong_shape(
+                "stop",
+                "a string or a list of strings",
+                found(&other),
+            ));
+        }
+    };
+    if values.len() > MAX_STOPS {
+        let message = format!(
+            "`stop` may have up to {MAX_STOPS} strings; found {}",
+            values.len()
+        );
+        return Err(Error::invalid("stop", message).into());
+    }
+    let text = |(path, value): (String, Value)| match value {
+        Value::String(text) if text.is_empty() => Err(Error::invalid(
+            path.as_str(),
+            format!("`{path}` is empty: every text contains it"),
+        )
+        .into()),
+        Value::String(text) => Ok(text),
+        other => Err(Failure::wrong_shape(&path, "a string", found(&other))),
+    };
+    values.into_iter().map(text).collect()
+}
+
+fn max_tokens(fields: &mut Fields) -> Result<Option<u32>> {
+    let old = fields.count("max_tokens", 1..=u32::MAX)?;
+    let new = fields.count("max_completion_tokens", 1..=u32::MAX)?;
+    if let (Some(old), Some(new)) = (old, new)
+        && old != new
+    {
+        let message = "`max_completion_tokens` is the new name of `max_tokens`, and the two differ: send one";
+        return Err(Error::invalid("max_completion_tokens", message).into());
+    }
+    Ok(new.or(old))
+}
+
+fn delivery(fields: &mut Fields) -> Result<Delivery> {
+    let stream = fields.flag("stream")?.unwrap_or(false);
+    let Some(mut options) = fields.object("stream_options")? else {
+        return Ok(if stream {
+            Delivery::Stream { include_usage: false }
+        } else {
+            Delivery::Whole
+        });
+    };
+    if !stream {
+        let message = "`stream_options` says how to stream, but `stream` is not true";
+        return Err(Error::invalid("stream_options", message).into());
+    }
+    let include_usage = options.flag("include_usage")?.unwrap_or(false);
+    if options.flag("include_obfuscation")?.unwrap_or(false) {
+        let message =
+            "`stream_options.include_obfuscation` is not supported: no padding is added to a stream";
+        return Err(Error::unsupported("stream_options.include_obfuscation", message).into());
+    }
+    options.finish()?;
+    Ok(Delivery::Stream { include_usage })
+}
+
+/// Fields that are known, but of which only the value that asks for nothing can be honoured.
+fn refuse_what_cannot_be(fields: &mut Fields) -> Result<()> {
+    for (name, off) in [
+        ("typical_p", 1.0),
+        ("dry_multiplier", 0.0),
+        ("xtc_probability", 0.0),
+        ("mirostat", 0.0),
+    ] {
+        if fields.number(name)?.is_some_and(|value| value != off) {
+            let message =
+                format!("`{name}` is not supported by this version; leave it out, or send {off} for off");
+            return Err(Error::unsupported(name, message).into());
+        }
+    }
+    if fields.flag("store")?.unwrap_or(false) {
+        let message = "`store` cannot be true: this server keeps no answers";
+        return Err(Error::unsupported("store", message).into());
+    }
+    match fields.text("service_tier")?.as_deref() {
+        None | Some("auto" | "default") => Ok(()),
+        Some(other) => {
+            let message =
+                format!("`service_tier` can be `auto` or `default`: there is one tier; found `{other}`");
+            Err(Error::unsupported("service_tier", message).into())
+        }
+    }
+}
+
+/// Fields that ask nothing of an answer.
+fn pass_over_bookkeeping(fields: &mut Fields) -> Result<()> {
+    for name in ["user", "safety_identifier", "prompt_cache_key"] {
+        fields.text(name)?;
+    }
+    fields.object("metadata")?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,197 @@
+//! The models under the configured folders: which files there are, and what the plugins say of each.
+//!
+//! A file is looked into once and again when it changes: probing reads headers, but of many files.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::entry::{Entry, ModelState, Summary};
+use super::scan::{files_below, id_below, shards_of};
+use super::{Found, file_name};
+use crate::plugins::model::Probe;
+use crate::plugins::{ActiveFormat, Plugins, State};
+
+/// How much of a file the host reads for `probe`.
+const HEAD_BYTES: u64 = 64 << 10;
+
+/// What there is.
+pub(super) struct Catalog {
+    plugins: Arc<Plugins>,
+    folders: Vec<PathBuf>,
+    seen: Mutex<HashMap<PathBuf, Seen>>,
+}
+
+struct Seen {
+    modified: Option<SystemTime>,
+    length: u64,
+    entry: Entry,
+}
+
+impl Catalog {
+    pub(super) fn new(plugins: Arc<Plugins>, folders: Vec<PathBuf>) -> Self {
+        Catalog { plugins, folders, seen: Mutex::default() }
+    }
+
+    /// Everything under the folders, by id. Of two with one id, the first folder's counts; the other is shown under a
+    /// longer name, with the reason.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let extensions = self.extensions();
+        let mut entries: Vec<Entry> = Vec::new();
+        for folder in &self.folders {
+            for found in files_below(folder, &extensions) {
+                let mut entry = self.look(&found);
+                if entries.iter().any(|other| other.id == entry.id) {
+                    entry.reason = Some(format!("another model has the id `{}`; rename one of the files", entry.id));
+                    entry.id = format!("{} (hidden, in {})", entry.id, file_name(folder));
+                    entry.state = ModelState::Unavailable;
+                }
+                entries.push(entry);
+            }
+        }
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        entries
+    }
+
+    /// What the plugins say of any path. Under a model folder it has its id there, else its file name.
+    pub(super) fn entry_of(&self, path: &Path) -> Entry {
+        let root = self.folders.iter().find(|folder| path.starts_with(folder));
+        let id = id_below(root.map_or_else(|| path.parent().unwrap_or(path), PathBuf::as_path), path);
+        self.look(&Found { id, path: path.to_owned() })
+    }
+
+    /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
+    fn extensions(&self) -> Vec<String> {
+        let formats = self.plugins.records().iter().flat_map(|record| &record.formats);
+        let mut extensions: Vec<String> = formats.flat_map(|format| format.extensions.iter().cloned()).collect();
+        extensions.sort();
+        extensions.dedup();
+        extensions
+    }
+
+    fn look(&self, found: &Found) -> Entry {
+        let metadata = std::fs::metadata(&found.path).ok();
+        let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        let length = metadata.as_ref().map_or(0, std::fs::Metadata::len);
+        {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = seen.get(&found.path).filter(|seen| seen.modified == modified && seen.length == length);
+            if let Some(same) = same {
+                return Entry { id: found.id.clone(), ..same.entry.clone() };
+            }
+        }
+        let mut entry = self.probe(found, metadata.as_ref().is_some_and(std::fs::Metadata::is_dir));
+        entry.created = modified
+            .and_then(|modified| modified.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .map_or(0, |age| age.as_secs());
+        entry.summary.size_bytes = entry.summary.size_bytes.or(Some(length));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(found.path.clone(), Seen { modified, length, entry: entry.clone() });
+        entry
+    }
+
+    /// Asks the plugins, those first that claim the file's ending. The highest score wins, and its word stands.
+    fn probe(&self, found: &Found, is_dir: bool) -> Entry {
+        let head = match head(&found.path, is_dir) {
+            Ok(head) => head,
+            Err(error) => return unavailable(found, format!("the file cannot be read: {error}")),
+        };
+        let mut best: Option<(ActiveFormat, Probe)> = None;
+        let mut refusal = None;
+        for format in self.candidates(&found.path) {
+            match self.plugins.probe(&format.plugin, &found.path, is_dir, &head) {
+                Some(Ok(probe)) if probe.score > best.as_ref().map_or(0, |(_, best)| best.score) => {
+                    best = Some((format, probe));
+                }
+                Some(Err(error)) => refusal = refusal.or(Some((format, error.message))),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        match (best, refusal) {
+            (Some((format, probe)), _) => described(found, &format, probe),
+            (None, Some((format, reason))) => Entry {
+                format: Some(format.id),
+                plugin: Some(format.plugin),
+                ..unavailable(found, reason)
+            },
+            (None, None) => unavailable(found, self.nobody(&found.path)),
+        }
+    }
+
+    /// One format of each running plugin; of those that claim the ending where there are any, else of all.
+    fn candidates(&self, path: &Path) -> Vec<ActiveFormat> {
+        let formats = self.plugins.formats();
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let claims = |format: &&ActiveFormat| format.extensions.contains(&ending);
+        let mut candidates: Vec<ActiveFormat> = formats.iter().filter(claims).cloned().collect();
+        if candidates.is_empty() {
+            candidates = formats;
+        }
+        let mut plugins = Vec::new();
+        candidates.retain(|format| {
+            let new = !plugins.contains(&format.plugin);
+            plugins.push(format.plugin.clone());
+            new
+        });
+        candidates
+    }
+
+    /// Why no plugin runs a file: what is active, and which plugins failed to load.
+    fn nobody(&self, path: &Path) -> String {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let failed = self.plugins.records().iter().filter(|record| record.state != State::Loaded);
+        let of_it = failed
+            .clone()
+            .filter(|record| record.formats.iter().any(|format| format.extensions.contains(&ending)))
+            .map(|record| {
+                let reason = record.reason.as_deref().unwrap_or("no reason given");
+                format!("a plugin `{}` for it is present but {}: {reason}", record.id, record.state)
+            })
+            .next();
+        let active: Vec<String> = self.plugins.formats().into_iter().map(|format| format.id).collect();
+        let active = if active.is_empty() { "none".to_owned() } else { active.join(", ") };
+        let failed: Vec<String> = failed.map(|record| format!("{} ({})", record.id, record.state)).collect();
+        let failed = if failed.is_empty() { String::new() } else { format!("; plugins not loaded: {}", failed.join(", ")) };
+        of_it.unwrap_or_else(|| format!("no loaded plugin recognises it; active formats: {active}{failed}"))
+    }
+}
+
+fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    if !is_dir {
+        std::fs::File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+    }
+    Ok(head)
+}
+
+fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {
+    let missing = shards_of(&found.path).into_iter().find(|shard| !shard.exists());
+    let reason = probe.obstacle.or_else(|| missing.map(|shard| format!("its part {} is missing", file_name(&shard))));
+    Entry {
+        id: found.id.clone(),
+        path: found.path.clone(),
+        created: 0,
+        format: Some(probe.format),
+        plugin: Some(format.plugin.clone()),
+        state: if reason.is_some() { ModelState::Unavailable } else { ModelState::Available },
+        reason,
+        summary: Summary::from_json(&probe.summary),
+        capabilities: Vec::new(),
+    }
+}
+
+fn unavailable(found: &Found, reason: String) -> Entry {
+    Entry {
+        id: found.id.clone(),
+        path: found.path.clone(),
+        created: 0,
+        format: None,
+        plugin: None,
+        state: ModelState::Unavailable,
+        reason: Some(reason),
+        summary: Summary::default(),
+        capabilities: Vec::new(),
+    }
+}

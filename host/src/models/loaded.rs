@@ -1,0 +1,86 @@
+//! A model in memory: its engine, its chat template, what it can do.
+
+use std::sync::Arc;
+
+use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens};
+use crate::engine::message::{Prompt, Segment};
+use crate::engine::{Engine, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::plugins::model::{Capabilities, Model, ModelMetadata};
+
+/// A model that answers.
+pub struct Loaded {
+    /// Its name in requests.
+    pub id: String,
+    /// What it can do, by name.
+    pub capabilities: Vec<String>,
+    /// Runs its requests.
+    pub engine: Engine,
+    model: Arc<Model>,
+    /// Its chat template; a broken one is told at each chat, and plain completions go on.
+    template: Option<Result<ChatTemplate>>,
+}
+
+impl Loaded {
+    /// Starts the engine of a model that its plugin has loaded. Blocks while the plugin makes the context.
+    ///
+    /// # Errors
+    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that cannot generate text.
+    pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
+        let found = model.capabilities();
+        if !found.has(Capabilities::GENERATE) {
+            return Err(Error::new(Kind::LoadFailed, "it cannot generate text, and this version serves nothing else"));
+        }
+        let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
+        let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
+        let template = model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
+        if matches!(template, Some(Ok(_))) {
+            capabilities.push("chat".to_owned());
+        }
+        let engine = Engine::start(&id, Arc::clone(&model), settings)?;
+        Ok(Loaded { id, capabilities, engine, model, template })
+    }
+
+    /// What the plugin tells about it.
+    pub fn metadata(&self) -> &ModelMetadata {
+        self.model.metadata()
+    }
+
+    /// The model itself, for its tokeniser.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The longest that prompt and answer together may be here, in tokens.
+    pub fn context_tokens(&self) -> u32 {
+        self.engine.longest_sequence()
+    }
+
+    /// Number of token ids.
+    pub fn vocab_size(&self) -> u32 {
+        self.model.vocab_size()
+    }
+
+    /// Messages to a prompt, by the model's own template.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] without a template, [`Kind::TemplateBroken`] for a broken one, [`Kind::TemplateRefused`]
+    /// with the template's own words.
+    pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
+        let template = match &self.template {
+            None => {
+                let message =
+                    format!("model `{}` has no chat template: use /v1/completions with a whole prompt", self.id);
+                return Err(Error::unsupported("messages", message));
+            }
+            Some(Err(error)) => return Err(error.clone()),
+            Some(Ok(template)) => template,
+        };
+        let rendered = template.render(messages, options).map_err(|error| render_error(&self.id, &error))?;
+        let segment = |segment: chat::Segment| match segment {
+            chat::Segment::Template(text) => Segment::Template(text),
+            chat::Segment::Literal(text) => Segment::Literal(text),
+        };
+        Ok(Prompt::Chat(rendered.segments.into_iter().map(segment).collect()))
+    }
+}

@@ -1,0 +1,273 @@
+//! Which model files exist, which plugin runs each, and what is loaded.
+
+mod catalog;
+mod entry;
+mod loaded;
+mod scan;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use self::catalog::Catalog;
+pub use self::entry::{Entry, ModelState, Summary};
+pub use self::loaded::Loaded;
+use crate::config::Config;
+use crate::engine;
+use crate::error::{Error, Kind, Result};
+use crate::plugins::Plugins;
+
+/// All models of a host.
+pub struct Models {
+    catalog: Catalog,
+    plugins: Arc<Plugins>,
+    settings: engine::Settings,
+    /// One slot for each model that was asked for; its lock is held while it loads, so that many callers share one load.
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    loaded: AsyncMutex<Option<Arc<Loaded>>>,
+    /// The same, for those who only look and must not wait.
+    state: Mutex<SlotState>,
+}
+
+#[derive(Default, Clone)]
+enum SlotState {
+    #[default]
+    Empty,
+    Loading,
+    Loaded(Arc<Loaded>),
+}
+
+/// Hears how far a load is, from 0 to 1.
+pub type OnProgress = Arc<dyn Fn(f32) + Send + Sync>;
+
+impl Models {
+    /// The models under the configured folders, run by these plugins.
+    pub fn new(plugins: Arc<Plugins>, config: &Config) -> Arc<Models> {
+        let engine = config.engine;
+        Arc::new(Models {
+            catalog: Catalog::new(Arc::clone(&plugins), config.models.folders.clone()),
+            plugins,
+            settings: engine::Settings {
+                max_sequences: engine.max_sequences,
+                queue: engine.queue,
+                step_tokens: engine.step_tokens,
+            },
+            slots: Mutex::default(),
+        })
+    }
+
+    /// Everything that was found, by id; what cannot be served says why.
+    pub fn list(&self) -> Vec<Entry> {
+        let mut entries = self.catalog.entries();
+        entries.iter_mut().for_each(|entry| self.mark(entry));
+        entries
+    }
+
+    /// What can be served now.
+    pub fn servable(&self) -> Vec<Entry> {
+        self.list().into_iter().filter(Entry::is_servable).collect()
+    }
+
+    /// One model by its id; the file's ending may stand behind it.
+    ///
+    /// # Errors
+    /// [`Kind::ModelNotFound`] with what there is.
+    pub fn find(&self, id: &str) -> Result<Entry> {
+        let entries = self.list();
+        let by_id = entries.iter().find(|entry| entry.id == id);
+        let by_file = || entries.iter().find(|entry| entry.is_named(id));
+        by_id.or_else(by_file).cloned().ok_or_else(|| not_found(id, &entries))
+    }
+
+    /// What the plugins say about any file or folder.
+    ///
+    /// # Errors
+    /// [`Kind::ModelNotFound`] when there is no such file.
+    pub fn inspect(&self, path: &Path) -> Result<Entry> {
+        let absolute = std::path::absolute(path).ok().filter(|path| path.exists()).ok_or_else(|| {
+            Error::new(Kind::ModelNotFound, format!("there is no file or folder {}", path.display()))
+        })?;
+        let mut entry = self.catalog.entry_of(&absolute);
+        self.mark(&mut entry);
+        Ok(entry)
+    }
+
+    /// The model, loaded; loads it first where it is not. Many callers share one load.
+    ///
+    /// # Errors
+    /// [`Kind::ModelNotFound`], [`Kind::PluginUnavailable`], or what the load failed of.
+    pub async fn open(&self, id: &str) -> Result<Arc<Loaded>> {
+        let entry = self.find(id)?;
+        self.open_entry(entry, Arc::new(|_| ())).await
+    }
+
+    /// The same for a file by its path, with news of the load.
+    ///
+    /// # Errors
+    /// As [`Models::open`].
+    pub async fn open_path(&self, path: &Path, progress: OnProgress) -> Result<Arc<Loaded>> {
+        let entry = self.inspect(path)?;
+        self.open_entry(entry, progress).await
+    }
+
+    /// The same for an entry.
+    ///
+    /// # Errors
+    /// As [`Models::open`].
+    pub async fn open_entry(&self, entry: Entry, progress: OnProgress) -> Result<Arc<Loaded>> {
+        let (Some(plugin), Some(format), true) = (&entry.plugin, &entry.format, entry.is_servable()) else {
+            return Err(unservable(&entry));
+        };
+        let slot = self.slot(&entry.id);
+        let mut loaded = slot.loaded.lock().await;
+        if let Some(model) = loaded.as_ref().filter(|model| !model.engine.has_ended()) {
+            return Ok(Arc::clone(model));
+        }
+        *loaded = None;
+        let _loading = Loading::mark(&slot);
+        let model = self.load(&entry, plugin, format, progress).await?;
+        slot.set(SlotState::Loaded(Arc::clone(&model)));
+        *loaded = Some(Arc::clone(&model));
+        Ok(model)
+    }
+
+    /// Finishes running requests within the limit, then ends their streams.
+    pub async fn shutdown(&self, limit: Duration) {
+        let loaded: Vec<Arc<Loaded>> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.values().filter_map(|slot| slot.loaded()).collect()
+        };
+        let ends: Vec<_> = loaded
+            .into_iter()
+            .map(|model| tokio::spawn(async move { model.engine.shut_down(limit).await }))
+            .collect();
+        for end in ends {
+            let _ = end.await;
+        }
+    }
+
+    async fn load(&self, entry: &Entry, plugin: &str, format: &str, progress: OnProgress) -> Result<Arc<Loaded>> {
+        let (id, path) = (entry.id.clone(), entry.path.clone());
+        let (plugin, format) = (plugin.to_owned(), format.to_owned());
+        let (plugins, settings) = (Arc::clone(&self.plugins), self.settings);
+        let work = move || {
+            let started = std::time::Instant::now();
+            tracing::info!(model = %id, plugin = %plugin, "loading");
+            let report = move |fraction| {
+                progress(fraction);
+                true
+            };
+            let model = plugins
+                .load_model(&plugin, &path, &format, report)
+                .unwrap_or_else(|| Err(Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone"))))?;
+            let loaded = Loaded::start(id, model, settings)?;
+            tracing::info!(model = %loaded.id, seconds = started.elapsed().as_secs_f32(), "loaded");
+            Ok(Arc::new(loaded))
+        };
+        let result = tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(Error::new(Kind::Internal, format!("the load panicked: {error}"))));
+        result.map_err(|error| describe(entry, error))
+    }
+
+    fn slot(&self, id: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(id.to_owned()).or_default())
+    }
+
+    /// Writes into an entry what is known of it here: whether it is loaded, and what it then can do.
+    fn mark(&self, entry: &mut Entry) {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = slots.get(&entry.id).filter(|_| entry.is_servable()) else { return };
+        match slot.state() {
+            SlotState::Empty => {}
+            SlotState::Loading => entry.state = ModelState::Loading,
+            SlotState::Loaded(model) => {
+                entry.state = ModelState::Loaded;
+                entry.capabilities.clone_from(&model.capabilities);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn state(&self) -> SlotState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: SlotState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn loaded(&self) -> Option<Arc<Loaded>> {
+        match self.state() {
+            SlotState::Loaded(model) => Some(model),
+            SlotState::Empty | SlotState::Loading => None,
+        }
+    }
+}
+
+/// Shows a slot as loading; if the load ends without success, or its caller goes away, as empty again.
+struct Loading<'a>(&'a Slot);
+
+impl<'a> Loading<'a> {
+    fn mark(slot: &'a Slot) -> Self {
+        slot.set(SlotState::Loading);
+        Loading(slot)
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        if matches!(self.0.state(), SlotState::Loading) {
+            self.0.set(SlotState::Empty);
+        }
+    }
+}
+
+fn not_found(id: &str, entries: &[Entry]) -> Error {
+    let servable: Vec<&str> = entries.iter().filter(|entry| entry.is_servable()).map(|e| e.id.as_str()).collect();
+    let there_is = if servable.is_empty() {
+        "no model can be served now: put a model file into a model folder, see `impetus models`".to_owned()
+    } else {
+        format!("there is: {}", servable.join(", "))
+    };
+    Error { param: Some("model".to_owned()), ..Error::new(Kind::ModelNotFound, format!("no model `{id}`; {there_is}")) }
+}
+
+fn unservable(entry: &Entry) -> Error {
+    let reason = entry.reason.as_deref().unwrap_or("no loaded plugin can run it");
+    // A plugin that knows the file but cannot run it has judged the file; without one, the plugin is what is missing.
+    let kind = if entry.plugin.is_some() { Kind::LoadFailed } else { Kind::PluginUnavailable };
+    Error::new(kind, format!("model `{}` cannot be served: {reason}", entry.id))
+}
+
+/// Puts before a load's error which model it was, of which format, and which plugin said so.
+fn describe(entry: &Entry, error: Error) -> Error {
+    let plugin = entry.plugin.as_deref().unwrap_or("?");
+    let architecture = entry.summary.architecture.as_deref().unwrap_or("unknown architecture");
+    let quantization = entry.summary.quantization.as_deref().unwrap_or("unknown quantisation");
+    let message =
+        format!("model `{}` ({architecture}, {quantization}, plugin {plugin}) failed to load: {}", entry.id, error.message);
+    tracing::error!(model = %entry.id, detail = error.detail.as_deref().unwrap_or(""), "{message}");
+    Error { message, ..error }
+}
+
+/// The path of a file as far as answers to clients may show it.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Where something was found, and where it lies below that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    id: String,
+    path: PathBuf,
+}

@@ -1,0 +1,160 @@
+//! What a header says about a model, in the words that the host shows, and whether it can be run.
+
+use serde_json::{Value, json};
+
+use crate::header::{Header, file_type_name};
+use crate::options::Options;
+
+/// Architectures that turn text into vectors or read it whole: they generate nothing, and this version serves nothing
+/// else.
+const ENCODERS: [&str; 10] = [
+    "bert",
+    "eurobert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "modern-bert",
+    "neo-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "t5encoder",
+    "gemma-embedding",
+];
+
+/// Things that GGUF files carry which are no language model by themselves.
+const COMPANIONS: [(&str, &str); 2] = [
+    ("clip", "it is the vision part of a model, not a language model"),
+    ("imatrix", "it is an importance matrix for quantisation, not a model"),
+];
+
+/// Memory for llama.cpp's intermediate results and the runtime itself, beside weights and cache.
+const OVERHEAD_BYTES: u64 = 64 << 20;
+
+/// The summary, as `probe` answers it.
+pub(crate) fn summary(header: &Header, options: &Options) -> Value {
+    let architecture = header.text("general.architecture").unwrap_or("unknown");
+    let number = |key: &str| header.number(&format!("{architecture}.{key}"));
+    let context_length = number("context_length");
+    let weight_bytes: u64 = header.tensors.iter().map(|tensor| tensor.bytes).sum();
+    let vocab_size = header.array_length("tokenizer.ggml.tokens").or_else(|| number("vocab_size"));
+    let cells = options.context_tokens(context_length.and_then(|length| u32::try_from(length).ok()).unwrap_or(0));
+    let logits_bytes = vocab_size.unwrap_or(0) * u64::from(options.micro_batch_tokens()) * 4;
+    let estimated = weight_bytes + cache_bytes(header, architecture, cells, options) + logits_bytes + OVERHEAD_BYTES;
+    json!({
+        "architecture": architecture,
+        "name": header.text("general.name"),
+        "quantization": quantization(header),
+        "parameters": header.tensors.iter().map(|tensor| tensor.elements).sum::<u64>(),
+        "context_length": context_length,
+        "vocab_size": vocab_size,
+        "embedding_length": number("embedding_length"),
+        "layers": number("block_count"),
+        "size_bytes": weight_bytes,
+        "estimated_bytes": estimated,
+        "chat_template": header.text("tokenizer.chat_template").is_some(),
+        "license": header.text("general.license"),
+        "gguf_version": header.version,
+    })
+}
+
+/// Why a sound file cannot be run, if so.
+pub(crate) fn obstacle(header: &Header) -> Option<String> {
+    let Some(architecture) = header.text("general.architecture") else {
+        return Some("the file does not say its architecture (`general.architecture` is missing)".to_owned());
+    };
+    if let Some((_, what)) = COMPANIONS.iter().find(|(name, _)| *name == architecture) {
+        return Some((*what).to_owned());
+    }
+    if ENCODERS.contains(&architecture) {
+        return Some(format!(
+            "architecture `{architecture}` makes embeddings, which gguf {} does not serve",
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    if header.tensors.is_empty() {
+        return Some("the file has no weights: it is a vocabulary or metadata alone".to_owned());
+    }
+    if header.metadata.contains_key("adapter.type") {
+        return Some("it is an adapter (LoRA), not a model".to_owned());
+    }
+    None
+}
+
+/// The name of the file's type; where it has none, of the type that most of its bytes have.
+fn quantization(header: &Header) -> String {
+    if let Some(name) = header.number("general.file_type").and_then(file_type_name) {
+        return name.to_owned();
+    }
+    let mut by_type: Vec<(&str, u64)> = Vec::new();
+    for tensor in &header.tensors {
+        match by_type.iter_mut().find(|(name, _)| *name == tensor.kind.name) {
+            Some((_, bytes)) => *bytes += tensor.bytes,
+            None => by_type.push((tensor.kind.name, tensor.bytes)),
+        }
+    }
+    by_type.into_iter().max_by_key(|&(_, bytes)| bytes).map_or("unknown", |(name, _)| name).to_owned()
+}
+
+/// Bytes of keys and values for so many tokens.
+fn cache_bytes(header: &Header, architecture: &str, cells: u32, options: &Options) -> u64 {
+    let largest = |key: &str| header.largest(&format!("{architecture}.{key}"));
+    let layers = largest("block_count").unwrap_or(0);
+    let heads = largest("attention.head_count").unwrap_or(1).max(1);
+    let kv_heads = largest("attention.head_count_kv").unwrap_or(heads);
+    let default_width = largest("embedding_length").unwrap_or(0) / heads;
+    let keys = largest("attention.key_length").unwrap_or(default_width) as f64 * options.cache_type_k.bits();
+    let values = largest("attention.value_length").unwrap_or(default_width) as f64 * options.cache_type_v.bits();
+    (f64::from(cells) * layers as f64 * kv_heads as f64 * (keys + values) / 8.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::tests::{Writer, read};
+
+    #[test]
+    fn a_summary_has_the_figures() {
+        let file = Writer::default()
+            .text("general.architecture", "llama")
+            .text("general.name", "Tiny")
+            .text("tokenizer.chat_template", "{{ messages }}")
+            .number("general.file_type", 15)
+            .number("llama.context_length", 128)
+            .number("llama.block_count", 2)
+            .number("llama.embedding_length", 64)
+            .number("llama.attention.head_count", 4)
+            .number("llama.attention.head_count_kv", 2)
+            .number("llama.vocab_size", 100)
+            .tensor("token_embd.weight", &[64, 100])
+            .file();
+        let found = summary(&read(&file).unwrap(), &Options::default());
+        assert_eq!(found["architecture"], "llama");
+        assert_eq!(found["quantization"], "Q4_K_M");
+        assert_eq!(found["parameters"], 6400);
+        assert_eq!(found["chat_template"], true);
+        // 128 cells, 2 layers, 2 heads of 16, keys and values, 2 bytes each; logits of 512 rows.
+        let expected = 25_600 + 128 * 2 * 2 * 16 * 2 * 2 + 100 * 512 * 4 + OVERHEAD_BYTES;
+        assert_eq!(found["estimated_bytes"], expected);
+    }
+
+    #[test]
+    fn without_a_file_type_the_bytes_decide() {
+        let file = Writer::default().text("general.architecture", "llama").tensor("t", &[8]).file();
+        assert_eq!(summary(&read(&file).unwrap(), &Options::default())["quantization"], "F32");
+    }
+
+    #[test]
+    fn what_cannot_run_says_why() {
+        let of = |architecture: &str| Writer::default().text("general.architecture", architecture);
+        for (writer, expected) in [
+            (of("bert").tensor("t", &[8]), "makes embeddings"),
+            (of("clip").tensor("t", &[8]), "vision part"),
+            (of("llama"), "no weights"),
+            (of("llama").text("adapter.type", "lora").tensor("t", &[8]), "adapter"),
+            (Writer::default().tensor("t", &[8]), "general.architecture"),
+        ] {
+            let reason = obstacle(&read(&writer.file()).unwrap()).unwrap();
+            assert!(reason.contains(expected), "{reason}");
+        }
+        assert_eq!(obstacle(&read(&of("llama").tensor("t", &[8]).file()).unwrap()), None);
+    }
+}
