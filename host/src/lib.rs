@@ -4,9 +4,16 @@
 //! model and its plugin, `engine` schedules, decodes and samples, `text` makes whole text of token bytes. ARCHITECTURE.md
 //! has the map and the invariants.
 
+pub mod cli;
 pub mod config;
-pub mod engine;
 pub mod error;
 pub mod plugins;
+
+pub mod http;
+
+pub mod chat;
+pub mod models;
+
+pub mod engine;
 pub mod sampling;
 pub mod text;

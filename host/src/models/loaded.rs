@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens};
+use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
 use crate::engine::message::{Prompt, Segment};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
@@ -82,5 +82,32 @@ impl Loaded {
             chat::Segment::Literal(text) => Segment::Literal(text),
         };
         Ok(Prompt::Chat(rendered.segments.into_iter().map(segment).collect()))
+    }
+}
+
+fn compile(id: &str, source: &str, metadata: &ModelMetadata) -> Result<ChatTemplate> {
+    let tokens = SpecialTokens {
+        named: metadata.special_tokens.clone(),
+        control: metadata.control_tokens.iter().map(|token| token.text.clone()).collect(),
+    };
+    ChatTemplate::compile(source, tokens).map_err(|error| {
+        tracing::warn!(model = %id, "the chat template is broken: {error}");
+        Error::new(
+            Kind::TemplateBroken,
+            format!("the chat template of model `{id}` is broken: {error}; use /v1/completions with a whole prompt"),
+        )
+    })
+}
+
+fn render_error(id: &str, error: &TemplateError) -> Error {
+    match error {
+        TemplateError::Raised(words) => Error {
+            param: Some("messages".to_owned()),
+            ..Error::new(Kind::TemplateRefused, format!("the chat template of model `{id}` refuses this chat: {words}"))
+        },
+        TemplateError::Syntax(text) | TemplateError::Failed(text) => Error {
+            param: Some("messages".to_owned()),
+            ..Error::new(Kind::TemplateBroken, format!("the chat template of model `{id}` failed: {text}"))
+        },
     }
 }

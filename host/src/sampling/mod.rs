@@ -1,137 +1,29 @@
-//! Pure numbers: a slice of logits in, a token out. The same for every plugin.
+//! Which token comes next: a slice of logits in, a token out. Pure numbers: no model, no tokenizer, no clock, no I/O.
 //!
-//! The order is llama.cpp's default chain: penalties, logit bias and bans; then, at temperature 0, the largest logit
-//! (ties to the smaller id); else top-k, top-p, min-p, temperature, and one draw. Nothing sorts the vocabulary, and
-//! nothing allocates once the buffers have grown.
+//! The stages, in llama.cpp's default order (`common_params_sampling::samplers`), so that settings found for one give
+//! the same distribution in the other:
 //!
-//! * repeat penalty: Keskar et al. 2019, *CTRL*, section 4.1: over the last `penalty_window` tokens of prompt and answer.
-//! * presence and frequency penalties: as OpenAI's API defines them, over the answer.
-//! * top-k: Fan et al. 2018, *Hierarchical Neural Story Generation*.
-//! * top-p: Holtzman et al. 2019, *The Curious Case of Neural Text Degeneration*.
-//! * min-p: Nguyen et al. 2024, *Turning Up the Heat: Min-p Sampling*.
+//! 1. penalties (repeat, then frequency and presence), in `penalties.rs`
+//! 2. logit bias, then the ban of tokens that may not come. llama.cpp adds the bias before the penalties; here it comes
+//!    after them, so that a repeat penalty never scales what the caller asked for. Without a repeat penalty it is one
+//! 3. temperature 0: the best token, ties to the smaller id, and nothing below applies
+//! 4. top-k, top-p, min-p, each over what the one before left and at temperature 1, in `candidates.rs`
+//! 5. temperature, then one random draw
+//!
+//! Temperature last is what sets this order apart from Hugging Face's and vLLM's: a high temperature makes the tokens
+//! that passed more equal, it lets no further ones in. A mask of what a grammar allows belongs to stage 2; filters
+//! that look at the shape of the distribution (typical, XTC) belong to stage 4.
+//!
+//! Nothing here sorts the vocabulary: it is read in blocks (`blocks.rs`), and only blocks whose best logit can matter
+//! are read again. Buffers are kept from token to token.
 
+mod blocks;
 mod candidates;
 mod logprobs;
 mod penalties;
+mod sampler;
 mod settings;
-#[cfg(test)]
-mod tests;
 
-use std::fmt;
-
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
-use self::candidates::Candidates;
-pub use self::logprobs::{LogProbs, log_probabilities};
-use self::penalties::Penalties;
-pub use self::settings::{InvalidSetting, Settings};
-
-/// Chooses the tokens of one answer.
-#[derive(Debug)]
-pub struct Sampler {
-    settings: Settings,
-    penalties: Penalties,
-    candidates: Candidates,
-    /// The logits after penalties and bias.
-    adjusted: Vec<f32>,
-    random: ChaCha8Rng,
-}
-
-/// No token can be chosen: every logit is banned, minus infinity or not a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoCandidate;
-
-impl fmt::Display for NoCandidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("every token is forbidden or has no finite logit")
-    }
-}
-
-impl std::error::Error for NoCandidate {}
-
-impl Sampler {
-    /// Same settings, seed and logits: same tokens, whatever else runs. `settings` were validated.
-    pub fn new(settings: Settings, seed: u64) -> Self {
-        Sampler {
-            penalties: Penalties::new(&settings),
-            settings,
-            candidates: Candidates::default(),
-            adjusted: Vec::new(),
-            random: ChaCha8Rng::seed_from_u64(seed),
-        }
-    }
-
-    /// Tells the prompt's tokens, for the repeat penalty.
-    pub fn observe_prompt(&mut self, tokens: &[u32]) {
-        self.penalties.observe_prompt(tokens);
-    }
-
-    /// Chooses a token from the logits of a row, `[vocab_size]`, and remembers it for the penalties.
-    ///
-    /// # Errors
-    /// [`NoCandidate`].
-    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, NoCandidate> {
-        let token = if self.penalties.is_off() && self.settings.logit_bias.is_empty() && self.settings.banned.is_empty()
-        {
-            choose(&self.settings, &mut self.candidates, &mut self.random, logits)
-        } else {
-            self.adjusted.clear();
-            self.adjusted.extend_from_slice(logits);
-            self.penalties.apply(&mut self.adjusted);
-            adjust(&self.settings, &mut self.adjusted);
-            choose(&self.settings, &mut self.candidates, &mut self.random, &self.adjusted)
-        }?;
-        self.penalties.observe(token);
-        Ok(token)
-    }
-}
-
-/// Bias is added; banned tokens cannot be chosen. Ids beyond the vocabulary are passed over.
-fn adjust(settings: &Settings, logits: &mut [f32]) {
-    for &(token, bias) in &settings.logit_bias {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit += bias;
-        }
-    }
-    for &token in &settings.banned {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit = f32::NEG_INFINITY;
-        }
-    }
-}
-
-fn choose(
-    settings: &Settings,
-    candidates: &mut Candidates,
-    random: &mut ChaCha8Rng,
-    logits: &[f32],
-) -> Result<u32, NoCandidate> {
-    if settings.temperature == 0.0 {
-        return argmax(logits).ok_or(NoCandidate);
-    }
-    // One draw for each token, whatever the filters do, so that an answer can be replayed.
-    let draw = (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-    candidates.fill(settings, logits)?;
-    Ok(candidates.draw(settings.temperature, draw))
-}
-
-/// The largest logit's token; of equals the smallest id. Not-a-numbers and minus infinities are never chosen.
-fn argmax(logits: &[f32]) -> Option<u32> {
-    const LANES: usize = 16;
-
-    // Maximum first, place after: the first loop is one vector instruction per lane, the second stops early.
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = logits.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for chunk in chunks {
-        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
-            *lane = if logit > *lane { logit } else { *lane };
-        }
-    }
-    let largest = lanes.into_iter().fold(rest, f32::max);
-    if largest == f32::NEG_INFINITY {
-        return None;
-    }
-    logits.iter().position(|&logit| logit == largest).map(|at| at as u32)
-}
+pub use logprobs::{LogProbs, log_probabilities};
+pub use sampler::{SampleError, Sampler};
+pub use settings::{InvalidSetting, Settings};

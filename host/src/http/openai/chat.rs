@@ -26,6 +26,9 @@ const OBJECT: &str = "chat.completion";
 const CHUNK: &str = "chat.completion.chunk";
 const ASSISTANT: &str = "assistant";
 
+/// Template variables that no one but us sets.
+const OF_THE_REQUEST: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+
 /// Answers.
 pub(crate) async fn handle(
     State(app): State<App>,
@@ -158,6 +161,14 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
             ));
         }
     };
+    if let Some(name) = OF_THE_REQUEST
+        .into_iter()
+        .find(|name| variables.contains_key(*name))
+    {
+        let message =
+            format!("`chat_template_kwargs.{name}` cannot be set: it is made of the rest of the request");
+        return Err(Error::unsupported(format!("chat_template_kwargs.{name}"), message).into());
+    }
     if let Some(effort) = fields.text("reasoning_effort")? {
         variables.insert("reasoning_effort".to_owned(), effort.into());
     }

@@ -89,6 +89,11 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"response_format": "text"}), 422, "response_format");
     check(json!({"modalities": ["text", "audio"]}), 400, "modalities");
     check(json!({"chat_template_kwargs": 1}), 422, "chat_template_kwargs");
+    check(
+        json!({"chat_template_kwargs": {"a": 1, "tools": []}}),
+        400,
+        "chat_template_kwargs.tools",
+    );
     check(json!({"reasoning_effort": 1}), 422, "reasoning_effort");
     check(json!({"functions": []}), 400, "functions");
     check(json!({"temprature": 0.5}), 400, "temprature");

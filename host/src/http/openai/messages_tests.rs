@@ -10,6 +10,54 @@ fn messages(messages: Value) -> Result<Vec<Message>> {
 }
 
 #[test]
+fn what_is_said_is_handed_on() {
+    let check = |message: Value, content: Option<&str>, extra: Value| {
+        let role = message["role"].as_str().unwrap().to_owned();
+        let expected = Message {
+            role,
+            content: content.map(str::to_owned),
+            extra: extra.as_object().unwrap().clone(),
+        };
+        assert_eq!(
+            messages(json!([message.clone()])).unwrap(),
+            [expected],
+            "{message}"
+        );
+    };
+    for role in ["system", "developer", "user", "assistant", "tool"] {
+        check(json!({"role": role, "content": " a\n"}), Some(" a\n"), json!({}));
+    }
+    let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+    check(
+        json!({"role": "user", "content": parts, "name": "n"}),
+        Some("a\nb"),
+        json!({"name": "n"}),
+    );
+    check(json!({"role": "user", "content": []}), Some(""), json!({}));
+    check(
+        json!({"role": "tool", "content": "4", "tool_call_id": "c"}),
+        Some("4"),
+        json!({"tool_call_id": "c"}),
+    );
+    let echoed = json!({
+        "role": "assistant", "content": "a", "refusal": null, "annotations": [], "audio": null, "tool_calls": [],
+        "reasoning_content": "r",
+    });
+    check(echoed, Some("a"), json!({"reasoning_content": "r"}));
+    let call = |arguments: Value| json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
+    check(
+        json!({"role": "assistant", "content": null, "tool_calls": call(json!("{\"x\": 1}"))}),
+        None,
+        json!({"tool_calls": call(json!({"x": 1}))}),
+    );
+    check(
+        json!({"role": "assistant", "tool_calls": call(json!("no json"))}),
+        None,
+        json!({"tool_calls": call(json!("no json"))}),
+    );
+}
+
+#[test]
 fn what_cannot_be_read_is_refused_with_its_place() {
     let check = |second: Value, status: u16, param: &str| {
         let (found_status, found_param, message) = told(messages(

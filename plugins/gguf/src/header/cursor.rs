@@ -90,7 +90,8 @@ impl<R: BufRead + Seek> Cursor<R> {
     /// Passes over bytes.
     pub(crate) fn skip(&mut self, bytes: u64, what: &str) -> Result<(), HeaderError> {
         self.check(bytes, what)?;
-        let buffered = self.source.fill_buf().map_err(|error| self.read_error_at(what, &error, self.offset))?.len();
+        let buffered = self.source.fill_buf().map(<[u8]>::len);
+        let buffered = buffered.map_err(|error| self.read_error(what, &error))?;
         if bytes <= buffered as u64 {
             self.source.consume(bytes as usize);
         } else {
@@ -111,10 +112,6 @@ impl<R: BufRead + Seek> Cursor<R> {
     }
 
     fn read_error(&self, what: &str, error: &io::Error) -> HeaderError {
-        self.read_error_at(what, error, self.offset)
-    }
-
-    fn read_error_at(&self, what: &str, error: &io::Error, offset: u64) -> HeaderError {
-        HeaderError { offset, message: format!("{what} cannot be read: {error}") }
+        self.error(format!("{what} cannot be read: {error}"))
     }
 }

@@ -1,0 +1,13 @@
+//! Pure text: a chat's messages become a prompt by the model's own Jinja template.
+//!
+//! Knows no tokens but by their text, no wire format, no plugin.
+
+mod environment;
+mod literals;
+mod message;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use self::message::Message;
+pub use self::template::{ChatTemplate, Prompt, RenderOptions, Segment, SpecialTokens, TemplateError};
