@@ -50,7 +50,7 @@ pub(super) fn chat(runtime: &Runtime, loaded: &Loaded, arguments: &Run) -> Outco
     if !loaded.capabilities.iter().any(|capability| capability == "chat") {
         // Told before the first message is typed, in the template's own words where it is broken.
         loaded
-            .render_chat(&[message("user", "Hello")], &RenderOptions::default())
+            .render_chat(&[Message::new("user", "Hello")], &RenderOptions::default())
             .map_err(hint_at_raw)?;
     }
     let config = Config::builder().auto_add_history(true).build();
@@ -69,22 +69,13 @@ pub(super) fn chat(runtime: &Runtime, loaded: &Loaded, arguments: &Run) -> Outco
     }
 }
 
-/// A message of this role.
-pub(super) fn message(role: &str, text: &str) -> Message {
-    Message {
-        role: role.to_owned(),
-        content: Some(text.to_owned()),
-        extra: serde_json::Map::new(),
-    }
-}
-
 impl Chat<'_> {
     fn clear(&mut self) {
         self.messages = self
             .arguments
             .system
             .iter()
-            .map(|text| message("system", text))
+            .map(|text| Message::new("system", text))
             .collect();
     }
 
@@ -105,9 +96,9 @@ impl Chat<'_> {
 
     /// Streams the answer and remembers it. What fails is told; the chat goes on without that message.
     fn answer(&mut self, text: &str) -> Outcome {
-        self.messages.push(message("user", text));
+        self.messages.push(Message::new("user", text));
         match self.stream() {
-            Ok(text) => self.messages.push(message("assistant", &text)),
+            Ok(text) => self.messages.push(Message::new("assistant", &text)),
             Err(Failure::Error(error)) if error.kind != Kind::EngineCrashed => {
                 self.messages.pop();
                 tell(&complaint(&error));

@@ -67,9 +67,9 @@ fn rendered(loaded: &Loaded, arguments: &Run, prompt: String) -> Outcome<Prompt>
     let mut messages: Vec<Message> = arguments
         .system
         .iter()
-        .map(|text| chat::message("system", text))
+        .map(|text| Message::new("system", text))
         .collect();
-    messages.push(chat::message("user", &prompt));
+    messages.push(Message::new("user", prompt));
     Ok(loaded
         .render_chat(&messages, &RenderOptions::default())
         .map_err(hint_at_raw)?)

@@ -57,18 +57,21 @@ fn what_is_said_is_handed_on() {
     );
 }
 
+/// Which place a second message is refused for.
+fn refused_for(second: Value, status: u16, param: &str) {
+    let (found_status, found_param, message) = told(messages(
+        json!([{"role": "system", "content": "s"}, second.clone()]),
+    ));
+    assert_eq!(
+        (found_status, found_param.as_str()),
+        (status, param),
+        "{second}: {message}"
+    );
+}
+
 #[test]
 fn what_cannot_be_read_is_refused_with_its_place() {
-    let check = |second: Value, status: u16, param: &str| {
-        let (found_status, found_param, message) = told(messages(
-            json!([{"role": "system", "content": "s"}, second.clone()]),
-        ));
-        assert_eq!(
-            (found_status, found_param.as_str()),
-            (status, param),
-            "{second}: {message}"
-        );
-    };
+    let check = refused_for;
     check(json!("hi"), 422, "messages[1]");
     check(json!({"content": "hi"}), 400, "messages[1].role");
     check(json!({"role": 1, "content": "hi"}), 422, "messages[1].role");
@@ -95,6 +98,11 @@ fn what_cannot_be_read_is_refused_with_its_place() {
         400,
         "messages[1].content[0].text",
     );
+}
+
+#[test]
+fn what_is_not_text_and_what_no_message_has_is_refused_with_its_place() {
+    let check = refused_for;
     let image = json!({"type": "image_url", "image_url": {"url": "data:"}});
     check(
         json!({"role": "user", "content": [{"type": "text", "text": "a"}, image]}),

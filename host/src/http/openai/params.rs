@@ -6,7 +6,7 @@ use crate::engine::message::{Prompt, Request};
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found, number};
-use crate::sampling::Settings;
+use crate::sampling::{InvalidSetting, Settings};
 
 const MAX_CHOICES: u32 = 128;
 const MAX_STOPS: usize = 16;
@@ -58,19 +58,9 @@ impl Parameters {
 
     /// Refuses tokens that the model does not have.
     pub(super) fn check_vocabulary(&self, vocab_size: u32) -> Result<()> {
-        match self
-            .sampling
-            .logit_bias
-            .iter()
-            .find(|(token, _)| *token >= vocab_size)
-        {
-            None => Ok(()),
-            Some((token, _)) => {
-                let message =
-                    format!("token {token} is beyond this model's vocabulary of {vocab_size} tokens");
-                Err(Error::invalid(format!("logit_bias.{token}"), message).into())
-            }
-        }
+        self.sampling
+            .validate_tokens(vocab_size)
+            .map_err(|invalid| refused(&invalid, invalid.field))
     }
 
     /// One request for each answer to a prompt. Each has a seed of its own, or all would be the same.
@@ -108,20 +98,19 @@ fn sampling(fields: &mut Fields) -> Result<Settings> {
     };
     match settings.validate() {
         Ok(()) => Ok(settings),
-        Err(invalid) => {
-            // The client wrote one of two names for it and must find that one in the answer.
-            let written = if invalid.field == "repeat_penalty" {
-                repeat_name
-            } else {
-                invalid.field
-            };
-            let message = match invalid.message.strip_prefix(invalid.field) {
-                Some(rest) => format!("`{written}`{rest}"),
-                None => format!("`{written}`: {}", invalid.message),
-            };
-            Err(Error::invalid(written, message).into())
-        }
+        // The client wrote one of two names for it and must find that one in the answer.
+        Err(invalid) if invalid.field == "repeat_penalty" => Err(refused(&invalid, repeat_name)),
+        Err(invalid) => Err(refused(&invalid, invalid.field)),
     }
+}
+
+/// The sampler's refusal under the name that the client wrote.
+fn refused(invalid: &InvalidSetting, written: &str) -> Failure {
+    let rest = invalid
+        .message
+        .strip_prefix(invalid.field)
+        .unwrap_or(&invalid.message);
+    Error::invalid(written, format!("`{written}`{rest}")).into()
 }
 
 fn repeat_penalty(fields: &mut Fields) -> Result<(&'static str, Option<f32>)> {

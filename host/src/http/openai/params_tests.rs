@@ -37,13 +37,16 @@ pub(in crate::http::openai) fn told<T: std::fmt::Debug>(result: Result<T>) -> (u
     )
 }
 
+/// What a body changes in the defaults.
+fn changes(body: Value, change: fn(&mut Parameters)) {
+    let mut expected = defaults();
+    change(&mut expected);
+    assert_eq!(take(body.clone()).unwrap(), expected, "{body}");
+}
+
 #[test]
 fn what_is_said_is_taken() {
-    let check = |body: Value, change: fn(&mut Parameters)| {
-        let mut expected = defaults();
-        change(&mut expected);
-        assert_eq!(take(body.clone()).unwrap(), expected, "{body}");
-    };
+    let check = changes;
     check(json!({}), |_| {});
     check(
         json!({"temperature": null, "stop": null, "n": null, "stream": null, "stream_options": null}),
@@ -76,6 +79,11 @@ fn what_is_said_is_taken() {
         p.sampling.logit_bias = vec![(7, -100.0), (8, 1.5)]
     });
     check(json!({"logit_bias": {}}), |_| {});
+}
+
+#[test]
+fn what_is_said_of_the_answer_s_end_and_way_is_taken() {
+    let check = changes;
     check(json!({"seed": 7}), |p| p.seed = Some(7));
     check(json!({"seed": -1}), |p| p.seed = Some(u64::MAX));
     check(json!({"seed": u64::MAX}), |p| p.seed = Some(u64::MAX));
@@ -114,20 +122,23 @@ fn what_is_said_is_taken() {
     );
 }
 
+/// Which field a body is refused for.
+fn refused_for(body: Value, status: u16, param: &str) {
+    let (found_status, found_param, message) = told(take(body.clone()));
+    assert_eq!(
+        (found_status, found_param.as_str()),
+        (status, param),
+        "{body}: {message}"
+    );
+    assert!(
+        message.contains(param.split('.').next().unwrap().split('[').next().unwrap()),
+        "{message}"
+    );
+}
+
 #[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
-    let check = |body: Value, status: u16, param: &str| {
-        let (found_status, found_param, message) = told(take(body.clone()));
-        assert_eq!(
-            (found_status, found_param.as_str()),
-            (status, param),
-            "{body}: {message}"
-        );
-        assert!(
-            message.contains(param.split('.').next().unwrap().split('[').next().unwrap()),
-            "{message}"
-        );
-    };
+    let check = refused_for;
     check(json!({"temperature": "0"}), 422, "temperature");
     check(json!({"temperature": -0.1}), 400, "temperature");
     check(json!({"temperature": 1e39}), 400, "temperature");
@@ -147,6 +158,11 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"logit_bias": {"1": 101}}), 400, "logit_bias");
     check(json!({"seed": 0.5}), 422, "seed");
     check(json!({"seed": 1e30}), 422, "seed");
+}
+
+#[test]
+fn what_cannot_be_honoured_of_the_answer_s_end_and_way_is_refused_by_name() {
+    let check = refused_for;
     check(json!({"stop": 1}), 422, "stop");
     check(json!({"stop": ""}), 400, "stop");
     check(json!({"stop": ["a", ""]}), 400, "stop[1]");
@@ -191,7 +207,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 fn a_bias_beyond_the_vocabulary_is_refused() {
     let parameters = take(json!({"logit_bias": {"99": 1, "100": 1}})).unwrap();
     parameters.check_vocabulary(101).unwrap();
-    assert_eq!(told(parameters.check_vocabulary(100)).1, "logit_bias.100");
+    assert_eq!(told(parameters.check_vocabulary(100)).1, "logit_bias");
 }
 
 #[test]
