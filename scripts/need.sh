@@ -35,7 +35,7 @@ check_rust() {
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     if ! have cargo; then
-        echo "error: cargo is missing: install Rust $wanted or newer with rustup (https://rustup.rs)" >&2
+        echo "error: cargo is missing: install Rust $wanted or newer with rustup" >&2
         exit 1
     fi
     found=$(cargo --version | cut -d' ' -f2)

@@ -159,8 +159,9 @@ impl Config {
             None => String::new(),
         };
         let base = path.as_deref().and_then(Path::parent).unwrap_or(&here).to_owned();
-        let mut config = Config::parse(&text, &base)
-            .map_err(|error| configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display())))?;
+        let mut config = Config::parse(&text, &base).map_err(|error| {
+            configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display()))
+        })?;
         config.path = path;
         config.apply(overrides, &here);
         Ok(config)

@@ -66,11 +66,7 @@ impl PluginError {
     /// An error without detail.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let message: String = message.into();
-        PluginError {
-            code,
-            message: message.into(),
-            detail: ROption::RNone,
-        }
+        PluginError { code, message: message.into(), detail: ROption::RNone }
     }
 
     /// The same error with detail for the log.

@@ -46,10 +46,7 @@ unsafe impl Sync for Extension {}
 impl Extension {
     /// Offers a table that lives as long as the process.
     pub fn new<T: StableAbi + Sync>(table: &'static T) -> Self {
-        Extension {
-            layout: T::LAYOUT,
-            table: std::ptr::from_ref(table).cast(),
-        }
+        Extension { layout: T::LAYOUT, table: std::ptr::from_ref(table).cast() }
     }
 
     /// The table, if it was compiled with the layout that the caller knows. `name` appears in the error.
@@ -72,8 +69,6 @@ impl Extension {
 
 impl std::fmt::Debug for Extension {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Extension")
-            .field("type", &self.layout.full_type().to_string())
-            .finish()
+        f.debug_struct("Extension").field("type", &self.layout.full_type().to_string()).finish()
     }
 }

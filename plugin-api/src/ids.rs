@@ -29,17 +29,11 @@ pub struct PosRange {
 
 impl PosRange {
     /// Every position that a sequence can have.
-    pub const ALL: PosRange = PosRange {
-        start: Position(0),
-        end: Position(u32::MAX),
-    };
+    pub const ALL: PosRange = PosRange { start: Position(0), end: Position(u32::MAX) };
 
     /// From `start` to the end of the sequence.
     pub const fn from(start: Position) -> Self {
-        PosRange {
-            start,
-            end: Position(u32::MAX),
-        }
+        PosRange { start, end: Position(u32::MAX) }
     }
 
     /// From `start` up to, not including, `end`.

@@ -50,12 +50,7 @@ pub struct ProbeResult {
 impl ProbeResult {
     /// The file is of no format that this plugin knows.
     pub fn not_mine() -> Self {
-        ProbeResult {
-            score: 0,
-            format: RString::new(),
-            summary_json: "{}".into(),
-            obstacle: ROption::RNone,
-        }
+        ProbeResult { score: 0, format: RString::new(), summary_json: "{}".into(), obstacle: ROption::RNone }
     }
 
     /// The file is mine and can be run. `summary_json`: see [`ProbeResult`].

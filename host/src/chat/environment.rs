@@ -82,8 +82,9 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 
     let mut text = String::new();
     // A format that does not exist is an error of the formatter, not a panic, when it is written this way.
-    write!(text, "{}", chrono::Local::now().format(format))
-        .map_err(|_| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown format {format:?}")))?;
+    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
+        Error::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown format {format:?}"))
+    })?;
     Ok(text)
 }
 
@@ -98,8 +99,9 @@ fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
         Some(width) => serialize(value, PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes())),
         None => serialize(value, PythonFormatter),
     };
-    text.map(Value::from)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(error))
+    text.map(Value::from).map_err(|error| {
+        Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(error)
+    })
 }
 
 fn serialize(value: &Value, formatter: impl Formatter) -> Result<String, serde_json::Error> {
@@ -111,11 +113,19 @@ fn serialize(value: &Value, formatter: impl Formatter) -> Result<String, serde_j
 struct PythonFormatter;
 
 impl Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 

@@ -19,7 +19,8 @@ pub(super) struct Literals<'a> {
 impl<'a> Literals<'a> {
     /// For these control tokens, longest first, with a mark that occurs in none of the values and not in the template.
     pub(super) fn new(control: &'a [String], template: &str, values: &[&Value]) -> Self {
-        let is_free = |mark: &char| !template.contains(*mark) && !values.iter().any(|value| contains(value, *mark));
+        let is_free =
+            |mark: &char| !template.contains(*mark) && !values.iter().any(|value| contains(value, *mark));
         // The private use area has 6400 characters. If a request uses them all it is no text but an attack, and the
         // mutilated markers that follow are refused.
         let mark = ('\u{e000}'..='\u{f8ff}').find(is_free).unwrap_or('\u{e000}');

@@ -67,7 +67,9 @@ pub enum TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TemplateError::Syntax(text) | TemplateError::Raised(text) | TemplateError::Failed(text) => f.write_str(text),
+            TemplateError::Syntax(text) | TemplateError::Raised(text) | TemplateError::Failed(text) => {
+                f.write_str(text)
+            }
         }
     }
 }
@@ -109,18 +111,26 @@ impl ChatTemplate {
         let mut messages = Value::Array(messages.iter().map(Message::to_json).collect());
         let mut tools = options.tools.clone().unwrap_or(Value::Null);
         let mut variables = Value::Object(options.variables.clone());
-        let mut literals = Literals::new(&self.tokens.control, &self.source, &[&messages, &tools, &variables]);
+        let mut literals =
+            Literals::new(&self.tokens.control, &self.source, &[&messages, &tools, &variables]);
         for value in [&mut messages, &mut tools, &mut variables] {
             literals.cut_out(value);
         }
         let context = self.context(messages, tools, variables, options.add_generation_prompt);
         let template = self.environment.get_template(NAME).map_err(|error| failed(&error))?;
-        let rendered = template.render(minijinja::Value::from(Serde(context))).map_err(|error| failed(&error))?;
+        let rendered =
+            template.render(minijinja::Value::from(Serde(context))).map_err(|error| failed(&error))?;
         Ok(Prompt { segments: literals.split(rendered)? })
     }
 
     /// The variables that Hugging Face gives: the special tokens, those of the request over them, and the chat.
-    fn context(&self, messages: Value, tools: Value, variables: Value, add_generation_prompt: bool) -> Map<String, Value> {
+    fn context(
+        &self,
+        messages: Value,
+        tools: Value,
+        variables: Value,
+        add_generation_prompt: bool,
+    ) -> Map<String, Value> {
         let mut context = Map::new();
         for (name, text) in &self.tokens.named {
             context.insert(format!("{name}_token"), text.clone().into());

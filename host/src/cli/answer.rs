@@ -124,20 +124,13 @@ impl Answer {
     pub(super) fn stats(&self) -> String {
         let first = self.first_text_after.unwrap_or(self.took);
         // The first token comes out of the prompt's own computation: what follows it is the speed of writing.
-        let (rest, seconds) = (
-            self.completion_tokens.saturating_sub(1),
-            (self.took - first).as_secs_f64(),
-        );
+        let (rest, seconds) = (self.completion_tokens.saturating_sub(1), (self.took - first).as_secs_f64());
         let speed = if rest > 0 && seconds > 0.0 {
             format!(", {:.1} tokens/s", f64::from(rest) / seconds)
         } else {
             String::new()
         };
-        let end = if self.end == End::Length {
-            "; cut off by its length"
-        } else {
-            ""
-        };
+        let end = if self.end == End::Length { "; cut off by its length" } else { "" };
         format!(
             "{} tokens in {:.2} s{speed}, first text after {} ms, prompt of {} tokens{end}",
             self.completion_tokens,
@@ -156,10 +149,7 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        Screen {
-            on_terminal: io::stdout().is_terminal(),
-            at_line_start: true,
-        }
+        Screen { on_terminal: io::stdout().is_terminal(), at_line_start: true }
     }
 
     fn write(&mut self, text: &str) -> Outcome {
@@ -178,11 +168,7 @@ impl Screen {
 
     /// What comes next begins on a line of its own.
     fn end_line(&mut self) -> Outcome {
-        if self.at_line_start {
-            Ok(())
-        } else {
-            self.write("\n")
-        }
+        if self.at_line_start { Ok(()) } else { self.write("\n") }
     }
 }
 
@@ -192,8 +178,5 @@ pub(super) fn hint_at_raw(error: Error) -> Error {
         return error;
     }
     let message = "the model has no chat template: give the whole prompt with --raw, and it is sent as it is";
-    Error {
-        message: message.to_owned(),
-        ..error
-    }
+    Error { message: message.to_owned(), ..error }
 }

@@ -10,11 +10,7 @@ use crate::config::Overrides;
 use crate::sampling::Settings;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{} (plugin-api {})",
-        env!("CARGO_PKG_VERSION"),
-        impetus_plugin_api::API_VERSION
-    )
+    format!("{} (plugin-api {})", env!("CARGO_PKG_VERSION"), impetus_plugin_api::API_VERSION)
 });
 
 const AFTER_HELP: &str = "\
@@ -48,20 +44,10 @@ pub(super) struct Common {
     #[arg(long, global = true, value_name = "FILE", help_heading = "For every command")]
     config: Option<PathBuf>,
     /// Search this folder for models, not the settings file's; may be given several times
-    #[arg(
-        long = "models",
-        global = true,
-        value_name = "DIR",
-        help_heading = "For every command"
-    )]
+    #[arg(long = "models", global = true, value_name = "DIR", help_heading = "For every command")]
     model_folders: Vec<PathBuf>,
     /// Load plugins from this folder, not the settings file's
-    #[arg(
-        long = "plugins",
-        global = true,
-        value_name = "DIR",
-        help_heading = "For every command"
-    )]
+    #[arg(long = "plugins", global = true, value_name = "DIR", help_heading = "For every command")]
     plugin_folder: Option<PathBuf>,
     /// Log to stderr: off, error, warn, info, debug or trace [env: IMPETUS_LOG]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "For every command")]
@@ -173,32 +159,15 @@ impl Common {
 impl Serve {
     /// Adds what `serve` alone may say.
     pub(super) fn extend(&self, overrides: Overrides) -> Overrides {
-        Overrides {
-            host: self.host,
-            port: self.port,
-            ..overrides
-        }
+        Overrides { host: self.host, port: self.port, ..overrides }
     }
 }
 
 impl Run {
     /// The sampling settings, not yet validated.
     pub(super) fn settings(&self) -> Settings {
-        let &Sampling {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
-        } = &self.sampling;
-        Settings {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
-            ..Settings::default()
-        }
+        let &Sampling { temperature, top_k, top_p, min_p, repeat_penalty } = &self.sampling;
+        Settings { temperature, top_k, top_p, min_p, repeat_penalty, ..Settings::default() }
     }
 }
 
@@ -215,10 +184,7 @@ mod tests {
 
     #[test]
     fn folders_may_stand_before_and_after_the_command() {
-        for line in [
-            ["impetus", "--models", "a", "serve"],
-            ["impetus", "serve", "--models", "a"],
-        ] {
+        for line in [["impetus", "--models", "a", "serve"], ["impetus", "serve", "--models", "a"]] {
             let cli = Cli::try_parse_from(line).unwrap();
             assert_eq!(cli.common.overrides().model_folders, [PathBuf::from("a")]);
         }
@@ -226,30 +192,11 @@ mod tests {
 
     #[test]
     fn a_prompt_and_its_flags_are_read() {
-        let line = [
-            "impetus",
-            "run",
-            "m",
-            "hi",
-            "--temperature",
-            "0",
-            "--stop",
-            "a",
-            "--stop",
-            "b",
-        ];
-        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else {
-            panic!("not a run")
-        };
-        assert_eq!(
-            (run.prompt.as_deref(), run.stop.join(",")),
-            (Some("hi"), "a,b".to_owned())
-        );
+        let line = ["impetus", "run", "m", "hi", "--temperature", "0", "--stop", "a", "--stop", "b"];
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not a run") };
+        assert_eq!((run.prompt.as_deref(), run.stop.join(",")), (Some("hi"), "a,b".to_owned()));
         let settings = run.settings();
-        assert_eq!(
-            (settings.temperature, settings.top_k, settings.repeat_penalty),
-            (0.0, 40, 1.0)
-        );
+        assert_eq!((settings.temperature, settings.top_k, settings.repeat_penalty), (0.0, 40, 1.0));
         assert_eq!(settings.validate(), Ok(()));
     }
 

@@ -39,13 +39,7 @@ enum Line {
 
 /// Chats until the user ends it.
 pub(super) fn chat(runtime: &Runtime, loaded: &Loaded, arguments: &Run) -> Outcome {
-    let mut chat = Chat {
-        runtime,
-        loaded,
-        arguments,
-        messages: Vec::new(),
-        interrupted: false,
-    };
+    let mut chat = Chat { runtime, loaded, arguments, messages: Vec::new(), interrupted: false };
     chat.clear();
     if !loaded.capabilities.iter().any(|capability| capability == "chat") {
         // Told before the first message is typed, in the template's own words where it is broken.
@@ -71,12 +65,7 @@ pub(super) fn chat(runtime: &Runtime, loaded: &Loaded, arguments: &Run) -> Outco
 
 impl Chat<'_> {
     fn clear(&mut self) {
-        self.messages = self
-            .arguments
-            .system
-            .iter()
-            .map(|text| Message::new("system", text))
-            .collect();
+        self.messages = self.arguments.system.iter().map(|text| Message::new("system", text)).collect();
     }
 
     fn read(&mut self, read: rustyline::Result<String>) -> Outcome<Line> {
@@ -112,9 +101,7 @@ impl Chat<'_> {
     }
 
     fn stream(&mut self) -> Outcome<String> {
-        let prompt = self
-            .loaded
-            .render_chat(&self.messages, &RenderOptions::default())?;
+        let prompt = self.loaded.render_chat(&self.messages, &RenderOptions::default())?;
         let request = request(self.arguments, prompt)?;
         let interrupt = async {
             if tokio::signal::ctrl_c().await.is_err() {
@@ -169,13 +156,7 @@ mod tests {
         assert!(matches!(line_of("/clear"), Line::Clear));
         assert!(matches!(line_of("/nonsense"), Line::Unknown(_)));
         assert!(matches!(line_of("  "), Line::Nothing));
-        for said in [
-            "/etc/passwd",
-            "/help me with this",
-            " leading space",
-            "/",
-            "a /bye",
-        ] {
+        for said in ["/etc/passwd", "/help me with this", " leading space", "/", "a /bye"] {
             assert!(matches!(line_of(said), Line::Say(text) if text == said), "{said}");
         }
     }

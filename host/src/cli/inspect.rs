@@ -22,11 +22,7 @@ pub(super) fn inspect(config: &Config, arguments: &Inspect) -> Outcome {
             writeln!(out, "{name:<16}{}", harmless(&value))?;
         }
     }
-    if entry.is_servable() {
-        Ok(())
-    } else {
-        Err(Failure::Told)
-    }
+    if entry.is_servable() { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// What is known, line by line.
@@ -50,16 +46,8 @@ fn lines(entry: &Entry) -> Vec<(&'static str, String)> {
         ("vocabulary", summary.vocab_size.map(tokens)),
         ("chat template", summary.chat_template.map(yes_or_no)),
         ("size", summary.size_bytes.map(bytes)),
-        (
-            "memory needed",
-            summary
-                .estimated_bytes
-                .map(|size| format!("about {}", bytes(size))),
-        ),
+        ("memory needed", summary.estimated_bytes.map(|size| format!("about {}", bytes(size)))),
         ("licence", summary.license.clone()),
     ];
-    known
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+    known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

@@ -26,26 +26,10 @@ pub(super) fn models(config: &Config, as_json: bool) -> Outcome {
         tell(&no_models(config, &plugins));
         return Ok(());
     }
-    let headings = [
-        "ID",
-        "STATE",
-        "FORMAT",
-        "ARCHITECTURE",
-        "QUANTISATION",
-        "PARAMETERS",
-        "CONTEXT",
-        "SIZE",
-    ];
+    let headings = ["ID", "STATE", "FORMAT", "ARCHITECTURE", "QUANTISATION", "PARAMETERS", "CONTEXT", "SIZE"];
     let mut table = Table::new(&headings);
     for entry in &entries {
-        table.row(
-            model_cells(entry),
-            entry
-                .reason
-                .iter()
-                .map(|reason| format!("why: {reason}"))
-                .collect(),
-        );
+        table.row(model_cells(entry), entry.reason.iter().map(|reason| format!("why: {reason}")).collect());
     }
     table.write(&mut out)?;
     Ok(())
@@ -84,10 +68,8 @@ pub(super) fn entry_json(entry: &Entry) -> Value {
 /// What to do where there is no model.
 pub(super) fn no_models(config: &Config, plugins: &Plugins) -> String {
     let formats = plugins.records().iter().flat_map(|record| &record.formats);
-    let mut endings: Vec<String> = formats
-        .flat_map(|format| &format.extensions)
-        .map(|e| format!(".{e}"))
-        .collect();
+    let mut endings: Vec<String> =
+        formats.flat_map(|format| &format.extensions).map(|e| format!(".{e}")).collect();
     endings.sort();
     endings.dedup();
     if endings.is_empty() {
@@ -153,21 +135,10 @@ fn plugin_cells(record: &Record) -> Vec<String> {
 }
 
 fn plugin_notes(record: &Record) -> Vec<String> {
-    let parts = [
-        ("why", &record.reason),
-        ("hint", &record.hint),
-        ("detail", &record.detail),
-    ];
-    parts
-        .iter()
-        .filter_map(|(name, text)| Some(format!("{name}: {}", text.as_deref()?)))
-        .collect()
+    let parts = [("why", &record.reason), ("hint", &record.hint), ("detail", &record.detail)];
+    parts.iter().filter_map(|(name, text)| Some(format!("{name}: {}", text.as_deref()?))).collect()
 }
 
 fn joined(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

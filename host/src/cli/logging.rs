@@ -18,21 +18,15 @@ const ELSE: &str = "error,impetus::models=off,impetus::plugins=off";
 
 /// Starts logging, as `--log` says, else the environment, else as fits the command.
 pub(super) fn start(said: Option<String>, serves: bool) -> Outcome {
-    let said = said
-        .or_else(|| std::env::var(VARIABLE).ok())
-        .filter(|said| !said.is_empty());
-    let directives = said
-        .as_deref()
-        .unwrap_or(if serves { WHEN_SERVING } else { ELSE });
+    let said = said.or_else(|| std::env::var(VARIABLE).ok()).filter(|said| !said.is_empty());
+    let directives = said.as_deref().unwrap_or(if serves { WHEN_SERVING } else { ELSE });
     let filter = EnvFilter::try_new(directives).map_err(|error| {
         usage(format!(
             "the log level `{directives}` is not understood ({error}): \
              use off, error, warn, info, debug or trace, or pairs as in `impetus::engine=debug`"
         ))
     })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     subscriber.with_ansi(io::stderr().is_terminal()).init();
     Ok(())
 }

@@ -56,7 +56,9 @@ fn dispatch(cli: &Cli) -> Outcome {
     logging::start(cli.common.log.clone(), serves)?;
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
-        Command::Run(_) | Command::Models(_) | Command::Plugins(_) | Command::Inspect(_) => cli.common.overrides(),
+        Command::Run(_) | Command::Models(_) | Command::Plugins(_) | Command::Inspect(_) => {
+            cli.common.overrides()
+        }
     };
     let config = Config::load(overrides)?;
     match &cli.command {

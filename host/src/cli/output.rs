@@ -25,12 +25,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(headings: &[&str]) -> Self {
-        Table {
-            rows: vec![(
-                headings.iter().map(|&heading| heading.to_owned()).collect(),
-                Vec::new(),
-            )],
-        }
+        Table { rows: vec![(headings.iter().map(|&heading| heading.to_owned()).collect(), Vec::new())] }
     }
 
     /// Adds a row with as many cells as there are headings.
@@ -47,11 +42,8 @@ impl Table {
         let columns = self.rows.first().map_or(0, |(cells, _)| cells.len());
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for (cells, notes) in &self.rows {
-            let cells: Vec<String> = cells
-                .iter()
-                .zip(&widths)
-                .map(|(cell, &width)| format!("{cell:width$}"))
-                .collect();
+            let cells: Vec<String> =
+                cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
             writeln!(out, "{}", cells.join("  ").trim_end())?;
             for note in notes {
                 writeln!(out, "    {}", harmless(note).replace('\n', "\n      "))?;
@@ -103,12 +95,9 @@ mod tests {
         ] {
             assert_eq!(bytes(number), expected);
         }
-        for (number, expected) in [
-            (7, "7"),
-            (134_515_008, "134.5 M"),
-            (7_241_732_096, "7.2 B"),
-            (999_999, "1.0 M"),
-        ] {
+        for (number, expected) in
+            [(7, "7"), (134_515_008, "134.5 M"), (7_241_732_096, "7.2 B"), (999_999, "1.0 M")]
+        {
             assert_eq!(count(number), expected);
         }
     }
@@ -116,10 +105,7 @@ mod tests {
     #[test]
     fn a_table_has_straight_columns_and_harmless_cells() {
         let mut table = Table::new(&["ID", "STATE"]);
-        table.row(
-            vec!["a\u{1b}[2J".to_owned(), "x".to_owned()],
-            vec!["why: one\ntwo".to_owned()],
-        );
+        table.row(vec!["a\u{1b}[2J".to_owned(), "x".to_owned()], vec!["why: one\ntwo".to_owned()]);
         table.row(vec!["a".to_owned(), "long".to_owned()], Vec::new());
         let mut out = Vec::new();
         table.write(&mut out).unwrap();

@@ -37,10 +37,7 @@ impl Progress {
             model,
             started,
             on_terminal,
-            shown: Arc::new(Mutex::new(Shown {
-                percent: 0,
-                at: started,
-            })),
+            shown: Arc::new(Mutex::new(Shown { percent: 0, at: started })),
         }
     }
 
@@ -54,10 +51,7 @@ impl Progress {
             if percent == shown.percent || !due {
                 return;
             }
-            *shown = Shown {
-                percent,
-                at: Instant::now(),
-            };
+            *shown = Shown { percent, at: Instant::now() };
             if on_terminal {
                 let _ = write!(io::stderr(), "\rloading {model} {percent:3} %");
             } else {
@@ -71,11 +65,7 @@ impl Progress {
         if self.on_terminal {
             let _ = write!(io::stderr(), "\r\u{1b}[K");
         } else if loaded {
-            tell(&format!(
-                "loaded {} in {:.1} s",
-                self.model,
-                self.started.elapsed().as_secs_f64()
-            ));
+            tell(&format!("loaded {} in {:.1} s", self.model, self.started.elapsed().as_secs_f64()));
         }
     }
 }

@@ -24,8 +24,5 @@ pub(super) fn model(models: &Models, name: &str) -> Result<Entry> {
     if not_found.kind != Kind::ModelNotFound {
         return Err(not_found);
     }
-    Err(Error {
-        message: format!("{}; nor is there a file of that name", not_found.message),
-        ..not_found
-    })
+    Err(Error { message: format!("{}; nor is there a file of that name", not_found.message), ..not_found })
 }

@@ -50,11 +50,7 @@ async fn load(models: &Models, name: &str) -> Outcome<Arc<Loaded>> {
 }
 
 async fn answer_once(loaded: &Loaded, arguments: &Run, prompt: String) -> Outcome {
-    let prompt = if arguments.raw {
-        Prompt::Text(prompt)
-    } else {
-        rendered(loaded, arguments, prompt)?
-    };
+    let prompt = if arguments.raw { Prompt::Text(prompt) } else { rendered(loaded, arguments, prompt)? };
     // Ctrl-C ends the process, as it does without us.
     let answer = stream(loaded, request(arguments, prompt)?, pending()).await?;
     if arguments.stats || io::stderr().is_terminal() {
@@ -64,15 +60,10 @@ async fn answer_once(loaded: &Loaded, arguments: &Run, prompt: String) -> Outcom
 }
 
 fn rendered(loaded: &Loaded, arguments: &Run, prompt: String) -> Outcome<Prompt> {
-    let mut messages: Vec<Message> = arguments
-        .system
-        .iter()
-        .map(|text| Message::new("system", text))
-        .collect();
+    let mut messages: Vec<Message> =
+        arguments.system.iter().map(|text| Message::new("system", text)).collect();
     messages.push(Message::new("user", prompt));
-    Ok(loaded
-        .render_chat(&messages, &RenderOptions::default())
-        .map_err(hint_at_raw)?)
+    Ok(loaded.render_chat(&messages, &RenderOptions::default()).map_err(hint_at_raw)?)
 }
 
 /// The prompt from the command line or a pipe; `None` when it is to be a chat.

@@ -28,12 +28,8 @@ pub(super) fn serve(config: Config) -> Outcome {
 
 async fn listen(config: Config) -> Outcome {
     let wanted = SocketAddr::new(config.server.host, config.server.port);
-    let listener = TcpListener::bind(wanted)
-        .await
-        .map_err(|error| cannot_listen(wanted, &error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| cannot_listen(wanted, &error))?;
+    let listener = TcpListener::bind(wanted).await.map_err(|error| cannot_listen(wanted, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(wanted, &error))?;
     let signals = Signals::new()?;
     if !address.ip().is_loopback() {
         tell(
@@ -43,25 +39,15 @@ async fn listen(config: Config) -> Outcome {
     }
     let plugins = Plugins::load(&config);
     let models = Models::new(Arc::clone(&plugins), &config);
-    let app = App {
-        plugins,
-        models,
-        config: Arc::new(config),
-    };
+    let app = App { plugins, models, config: Arc::new(config) };
     match write_welcome(&app, address) {
         // A server goes on when nobody reads what it says.
         Ok(()) | Err(Failure::Closed) => {}
         Err(failure) => return Err(failure),
     }
-    http::serve(listener, app, stopped_by(signals))
-        .await
-        .map_err(|error| {
-            Error::new(
-                Kind::Internal,
-                format!("no more connections can be accepted: {error}"),
-            )
-            .into()
-        })
+    http::serve(listener, app, stopped_by(signals)).await.map_err(|error| {
+        Error::new(Kind::Internal, format!("no more connections can be accepted: {error}")).into()
+    })
 }
 
 fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
@@ -73,21 +59,14 @@ fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
 
 /// Where it listens, what became of each plugin, how many models there are, and a line to try.
 fn welcome(app: &App, address: SocketAddr) -> String {
-    let mut lines = vec![format!(
-        "Impetus {} listens on http://{address}",
-        env!("CARGO_PKG_VERSION")
-    )];
+    let mut lines = vec![format!("Impetus {} listens on http://{address}", env!("CARGO_PKG_VERSION"))];
     let records = app.plugins.records();
     lines.extend(records.iter().map(plugin_line));
     if records.is_empty() {
         lines.push(format!("  {}", no_plugins(&app.config)));
     } else {
         let found = |id: &str| records.iter().any(|record| record.id == id);
-        let missing = app
-            .config
-            .plugin
-            .iter()
-            .filter(|(id, entry)| entry.enabled && !found(id.as_str()));
+        let missing = app.config.plugin.iter().filter(|(id, entry)| entry.enabled && !found(id.as_str()));
         lines
             .extend(missing.map(|(id, _)| {
                 format!("  plugin {id}: plugins.toml names it, but there is no such library")
@@ -101,21 +80,13 @@ fn welcome(app: &App, address: SocketAddr) -> String {
 }
 
 fn plugin_line(record: &Record) -> String {
-    let version = record
-        .version
-        .as_ref()
-        .map(|version| format!(" {version}"))
-        .unwrap_or_default();
+    let version = record.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
     let what = match (record.state, &record.reason) {
         (State::Loaded, _) => format!("loaded, runs {}", format_names(&record.formats)),
         (state, None) => state.to_string(),
         (state, Some(reason)) => format!("{state}: {reason}"),
     };
-    let hint = record
-        .hint
-        .as_ref()
-        .map(|hint| format!("; {hint}"))
-        .unwrap_or_default();
+    let hint = record.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
     format!("  plugin {}{version}: {what}{hint}", record.id).replace('\n', " ")
 }
 
@@ -140,17 +111,11 @@ fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
     let (path, body) = match servable.iter().find(chats) {
         Some(entry) => {
             let messages = json!([{"role": "user", "content": "Name three colours."}]);
-            (
-                "chat/completions",
-                json!({"model": entry.id, "messages": messages, "temperature": 0}),
-            )
+            ("chat/completions", json!({"model": entry.id, "messages": messages, "temperature": 0}))
         }
         None => {
             let entry = servable.first()?;
-            (
-                "completions",
-                json!({"model": entry.id, "prompt": "Once upon a time", "max_tokens": 64}),
-            )
+            ("completions", json!({"model": entry.id, "prompt": "Once upon a time", "max_tokens": 64}))
         }
     };
     let body = spaced(&body).replace('\'', r"'\''");
@@ -163,10 +128,8 @@ fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
 fn spaced(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
-            let fields: Vec<_> = fields
-                .iter()
-                .map(|(key, value)| format!("{}: {}", json!(key), spaced(value)))
-                .collect();
+            let fields: Vec<_> =
+                fields.iter().map(|(key, value)| format!("{}: {}", json!(key), spaced(value))).collect();
             format!("{{{}}}", fields.join(", "))
         }
         Value::Array(values) => format!("[{}]", values.iter().map(spaced).collect::<Vec<_>>().join(", ")),
@@ -192,16 +155,10 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> Error {
             address.ip()
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!(
-                "{} is no address of this machine: choose another with --host",
-                address.ip()
-            )
+            format!("{} is no address of this machine: choose another with --host", address.ip())
         }
         io::ErrorKind::PermissionDenied => {
-            format!(
-                "port {} may not be used by this user: choose one above 1023 with --port",
-                address.port()
-            )
+            format!("port {} may not be used by this user: choose one above 1023 with --port", address.port())
         }
         _ => format!("cannot listen on {address}: {error}"),
     };
@@ -256,11 +213,9 @@ mod tests {
 
     #[test]
     fn every_address_is_reached_through_loopback() {
-        for (bound, shown) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:1", "[::1]:1"),
-            ("10.0.0.1:1", "10.0.0.1:1"),
-        ] {
+        for (bound, shown) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
+        {
             let (bound, shown): (SocketAddr, SocketAddr) = (bound.parse().unwrap(), shown.parse().unwrap());
             assert_eq!(reachable(bound), shown);
         }

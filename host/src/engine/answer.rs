@@ -62,7 +62,10 @@ impl Answer {
         mut emit: impl FnMut(Event),
     ) -> Result<Progress> {
         let token = self.sampler.sample(logits).map_err(|error| {
-            Error::new(Kind::EngineCrashed, format!("no token can be chosen from the model's logits: {error}"))
+            Error::new(
+                Kind::EngineCrashed,
+                format!("no token can be chosen from the model's logits: {error}"),
+            )
         })?;
         self.usage.completion_tokens += 1;
         if vocabulary.ends(token) {
@@ -107,7 +110,8 @@ impl Answer {
 }
 
 fn token_logprob(logits: &[f32], token: u32, top: u32, vocabulary: &Vocabulary) -> TokenLogprob {
-    let of = |token: u32, logprob: f32| Alternative { token, bytes: vocabulary.bytes(token).to_vec(), logprob };
+    let of =
+        |token: u32, logprob: f32| Alternative { token, bytes: vocabulary.bytes(token).to_vec(), logprob };
     let found = sampling::log_probabilities(logits, token, top as usize);
     TokenLogprob {
         chosen: of(token, found.logprob),

@@ -111,8 +111,9 @@ impl Engine {
         if self.has_ended() {
             return Err(Error::new(Kind::EngineCrashed, "the engine of this model has ended"));
         }
-        let mut permits =
-            Arc::clone(&self.admission).try_acquire_many_owned(wanted).map_err(|error| self.refuse(wanted, &error))?;
+        let mut permits = Arc::clone(&self.admission)
+            .try_acquire_many_owned(wanted)
+            .map_err(|error| self.refuse(wanted, &error))?;
         let mut admit = |request| {
             let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
             let (events, receiver) = unbounded_channel();
@@ -162,7 +163,10 @@ impl Engine {
             TryAcquireError::Closed => Error::new(Kind::ShuttingDown, "the server is stopping"),
             TryAcquireError::NoPermits if wanted > self.capacity => Error::invalid(
                 "n",
-                format!("{wanted} answers at once are more than the {} that this server takes", self.capacity),
+                format!(
+                    "{wanted} answers at once are more than the {} that this server takes",
+                    self.capacity
+                ),
             ),
             TryAcquireError::NoPermits => Error::new(
                 Kind::QueueFull,
@@ -186,7 +190,8 @@ struct AtEnd {
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        self.router.fail_all(&Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"));
+        self.router
+            .fail_all(&Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"));
         self.router.count(0, 0);
     }
 }

@@ -152,7 +152,9 @@ impl Runner {
         for (row, id) in std::mem::take(&mut self.step.wanted) {
             let Some(answer) = self.answers.get_mut(&id) else { continue };
             let progress = match self.context.logits(row) {
-                Ok(logits) => answer.advance(logits, &self.vocabulary, |event| self.router.deliver(id, event)),
+                Ok(logits) => {
+                    answer.advance(logits, &self.vocabulary, |event| self.router.deliver(id, event))
+                }
                 Err(error) => Err(Error::new(Kind::EngineCrashed, error.message)),
             };
             match progress {

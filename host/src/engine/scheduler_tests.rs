@@ -98,7 +98,8 @@ fn under_random_load_the_invariants_hold() {
         let mut below = |bound: u32| (random.next_u32() % bound) as usize;
         let total_tokens = 20 + below(80);
         let sequence_tokens = 10 + below(60);
-        let limits = Limits { total_tokens, sequence_tokens, slots: 1 + below(5), step_tokens: 5 + below(20) };
+        let limits =
+            Limits { total_tokens, sequence_tokens, slots: 1 + below(5), step_tokens: 5 + below(20) };
         let mut scheduler = Scheduler::new(limits);
         let (mut held, mut left) = (BTreeMap::<u32, usize>::new(), BTreeSet::new());
         let mut step = Step::default();

@@ -33,28 +33,19 @@ pub(crate) struct ModelList {
 
 /// Every plugin's record.
 pub(crate) async fn plugins(State(app): State<App>) -> Json<PluginList> {
-    Json(PluginList {
-        plugins: app.plugins.records().iter().cloned().map(public_record).collect(),
-    })
+    Json(PluginList { plugins: app.plugins.records().iter().cloned().map(public_record).collect() })
 }
 
 /// The formats that can be served now.
 pub(crate) async fn formats(State(app): State<App>) -> Json<FormatList> {
-    Json(FormatList {
-        formats: app.plugins.formats(),
-    })
+    Json(FormatList { formats: app.plugins.formats() })
 }
 
 /// Every model that was found.
 pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
-    let public = |entry: Entry| Entry {
-        reason: entry.reason.as_deref().map(without_paths),
-        ..entry
-    };
+    let public = |entry: Entry| Entry { reason: entry.reason.as_deref().map(without_paths), ..entry };
     let models = listed(&app, crate::models::Models::list).await?;
-    Ok(Json(ModelList {
-        models: models.into_iter().map(public).collect(),
-    }))
+    Ok(Json(ModelList { models: models.into_iter().map(public).collect() }))
 }
 
 fn public_record(record: Record) -> Record {

@@ -35,25 +35,16 @@ impl FromRequest<App> for JsonBody {
 
 /// A body that is not JSON by its own word is refused: a web page can send such bodies anywhere without asking.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-    else {
+    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else {
         return false;
     };
-    let kind = kind
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>> {
-    let announced: Option<usize> = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced: Option<usize> =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|bytes| bytes > limit) && headers.contains_key(header::EXPECT) {
         // This client asked before sending.
         return Err(too_large(limit));
@@ -62,10 +53,7 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>> 
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| {
-            Failure::wire(
-                WireKind::BrokenJson,
-                format!("the body ended before it was complete: {error}"),
-            )
+            Failure::wire(WireKind::BrokenJson, format!("the body ended before it was complete: {error}"))
         })?;
         if bytes.len() + chunk.len() > limit {
             drop(bytes);
@@ -104,14 +92,12 @@ fn parse(bytes: &[u8]) -> Result<Fields> {
             WireKind::WrongShape,
             format!("the body must be a JSON object; found {}", found(&other)),
         )),
-        Err(_) if bytes.iter().all(u8::is_ascii_whitespace) => Err(Failure::wire(
-            WireKind::BrokenJson,
-            "the body is empty; a JSON object was expected",
-        )),
-        Err(error) => Err(Failure::wire(
-            WireKind::BrokenJson,
-            format!("the body is not valid JSON: {error}"),
-        )),
+        Err(_) if bytes.iter().all(u8::is_ascii_whitespace) => {
+            Err(Failure::wire(WireKind::BrokenJson, "the body is empty; a JSON object was expected"))
+        }
+        Err(error) => {
+            Err(Failure::wire(WireKind::BrokenJson, format!("the body is not valid JSON: {error}")))
+        }
     }
 }
 
@@ -140,11 +126,7 @@ mod tests {
     #[test]
     fn broken_json_is_400_and_another_shape_422() {
         let check = |body: &str, status: StatusCode| {
-            assert_eq!(
-                parse(body.as_bytes()).unwrap_err().into_response().status(),
-                status,
-                "{body}"
-            );
+            assert_eq!(parse(body.as_bytes()).unwrap_err().into_response().status(), status, "{body}");
         };
         check("", StatusCode::BAD_REQUEST);
         check("{\"model\":", StatusCode::BAD_REQUEST);
@@ -159,9 +141,6 @@ mod tests {
         let headers = HeaderMap::new();
         let read = |length: usize| read(&headers, Body::from(vec![b' '; length]), 10);
         assert_eq!(read(10).await.unwrap().len(), 10);
-        assert_eq!(
-            read(11).await.unwrap_err().into_response().status(),
-            StatusCode::PAYLOAD_TOO_LARGE
-        );
+        assert_eq!(read(11).await.unwrap_err().into_response().status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

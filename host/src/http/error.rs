@@ -85,11 +85,7 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 impl Failure {
     /// A request that is wrong on the wire.
     pub(crate) fn wire(kind: WireKind, message: impl Into<String>) -> Self {
-        Failure::Wire(WireFault {
-            kind,
-            message: message.into(),
-            param: None,
-        })
+        Failure::Wire(WireFault { kind, message: message.into(), param: None })
     }
 
     /// Right JSON, wrong shape: `param` must be `expected`.
@@ -108,14 +104,7 @@ impl Failure {
             Failure::Host(error) => (public_message(error), error.param.clone()),
             Failure::Wire(fault) => (fault.message.clone(), fault.param.clone()),
         };
-        ErrorBody {
-            error: ErrorObject {
-                message,
-                kind: verdict.kind,
-                param,
-                code: verdict.code,
-            },
-        }
+        ErrorBody { error: ErrorObject { message, kind: verdict.kind, param, code: verdict.code } }
     }
 
     /// Writes to the log what the client is not told.
@@ -150,14 +139,10 @@ impl IntoResponse for Failure {
         match retry {
             Retry::Unsaid => {}
             Retry::AfterSeconds(seconds) => {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             Retry::Never => {
-                response
-                    .headers_mut()
-                    .insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+                response.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
             }
         }
         // The request's id is known outside: whoever adds it to the answer writes the log line.
@@ -169,20 +154,10 @@ impl IntoResponse for Failure {
 fn of_host(kind: Kind) -> Verdict {
     use Retry::{AfterSeconds, Never, Unsaid};
 
-    let verdict = |status, kind, code, retry| Verdict {
-        status,
-        kind,
-        code,
-        retry,
-    };
+    let verdict = |status, kind, code, retry| Verdict { status, kind, code, retry };
     let refused = |code| verdict(StatusCode::BAD_REQUEST, INVALID_REQUEST, code, Unsaid);
     let unavailable = |code, retry| verdict(StatusCode::SERVICE_UNAVAILABLE, SERVER, Some(code), retry);
-    let fault = verdict(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        SERVER,
-        Some("internal_error"),
-        Never,
-    );
+    let fault = verdict(StatusCode::INTERNAL_SERVER_ERROR, SERVER, Some("internal_error"), Never);
     match kind {
         Kind::InvalidRequest => refused(None),
         Kind::Unsupported => refused(Some("unsupported_parameter")),
@@ -191,19 +166,13 @@ fn of_host(kind: Kind) -> Verdict {
         // The official clients retry every 5xx, which mends neither a broken template nor a broken file.
         Kind::TemplateBroken => refused(Some("template_broken")),
         Kind::LoadFailed => refused(Some("model_load_failed")),
-        Kind::ModelNotFound => verdict(
-            StatusCode::NOT_FOUND,
-            INVALID_REQUEST,
-            Some("model_not_found"),
-            Unsaid,
-        ),
+        Kind::ModelNotFound => {
+            verdict(StatusCode::NOT_FOUND, INVALID_REQUEST, Some("model_not_found"), Unsaid)
+        }
         Kind::PluginUnavailable => unavailable("plugin_unavailable", Never),
-        Kind::QueueFull => verdict(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limit_error",
-            Some("queue_full"),
-            AfterSeconds(1),
-        ),
+        Kind::QueueFull => {
+            verdict(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"), AfterSeconds(1))
+        }
         Kind::InsufficientMemory => unavailable("insufficient_memory", AfterSeconds(30)),
         Kind::EngineCrashed => unavailable("engine_crashed", AfterSeconds(1)),
         Kind::ShuttingDown => unavailable("shutting_down", AfterSeconds(5)),
@@ -220,12 +189,7 @@ fn of_wire(kind: WireKind) -> Verdict {
         WireKind::NoSuchPath => (StatusCode::NOT_FOUND, Some("unknown_path")),
         WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
     };
-    Verdict {
-        status,
-        kind: INVALID_REQUEST,
-        code,
-        retry: Retry::Unsaid,
-    }
+    Verdict { status, kind: INVALID_REQUEST, code, retry: Retry::Unsaid }
 }
 
 /// A plugin's words may name files of this machine; our own do not.
@@ -273,41 +237,17 @@ mod tests {
         };
         check(Kind::InvalidRequest, 400, None, None, None);
         check(Kind::Unsupported, 400, Some("unsupported_parameter"), None, None);
-        check(
-            Kind::ContextLengthExceeded,
-            400,
-            Some("context_length_exceeded"),
-            None,
-            None,
-        );
+        check(Kind::ContextLengthExceeded, 400, Some("context_length_exceeded"), None, None);
         check(Kind::TemplateRefused, 400, Some("template_refused"), None, None);
         check(Kind::TemplateBroken, 400, Some("template_broken"), None, None);
         check(Kind::LoadFailed, 400, Some("model_load_failed"), None, None);
         check(Kind::ModelNotFound, 404, Some("model_not_found"), None, None);
-        check(
-            Kind::PluginUnavailable,
-            503,
-            Some("plugin_unavailable"),
-            None,
-            Some("false"),
-        );
+        check(Kind::PluginUnavailable, 503, Some("plugin_unavailable"), None, Some("false"));
         check(Kind::QueueFull, 429, Some("queue_full"), Some("1"), None);
-        check(
-            Kind::InsufficientMemory,
-            503,
-            Some("insufficient_memory"),
-            Some("30"),
-            None,
-        );
+        check(Kind::InsufficientMemory, 503, Some("insufficient_memory"), Some("30"), None);
         check(Kind::EngineCrashed, 503, Some("engine_crashed"), Some("1"), None);
         check(Kind::ShuttingDown, 503, Some("shutting_down"), Some("5"), None);
-        check(
-            Kind::Configuration,
-            500,
-            Some("internal_error"),
-            None,
-            Some("false"),
-        );
+        check(Kind::Configuration, 500, Some("internal_error"), None, Some("false"));
         check(Kind::Internal, 500, Some("internal_error"), None, Some("false"));
     }
 
@@ -329,11 +269,8 @@ mod tests {
 
     #[test]
     fn a_plugin_s_words_lose_the_folders_of_this_machine() {
-        let body = Failure::from(Error::new(
-            Kind::LoadFailed,
-            "cannot map /data/models/a.gguf: short read",
-        ))
-        .body();
+        let body =
+            Failure::from(Error::new(Kind::LoadFailed, "cannot map /data/models/a.gguf: short read")).body();
         assert_eq!(body.error.message, "cannot map a.gguf: short read");
     }
 }

@@ -21,30 +21,20 @@ pub(crate) struct Fields {
 impl Fields {
     /// The body itself.
     pub(crate) fn of_body(values: Map<String, Value>) -> Self {
-        Fields {
-            at: String::new(),
-            values,
-        }
+        Fields { at: String::new(), values }
     }
 
     /// An object within it.
     pub(crate) fn of(at: &str, value: Value) -> Result<Self> {
         match value {
-            Value::Object(values) => Ok(Fields {
-                at: at.to_owned(),
-                values,
-            }),
+            Value::Object(values) => Ok(Fields { at: at.to_owned(), values }),
             other => Err(Failure::wrong_shape(at, "an object", found(&other))),
         }
     }
 
     /// A field's place in the body, as `messages[2].content`.
     pub(crate) fn path(&self, name: &str) -> String {
-        if self.at.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.at)
-        }
+        if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
     }
 
     /// Any value.
@@ -97,11 +87,7 @@ impl Fields {
                 format!("between {least} and {most}")
             };
             let path = self.path(name);
-            Error::invalid(
-                path.as_str(),
-                format!("`{path}` must be {expected}; found {value}"),
-            )
-            .into()
+            Error::invalid(path.as_str(), format!("`{path}` must be {expected}; found {value}")).into()
         })
     }
 
@@ -149,11 +135,7 @@ impl Fields {
 
 /// A list's elements with their places, as `stop[1]`.
 pub(crate) fn elements(path: &str, values: Vec<Value>) -> Vec<(String, Value)> {
-    values
-        .into_iter()
-        .enumerate()
-        .map(|(index, value)| (format!("{path}[{index}]"), value))
-        .collect()
+    values.into_iter().enumerate().map(|(index, value)| (format!("{path}[{index}]"), value)).collect()
 }
 
 /// Any JSON number; one too large for 32 bits becomes infinite, which every range refuses.
@@ -164,22 +146,11 @@ pub(crate) fn number(path: &str, value: &Value) -> Result<f32> {
 
 /// A whole number, also where it is written with a fraction of zero.
 pub(crate) fn integer(path: &str, value: &Value) -> Result<i128> {
-    let whole = value
-        .as_i64()
-        .map(i128::from)
-        .or_else(|| value.as_u64().map(i128::from));
-    let rounded = || {
-        value
-            .as_f64()
-            .filter(|number| number.fract() == 0.0 && number.abs() < 9e15)
-            .map(|n| n as i128)
-    };
+    let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    let rounded =
+        || value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15).map(|n| n as i128);
     whole.or_else(rounded).ok_or_else(|| {
-        let found = if value.is_number() {
-            value.to_string()
-        } else {
-            found(value).to_owned()
-        };
+        let found = if value.is_number() { value.to_string() } else { found(value).to_owned() };
         Failure::wrong_shape(path, "a whole number", &found)
     })
 }
@@ -228,31 +199,13 @@ mod tests {
     #[test]
     fn wrong_types_are_told_with_their_place() {
         let object = || fields(json!({"x": "1"}));
-        assert_eq!(
-            told(object().number("x")),
-            "`at.x` must be a number; found a string"
-        );
-        assert_eq!(
-            told(object().flag("x")),
-            "`at.x` must be true or false; found a string"
-        );
+        assert_eq!(told(object().number("x")), "`at.x` must be a number; found a string");
+        assert_eq!(told(object().flag("x")), "`at.x` must be true or false; found a string");
         assert_eq!(told(object().list("x")), "`at.x` must be a list; found a string");
-        assert_eq!(
-            told(object().object("x")),
-            "`at.x` must be an object; found a string"
-        );
-        assert_eq!(
-            told(object().integer("x")),
-            "`at.x` must be a whole number; found a string"
-        );
-        assert_eq!(
-            told(fields(json!({"x": 1.5})).integer("x")),
-            "`at.x` must be a whole number; found 1.5"
-        );
-        assert_eq!(
-            told(fields(json!({"x": 1})).text("x")),
-            "`at.x` must be a string; found a number"
-        );
+        assert_eq!(told(object().object("x")), "`at.x` must be an object; found a string");
+        assert_eq!(told(object().integer("x")), "`at.x` must be a whole number; found a string");
+        assert_eq!(told(fields(json!({"x": 1.5})).integer("x")), "`at.x` must be a whole number; found 1.5");
+        assert_eq!(told(fields(json!({"x": 1})).text("x")), "`at.x` must be a string; found a number");
     }
 
     #[test]
@@ -260,14 +213,8 @@ mod tests {
         let count = |value: Value| fields(json!({"x": value})).count("x", 1..=16);
         assert_eq!(count(json!(16)).unwrap(), Some(16));
         assert_eq!(count(json!(2.0)).unwrap(), Some(2));
-        assert_eq!(
-            told(count(json!(17))),
-            "`at.x` must be between 1 and 16; found 17"
-        );
-        assert_eq!(
-            told(count(json!(-1))),
-            "`at.x` must be between 1 and 16; found -1"
-        );
+        assert_eq!(told(count(json!(17))), "`at.x` must be between 1 and 16; found 17");
+        assert_eq!(told(count(json!(-1))), "`at.x` must be between 1 and 16; found -1");
         let open = fields(json!({"x": 0})).count("x", 1..=u32::MAX);
         assert_eq!(told(open), "`at.x` must be at least 1; found 0");
     }

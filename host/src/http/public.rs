@@ -21,10 +21,7 @@ pub(crate) fn without_paths(text: &str) -> String {
 
 /// The last part of a path, as far as it is text.
 pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Where a word begins that looks like an absolute path: a slash, a name.
@@ -63,15 +60,9 @@ mod tests {
         check("", "");
         check("no path in here, and/or 1/2", "no path in here, and/or 1/2");
         check("/a/b/c.so: cannot open", "c.so: cannot open");
-        check(
-            "the folder /srv/plugins/ is writable by others",
-            "the folder plugins is writable by others",
-        );
+        check("the folder /srv/plugins/ is writable by others", "the folder plugins is writable by others");
         check("found `/a/b` and (/c/d.gguf)", "found `b` and (d.gguf)");
-        check(
-            "use /v1/completions, see /api/plugins",
-            "use /v1/completions, see /api/plugins",
-        );
+        check("use /v1/completions, see /api/plugins", "use /v1/completions, see /api/plugins");
         check("models/a/b.gguf", "models/a/b.gguf");
         check("überall /größe/käse.gguf", "überall käse.gguf");
     }

@@ -68,11 +68,8 @@ mod tests {
 
     #[tokio::test]
     async fn lines_become_events() {
-        let response = respond(stream::iter([
-            Line::Comment,
-            Line::Data("{\"a\":\"\\n\"}".to_owned()),
-            Line::Done,
-        ]));
+        let response =
+            respond(stream::iter([Line::Comment, Line::Data("{\"a\":\"\\n\"}".to_owned()), Line::Done]));
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let body = to_bytes(response.into_body(), 1000).await.unwrap();
         assert_eq!(body, ":\n\ndata: {\"a\":\"\\n\"}\n\ndata: [DONE]\n\n");
@@ -81,12 +78,9 @@ mod tests {
     #[tokio::test]
     async fn a_silent_stream_sends_comments() {
         let (speak, silence) = tokio::sync::oneshot::channel::<Line>();
-        let mut body = respond_with(
-            stream::once(async { silence.await.unwrap() }),
-            Duration::from_millis(1),
-        )
-        .into_body()
-        .into_data_stream();
+        let mut body = respond_with(stream::once(async { silence.await.unwrap() }), Duration::from_millis(1))
+            .into_body()
+            .into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap(), ":\n\n");
         speak.send(Line::Done).unwrap();
         let rest: Vec<_> = body.map(|piece| piece.unwrap()).collect().await;

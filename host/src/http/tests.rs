@@ -23,11 +23,7 @@ impl Server {
         config.server.max_body_bytes = 1000;
         let plugins = Plugins::load(&config);
         let models = Models::new(Arc::clone(&plugins), &config);
-        let app = App {
-            plugins,
-            models,
-            config: Arc::new(config),
-        };
+        let app = App { plugins, models, config: Arc::new(config) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -35,35 +31,20 @@ impl Server {
             let _ = stopped.await;
         };
         let ended = tokio::spawn(serve(listener, app, shutdown));
-        Server {
-            address,
-            stop,
-            ended,
-            _folder: folder,
-        }
+        Server { address, stop, ended, _folder: folder }
     }
 
     async fn ask(&self, start: &str, headers: &str, body: &str) -> Answer {
-        let length = if body.is_empty() {
-            String::new()
-        } else {
-            format!("content-length: {}\r\n", body.len())
-        };
+        let length =
+            if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         let request =
             format!("{start} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{length}{headers}\r\n{body}");
         let address = self.address;
-        tokio::task::spawn_blocking(move || exchange(address, &request))
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || exchange(address, &request)).await.unwrap()
     }
 
     async fn post(&self, path: &str, body: &str) -> Answer {
-        self.ask(
-            &format!("POST {path}"),
-            "content-type: application/json\r\n",
-            body,
-        )
-        .await
+        self.ask(&format!("POST {path}"), "content-type: application/json\r\n", body).await
     }
 }
 
@@ -98,28 +79,13 @@ fn exchange(address: SocketAddr, request: &str) -> Answer {
 async fn what_there_is_is_told_and_bears_an_id() {
     let server = Server::start().await;
     for path in ["/health", "/livez"] {
-        assert_eq!(
-            server.ask(&format!("GET {path}"), "", "").await.body,
-            json!({"status": "ok"})
-        );
+        assert_eq!(server.ask(&format!("GET {path}"), "", "").await.body, json!({"status": "ok"}));
     }
     assert_eq!(server.ask("GET /readyz", "", "").await.status, 503);
-    assert_eq!(
-        server.ask("GET /v1/models", "", "").await.body,
-        json!({"object": "list", "data": []})
-    );
-    assert_eq!(
-        server.ask("GET /api/plugins", "", "").await.body,
-        json!({"plugins": []})
-    );
-    assert_eq!(
-        server.ask("GET /api/formats", "", "").await.body,
-        json!({"formats": []})
-    );
-    assert_eq!(
-        server.ask("GET /api/models", "", "").await.body,
-        json!({"models": []})
-    );
+    assert_eq!(server.ask("GET /v1/models", "", "").await.body, json!({"object": "list", "data": []}));
+    assert_eq!(server.ask("GET /api/plugins", "", "").await.body, json!({"plugins": []}));
+    assert_eq!(server.ask("GET /api/formats", "", "").await.body, json!({"formats": []}));
+    assert_eq!(server.ask("GET /api/models", "", "").await.body, json!({"models": []}));
 
     let answer = server.ask("GET /health", "x-request-id: mine-1\r\n", "").await;
     assert!(answer.head.contains("x-request-id: mine-1"), "{answer:?}");
@@ -131,37 +97,18 @@ async fn what_there_is_is_told_and_bears_an_id() {
 async fn wrong_requests_get_their_status_and_all_four_keys() {
     let server = Server::start().await;
     let answer = server.ask("GET /v1/nothing", "", "").await;
-    assert_eq!(
-        (answer.status, answer.error("code")),
-        (404, &json!("unknown_path"))
-    );
+    assert_eq!((answer.status, answer.error("code")), (404, &json!("unknown_path")));
     let answer = server.ask("GET /v1/models/%ff", "", "").await;
-    assert_eq!(
-        (answer.status, answer.error("code")),
-        (404, &json!("unknown_path"))
-    );
+    assert_eq!((answer.status, answer.error("code")), (404, &json!("unknown_path")));
     let answer = server.ask("DELETE /v1/chat/completions", "", "").await;
-    assert_eq!(
-        (answer.status, answer.error("type")),
-        (405, &json!("invalid_request_error"))
-    );
+    assert_eq!((answer.status, answer.error("type")), (405, &json!("invalid_request_error")));
     assert!(answer.head.contains("allow: post"), "{answer:?}");
-    let answer = server
-        .ask("POST /v1/completions", "content-type: text/plain\r\n", "{}")
-        .await;
+    let answer = server.ask("POST /v1/completions", "content-type: text/plain\r\n", "{}").await;
     assert_eq!((answer.status, answer.error("param")), (415, &Value::Null));
     let answer = server.post("/v1/completions", "{\"model\":").await;
-    assert_eq!(
-        (answer.status, answer.error("code")),
-        (400, &json!("invalid_json"))
-    );
-    let answer = server
-        .post("/v1/completions", &format!("\"{}\"", "x".repeat(100_000)))
-        .await;
-    assert_eq!(
-        (answer.status, answer.error("code")),
-        (413, &json!("body_too_large"))
-    );
+    assert_eq!((answer.status, answer.error("code")), (400, &json!("invalid_json")));
+    let answer = server.post("/v1/completions", &format!("\"{}\"", "x".repeat(100_000))).await;
+    assert_eq!((answer.status, answer.error("code")), (413, &json!("body_too_large")));
     let answer = server.post("/v1/completions", "{}").await;
     assert_eq!((answer.status, answer.error("param")), (400, &json!("model")));
     let answer = server.post("/v1/completions", "{\"model\": 5}").await;
@@ -173,28 +120,14 @@ async fn an_unknown_model_is_404_also_with_slashes_and_before_a_stream() {
     let server = Server::start().await;
     for path in ["/v1/models/a/b", "/v1/models/a%2Fb"] {
         let answer = server.ask(&format!("GET {path}"), "", "").await;
-        assert_eq!(
-            (answer.status, answer.error("code")),
-            (404, &json!("model_not_found"))
-        );
-        assert!(
-            answer.error("message").as_str().unwrap().contains("`a/b`"),
-            "{answer:?}"
-        );
+        assert_eq!((answer.status, answer.error("code")), (404, &json!("model_not_found")));
+        assert!(answer.error("message").as_str().unwrap().contains("`a/b`"), "{answer:?}");
     }
-    let answer = server
-        .post(
-            "/v1/completions",
-            r#"{"model": "a/b", "prompt": "x", "stream": true}"#,
-        )
-        .await;
+    let answer = server.post("/v1/completions", r#"{"model": "a/b", "prompt": "x", "stream": true}"#).await;
     assert_eq!((answer.status, answer.error("param")), (404, &json!("model")));
     let body = r#"{"model": "a", "messages": [{"role": "user", "content": "x"}]}"#;
     let answer = server.post("/v1/chat/completions", body).await;
-    assert_eq!(
-        (answer.status, answer.error("code")),
-        (404, &json!("model_not_found"))
-    );
+    assert_eq!((answer.status, answer.error("code")), (404, &json!("model_not_found")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

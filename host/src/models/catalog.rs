@@ -44,7 +44,8 @@ impl Catalog {
             for found in files_below(folder, &extensions) {
                 let mut entry = self.look(&found);
                 if entries.iter().any(|other| other.id == entry.id) {
-                    entry.reason = Some(format!("another model has the id `{}`; rename one of the files", entry.id));
+                    entry.reason =
+                        Some(format!("another model has the id `{}`; rename one of the files", entry.id));
                     entry.id = format!("{} (hidden, in {})", entry.id, file_name(folder));
                     entry.state = ModelState::Unavailable;
                 }
@@ -65,7 +66,8 @@ impl Catalog {
     /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
     fn extensions(&self) -> Vec<String> {
         let formats = self.plugins.records().iter().flat_map(|record| &record.formats);
-        let mut extensions: Vec<String> = formats.flat_map(|format| format.extensions.iter().cloned()).collect();
+        let mut extensions: Vec<String> =
+            formats.flat_map(|format| format.extensions.iter().cloned()).collect();
         extensions.sort();
         extensions.dedup();
         extensions
@@ -77,7 +79,8 @@ impl Catalog {
         let length = metadata.as_ref().map_or(0, std::fs::Metadata::len);
         {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let same = seen.get(&found.path).filter(|seen| seen.modified == modified && seen.length == length);
+            let same =
+                seen.get(&found.path).filter(|seen| seen.modified == modified && seen.length == length);
             if let Some(same) = same {
                 return Entry { id: found.id.clone(), ..same.entry.clone() };
             }
@@ -111,11 +114,9 @@ impl Catalog {
         }
         match (best, refusal) {
             (Some((format, probe)), _) => described(found, &format, probe),
-            (None, Some((format, reason))) => Entry {
-                format: Some(format.id),
-                plugin: Some(format.plugin),
-                ..unavailable(found, reason)
-            },
+            (None, Some((format, reason))) => {
+                Entry { format: Some(format.id), plugin: Some(format.plugin), ..unavailable(found, reason) }
+            }
             (None, None) => unavailable(found, self.nobody(&found.path)),
         }
     }
@@ -123,7 +124,8 @@ impl Catalog {
     /// One format of each running plugin; of those that claim the ending where there are any, else of all.
     fn candidates(&self, path: &Path) -> Vec<ActiveFormat> {
         let formats = self.plugins.formats();
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let ending =
+            path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let claims = |format: &&ActiveFormat| format.extensions.contains(&ending);
         let mut candidates: Vec<ActiveFormat> = formats.iter().filter(claims).cloned().collect();
         if candidates.is_empty() {
@@ -140,7 +142,8 @@ impl Catalog {
 
     /// Why no plugin runs a file: what is active, and which plugins failed to load.
     fn nobody(&self, path: &Path) -> String {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let ending =
+            path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let failed = self.plugins.records().iter().filter(|record| record.state != State::Loaded);
         let of_it = failed
             .clone()
@@ -153,7 +156,11 @@ impl Catalog {
         let active: Vec<String> = self.plugins.formats().into_iter().map(|format| format.id).collect();
         let active = if active.is_empty() { "none".to_owned() } else { active.join(", ") };
         let failed: Vec<String> = failed.map(|record| format!("{} ({})", record.id, record.state)).collect();
-        let failed = if failed.is_empty() { String::new() } else { format!("; plugins not loaded: {}", failed.join(", ")) };
+        let failed = if failed.is_empty() {
+            String::new()
+        } else {
+            format!("; plugins not loaded: {}", failed.join(", "))
+        };
         of_it.unwrap_or_else(|| format!("no loaded plugin recognises it; active formats: {active}{failed}"))
     }
 }
@@ -168,7 +175,8 @@ fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
 
 fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {
     let missing = shards_of(&found.path).into_iter().find(|shard| !shard.exists());
-    let reason = probe.obstacle.or_else(|| missing.map(|shard| format!("its part {} is missing", file_name(&shard))));
+    let reason =
+        probe.obstacle.or_else(|| missing.map(|shard| format!("its part {} is missing", file_name(&shard))));
     Entry {
         id: found.id.clone(),
         path: found.path.clone(),

@@ -29,11 +29,15 @@ impl Loaded {
     pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
         let found = model.capabilities();
         if !found.has(Capabilities::GENERATE) {
-            return Err(Error::new(Kind::LoadFailed, "it cannot generate text, and this version serves nothing else"));
+            return Err(Error::new(
+                Kind::LoadFailed,
+                "it cannot generate text, and this version serves nothing else",
+            ));
         }
         let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
         let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
-        let template = model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
+        let template =
+            model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
         if matches!(template, Some(Ok(_))) {
             capabilities.push("chat".to_owned());
         }
@@ -69,8 +73,10 @@ impl Loaded {
     pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
         let template = match &self.template {
             None => {
-                let message =
-                    format!("model `{}` has no chat template: use /v1/completions with a whole prompt", self.id);
+                let message = format!(
+                    "model `{}` has no chat template: use /v1/completions with a whole prompt",
+                    self.id
+                );
                 return Err(Error::unsupported("messages", message));
             }
             Some(Err(error)) => return Err(error.clone()),
@@ -103,7 +109,10 @@ fn render_error(id: &str, error: &TemplateError) -> Error {
     match error {
         TemplateError::Raised(words) => Error {
             param: Some("messages".to_owned()),
-            ..Error::new(Kind::TemplateRefused, format!("the chat template of model `{id}` refuses this chat: {words}"))
+            ..Error::new(
+                Kind::TemplateRefused,
+                format!("the chat template of model `{id}` refuses this chat: {words}"),
+            )
         },
         TemplateError::Syntax(text) | TemplateError::Failed(text) => Error {
             param: Some("messages".to_owned()),

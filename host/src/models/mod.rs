@@ -153,7 +153,13 @@ impl Models {
         }
     }
 
-    async fn load(&self, entry: &Entry, plugin: &str, format: &str, progress: OnProgress) -> Result<Arc<Loaded>> {
+    async fn load(
+        &self,
+        entry: &Entry,
+        plugin: &str,
+        format: &str,
+        progress: OnProgress,
+    ) -> Result<Arc<Loaded>> {
         let (id, path) = (entry.id.clone(), entry.path.clone());
         let (plugin, format) = (plugin.to_owned(), format.to_owned());
         let (plugins, settings) = (Arc::clone(&self.plugins), self.settings);
@@ -164,9 +170,9 @@ impl Models {
                 progress(fraction);
                 true
             };
-            let model = plugins
-                .load_model(&plugin, &path, &format, report)
-                .unwrap_or_else(|| Err(Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone"))))?;
+            let model = plugins.load_model(&plugin, &path, &format, report).unwrap_or_else(|| {
+                Err(Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone")))
+            })?;
             let loaded = Loaded::start(id, model, settings)?;
             tracing::info!(model = %loaded.id, seconds = started.elapsed().as_secs_f32(), "loaded");
             Ok(Arc::new(loaded))
@@ -233,13 +239,17 @@ impl Drop for Loading<'_> {
 }
 
 fn not_found(id: &str, entries: &[Entry]) -> Error {
-    let servable: Vec<&str> = entries.iter().filter(|entry| entry.is_servable()).map(|e| e.id.as_str()).collect();
+    let servable: Vec<&str> =
+        entries.iter().filter(|entry| entry.is_servable()).map(|e| e.id.as_str()).collect();
     let there_is = if servable.is_empty() {
         "no model can be served now: put a model file into a model folder, see `impetus models`".to_owned()
     } else {
         format!("there is: {}", servable.join(", "))
     };
-    Error { param: Some("model".to_owned()), ..Error::new(Kind::ModelNotFound, format!("no model `{id}`; {there_is}")) }
+    Error {
+        param: Some("model".to_owned()),
+        ..Error::new(Kind::ModelNotFound, format!("no model `{id}`; {there_is}"))
+    }
 }
 
 fn unservable(entry: &Entry) -> Error {
@@ -254,8 +264,10 @@ fn describe(entry: &Entry, error: Error) -> Error {
     let plugin = entry.plugin.as_deref().unwrap_or("?");
     let architecture = entry.summary.architecture.as_deref().unwrap_or("unknown architecture");
     let quantization = entry.summary.quantization.as_deref().unwrap_or("unknown quantisation");
-    let message =
-        format!("model `{}` ({architecture}, {quantization}, plugin {plugin}) failed to load: {}", entry.id, error.message);
+    let message = format!(
+        "model `{}` ({architecture}, {quantization}, plugin {plugin}) failed to load: {}",
+        entry.id, error.message
+    );
     tracing::error!(model = %entry.id, detail = error.detail.as_deref().unwrap_or(""), "{message}");
     Error { message, ..error }
 }

@@ -75,7 +75,9 @@ pub(super) fn shards_of(path: &Path) -> Vec<PathBuf> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
     let Some((name, _, count)) = shard(&stem) else { return vec![path.to_owned()] };
     let ending = path.extension().map(|ending| ending.to_string_lossy()).unwrap_or_default();
-    (1..=count).map(|number| path.with_file_name(format!("{name}-{number:05}-of-{count:05}.{ending}"))).collect()
+    (1..=count)
+        .map(|number| path.with_file_name(format!("{name}-{number:05}-of-{count:05}.{ending}")))
+        .collect()
 }
 
 #[cfg(test)]

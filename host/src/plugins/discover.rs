@@ -73,7 +73,8 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("/")).unwrap();
         let found = candidates(&config);
-        let names: Vec<_> = found.iter().map(|candidate| (candidate.path.clone(), candidate.entry.clone())).collect();
+        let names: Vec<_> =
+            found.iter().map(|candidate| (candidate.path.clone(), candidate.entry.clone())).collect();
         assert_eq!(names, [(library("libb"), Some("b".to_owned())), (library("liba"), None)]);
     }
 }

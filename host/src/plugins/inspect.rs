@@ -31,10 +31,12 @@ pub(super) struct ManifestFormat {
 
 /// Reads the manifest of a library that this machine could run.
 pub(super) fn manifest(path: &Path) -> Result<Manifest, Refusal> {
-    let data = std::fs::read(path)
-        .map_err(|error| Refusal::new(State::LoadFailed, format!("the library cannot be read: {error}"), COPY_AGAIN))?;
-    let file = object::File::parse(&*data)
-        .map_err(|error| Refusal::new(State::NotAPlugin, format!("it is not a sound library: {error}"), COPY_AGAIN))?;
+    let data = std::fs::read(path).map_err(|error| {
+        Refusal::new(State::LoadFailed, format!("the library cannot be read: {error}"), COPY_AGAIN)
+    })?;
+    let file = object::File::parse(&*data).map_err(|error| {
+        Refusal::new(State::NotAPlugin, format!("it is not a sound library: {error}"), COPY_AGAIN)
+    })?;
     check_platform(&file)?;
     if !has_root_symbol(&file) {
         return Err(Refusal::new(
@@ -86,7 +88,11 @@ fn check_platform(file: &object::File<'_>) -> Result<(), Refusal> {
         return unsupported("system", format!("{format:?}"), format!("{:?}", file.format()));
     }
     if machine.is_some_and(|machine| machine != file.architecture()) {
-        return unsupported("processor", std::env::consts::ARCH.to_owned(), format!("{:?}", file.architecture()));
+        return unsupported(
+            "processor",
+            std::env::consts::ARCH.to_owned(),
+            format!("{:?}", file.architecture()),
+        );
     }
     Ok(())
 }
@@ -120,7 +126,10 @@ pub(super) fn check_manifest(manifest: &Manifest) -> Result<(), Refusal> {
     if manifest.panic != "unwind" {
         return Err(Refusal::new(
             State::UnsupportedPlatform,
-            format!("it is built with panic = \"{}\": a panic in it would end the whole process", manifest.panic),
+            format!(
+                "it is built with panic = \"{}\": a panic in it would end the whole process",
+                manifest.panic
+            ),
             "build it with panic = \"unwind\" in its Cargo profile",
         ));
     }
@@ -162,9 +171,31 @@ fn processor_has(feature: &str) -> bool {
     }
     // A feature without a line here cannot be asked about; the plugin's own start then decides.
     detected!(
-        "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "f16c", "fma", "bmi1", "bmi2", "lzcnt", "movbe",
-        "avx2", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi", "avx512vnni", "avx512bf16",
-        "avx512vpopcntdq", "gfni", "vaes", "vpclmulqdq",
+        "sse3",
+        "ssse3",
+        "sse4.1",
+        "sse4.2",
+        "popcnt",
+        "avx",
+        "f16c",
+        "fma",
+        "bmi1",
+        "bmi2",
+        "lzcnt",
+        "movbe",
+        "avx2",
+        "avx512f",
+        "avx512bw",
+        "avx512cd",
+        "avx512dq",
+        "avx512vl",
+        "avx512vbmi",
+        "avx512vnni",
+        "avx512bf16",
+        "avx512vpopcntdq",
+        "gfni",
+        "vaes",
+        "vpclmulqdq",
     )
 }
 
@@ -194,12 +225,11 @@ mod tests {
 
     #[test]
     fn each_refusal_says_which_side_to_upgrade() {
-        for (api_version, hint) in [
-            ("2.0.0", "upgrade impetus"),
-            ("0.9.0", "upgrade the plugin"),
-            ("next", "rebuild the plugin"),
-        ] {
-            let refusal = check_manifest(&Manifest { api_version: api_version.into(), ..sound() }).unwrap_err();
+        for (api_version, hint) in
+            [("2.0.0", "upgrade impetus"), ("0.9.0", "upgrade the plugin"), ("next", "rebuild the plugin")]
+        {
+            let refusal =
+                check_manifest(&Manifest { api_version: api_version.into(), ..sound() }).unwrap_err();
             assert_eq!(refusal.state, State::IncompatibleApi);
             assert!(refusal.hint.starts_with(hint), "{api_version}: {}", refusal.hint);
             assert!(refusal.reason.contains(api_version));

@@ -118,7 +118,12 @@ impl Plugins {
         self.records.push(record);
     }
 
-    fn pipeline(&self, config: &Config, candidate: &Candidate, record: &mut Record) -> Result<PluginRef, Refusal> {
+    fn pipeline(
+        &self,
+        config: &Config,
+        candidate: &Candidate,
+        record: &mut Record,
+    ) -> Result<PluginRef, Refusal> {
         let named = candidate.entry.as_ref();
         if let Some(id) = named {
             record.id.clone_from(id);
@@ -181,7 +186,11 @@ impl Plugins {
         for record in self.records.iter().filter(|record| record.state == State::Loaded) {
             for format in &record.formats {
                 let pinned = pins.get(&format.id) == Some(&record.id);
-                claims.entry(format.id.clone()).or_default().push((pinned, format.priority, record.id.clone()));
+                claims.entry(format.id.clone()).or_default().push((
+                    pinned,
+                    format.priority,
+                    record.id.clone(),
+                ));
             }
         }
         let better = |a: &&(bool, u32, String), b: &&(bool, u32, String)| {
@@ -194,8 +203,12 @@ impl Plugins {
         for record in self.records.iter_mut().filter(|record| record.state == State::Loaded) {
             apply_winners(record, &winners);
         }
-        let still_loaded: Vec<&String> =
-            self.records.iter().filter(|record| record.state == State::Loaded).map(|record| &record.id).collect();
+        let still_loaded: Vec<&String> = self
+            .records
+            .iter()
+            .filter(|record| record.state == State::Loaded)
+            .map(|record| &record.id)
+            .collect();
         self.running.retain(|id, _| still_loaded.contains(&id));
     }
 }

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use impetus_plugin_api as api;
 use impetus_plugin_api::abi_stable::sabi_trait::TD_Opaque;
 use impetus_plugin_api::abi_stable::std_types::ROption;
-use impetus_plugin_api as api;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use impetus_plugin_api::{Capabilities, ContextLimits, ErrorCode, PosRange, Position, SeqId, Token, TokenizeOptions};
+pub use impetus_plugin_api::{
+    Capabilities, ContextLimits, ErrorCode, PosRange, Position, SeqId, Token, TokenizeOptions,
+};
 
 use crate::error::{Error, Kind, Result};
 
@@ -44,14 +46,21 @@ impl ModelMetadata {
     /// [`Kind::LoadFailed`] when it is no JSON object.
     pub fn parse(json: &str) -> Result<Self> {
         let raw: serde_json::Map<String, Value> = serde_json::from_str(json).map_err(|error| {
-            Error::new(Kind::LoadFailed, format!("the plugin's description of the model is no JSON object: {error}"))
+            Error::new(
+                Kind::LoadFailed,
+                format!("the plugin's description of the model is no JSON object: {error}"),
+            )
         })?;
         let texts = |object: &serde_json::Map<String, Value>| {
             object.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect()
         };
         Ok(ModelMetadata {
             chat_template: raw.get("chat_template").and_then(Value::as_str).map(str::to_owned),
-            special_tokens: raw.get("special_tokens").and_then(Value::as_object).map(texts).unwrap_or_default(),
+            special_tokens: raw
+                .get("special_tokens")
+                .and_then(Value::as_object)
+                .map(texts)
+                .unwrap_or_default(),
             control_tokens: raw
                 .get("control_tokens")
                 .and_then(|tokens| serde_json::from_value(tokens.clone()).ok())
@@ -80,10 +89,12 @@ impl Model {
         format: &str,
         progress: impl Fn(f32) -> bool + Send + Sync + 'static,
     ) -> Result<Arc<Model>> {
-        let request = api::LoadRequest { path: path.into(), format: format.into(), options_json: "{}".into() };
+        let request =
+            api::LoadRequest { path: path.into(), format: format.into(), options_json: "{}".into() };
         let sink = api::ProgressSink_TO::from_value(Sink(progress), TD_Opaque);
         let inner = plugin.load_model()(&request, sink).into_result().map_err(load_error)?;
-        let metadata = ModelMetadata::parse(inner.metadata_json().into_result().map_err(load_error)?.as_str())?;
+        let metadata =
+            ModelMetadata::parse(inner.metadata_json().into_result().map_err(load_error)?.as_str())?;
         let vocab_size = inner.vocab_size();
         Ok(Arc::new(Model { inner, metadata, vocab_size }))
     }
@@ -112,7 +123,10 @@ impl Model {
         match tokens.iter().find(|token| token.0 >= self.vocab_size) {
             Some(token) => Err(Error::new(
                 Kind::Internal,
-                format!("the plugin tokenised to {} where the vocabulary has {} tokens", token.0, self.vocab_size),
+                format!(
+                    "the plugin tokenised to {} where the vocabulary has {} tokens",
+                    token.0, self.vocab_size
+                ),
             )),
             None => Ok(tokens.into_vec()),
         }
@@ -275,7 +289,10 @@ pub(super) fn probe(plugin: api::PluginRef, path: &Path, is_dir: bool, head: &[u
 pub(super) fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Error::new(Kind::LoadFailed, format!("the path of `{name}` is not UTF-8: rename the file or its folder"))
+        Error::new(
+            Kind::LoadFailed,
+            format!("the path of `{name}` is not UTF-8: rename the file or its folder"),
+        )
     })
 }
 

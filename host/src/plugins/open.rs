@@ -85,7 +85,8 @@ fn abi_mismatch(manifest: &Manifest, error: &LibraryError) -> Refusal {
     let detail = error.to_string();
     if let LibraryError::RootModule { .. } = error {
         let reason = "its root module could not be made: the plugin's code failed while it was opened";
-        return Refusal::new(State::LoadFailed, reason, "report it to the plugin's author").with_detail(detail);
+        return Refusal::new(State::LoadFailed, reason, "report it to the plugin's author")
+            .with_detail(detail);
     }
     let found = &manifest.api_version;
     let reason = match error {
@@ -94,7 +95,9 @@ fn abi_mismatch(manifest: &Manifest, error: &LibraryError) -> Refusal {
     };
     let hint = match (semver::Version::parse(found), semver::Version::parse(API_VERSION)) {
         (Ok(theirs), Ok(ours)) if theirs > ours => "upgrade impetus: the plugin is newer".to_owned(),
-        (Ok(theirs), Ok(ours)) if theirs < ours => "upgrade the plugin: it is older than this host".to_owned(),
+        (Ok(theirs), Ok(ours)) if theirs < ours => {
+            "upgrade the plugin: it is older than this host".to_owned()
+        }
         _ => format!("upgrade the plugin: rebuild it against the published plugin-api {API_VERSION}"),
     };
     Refusal::new(State::AbiMismatch, reason, hint).with_detail(detail)
@@ -134,10 +137,12 @@ fn check_identity(manifest: &Manifest, plugin: PluginRef, info: &PluginInfo) -> 
 /// Calls the plugin's `init` with the host's services and its options from plugins.toml.
 pub(super) fn start(plugin: PluginRef, id: &str, options: &toml::Table) -> Result<(), Refusal> {
     let hint = format!("correct [plugin.{id}.options] in plugins.toml");
-    let options = serde_json::to_string(options)
-        .map_err(|error| Refusal::new(State::InitFailed, format!("its options are no JSON: {error}"), hint.clone()))?;
+    let options = serde_json::to_string(options).map_err(|error| {
+        Refusal::new(State::InitFailed, format!("its options are no JSON: {error}"), hint.clone())
+    })?;
     plugin.init()(host_api(id), options.as_str().into()).into_result().map_err(|error| {
-        let refusal = Refusal::new(State::InitFailed, format!("it refused to start: {}", error.message), hint);
+        let refusal =
+            Refusal::new(State::InitFailed, format!("it refused to start: {}", error.message), hint);
         match error.detail {
             ROption::RSome(detail) => refusal.with_detail(detail),
             ROption::RNone => refusal,

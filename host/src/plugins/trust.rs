@@ -21,7 +21,11 @@ pub(super) fn check(path: &Path, sha256: Option<&str>) -> Result<(), Refusal> {
     };
     let metadata = std::fs::metadata(path).map_err(missing)?;
     if !metadata.is_file() {
-        return Err(Refusal::new(State::NotAPlugin, "it is not a regular file", "put the library itself there"));
+        return Err(Refusal::new(
+            State::NotAPlugin,
+            "it is not a regular file",
+            "put the library itself there",
+        ));
     }
     check_owner(path, &metadata)?;
     match sha256 {
@@ -37,14 +41,22 @@ fn check_owner(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Refusal>
     check_one("the library", metadata, "chmod go-w the library, or chown it to the user who runs impetus")?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let folder_metadata = std::fs::metadata(folder).map_err(|error| {
-        Refusal::new(State::LoadFailed, format!("its folder cannot be read: {error}"), "check the folder's modes")
+        Refusal::new(
+            State::LoadFailed,
+            format!("its folder cannot be read: {error}"),
+            "check the folder's modes",
+        )
     })?;
     // A sticky folder, such as /tmp, lets everyone add files but only owners replace theirs.
     const STICKY: u32 = 0o1000;
     if folder_metadata.mode() & STICKY != 0 {
         return Ok(());
     }
-    check_one("its folder", &folder_metadata, "chmod go-w the folder, or chown it to the user who runs impetus")
+    check_one(
+        "its folder",
+        &folder_metadata,
+        "chmod go-w the folder, or chown it to the user who runs impetus",
+    )
 }
 
 #[cfg(unix)]
@@ -53,7 +65,8 @@ fn check_one(what: &str, metadata: &std::fs::Metadata, hint: &str) -> Result<(),
 
     let us = own_uid();
     if metadata.uid() != 0 && us.is_some_and(|us| metadata.uid() != us) {
-        let reason = format!("{what} belongs to user {}, neither root nor the user who runs impetus", metadata.uid());
+        let reason =
+            format!("{what} belongs to user {}, neither root nor the user who runs impetus", metadata.uid());
         return Err(Refusal::new(State::Untrusted, reason, hint));
     }
     const WRITABLE_BY_OTHERS: u32 = 0o002;
@@ -79,7 +92,11 @@ fn check_owner(_: &Path, _: &std::fs::Metadata) -> Result<(), Refusal> {
 
 fn check_hash(path: &Path, expected: &str) -> Result<(), Refusal> {
     let found = sha256_of(path).map_err(|error| {
-        Refusal::new(State::LoadFailed, format!("the library cannot be read: {error}"), "check the file's modes")
+        Refusal::new(
+            State::LoadFailed,
+            format!("the library cannot be read: {error}"),
+            "check the file's modes",
+        )
     })?;
     if found == expected {
         return Ok(());

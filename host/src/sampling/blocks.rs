@@ -65,10 +65,7 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn new(best: f32, temperature: f32) -> Self {
-        Scale {
-            best: best.min(f32::MAX),
-            sharpness: temperature.recip().min(f32::MAX),
-        }
+        Scale { best: best.min(f32::MAX), sharpness: temperature.recip().min(f32::MAX) }
     }
 
     /// 0 to 1; exactly 0 for NaN, -∞ and whatever is less than e⁻⁸⁷ beside the best.
@@ -101,10 +98,7 @@ fn sum_of_weights(block: &[f32], scale: Scale) -> f32 {
             *lane += scale.weight(*logit);
         }
     }
-    lanes
-        .into_iter()
-        .chain(rest.iter().map(|logit| scale.weight(*logit)))
-        .sum()
+    lanes.into_iter().chain(rest.iter().map(|logit| scale.weight(*logit))).sum()
 }
 
 /// eˣ for x ≤ 0, relative error under 2·10⁻⁷, 0 below -87 and for NaN. Vectorises and gives the same bits everywhere,
@@ -119,13 +113,9 @@ fn exp(x: f32) -> f32 {
     let powers = shifted - ROUND;
     let r = x - powers * 0.693_359_375 + powers * 2.121_944_40e-4;
     let mut polynomial = 1.987_569_150_0e-4;
-    for coefficient in [
-        1.398_199_950_7e-3,
-        8.333_451_907_3e-3,
-        4.166_579_589_4e-2,
-        1.666_666_545_9e-1,
-        5.000_000_120_1e-1,
-    ] {
+    for coefficient in
+        [1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 5.000_000_120_1e-1]
+    {
         polynomial = polynomial * r + coefficient;
     }
     let fraction = polynomial * r * r + r + 1.0;
@@ -195,23 +185,14 @@ mod tests {
         let (mut maxima, mut found) = (Vec::new(), Vec::new());
         let logits = [f32::NAN, -INFINITY, f32::MIN, 1.0, INFINITY];
         scan(&logits, &mut maxima);
-        at_least(&logits, &maxima, f32::MIN, |place, logit| {
-            found.push((place, logit))
-        });
+        at_least(&logits, &maxima, f32::MIN, |place, logit| found.push((place, logit)));
         assert_eq!(found, [(2, f32::MIN), (3, 1.0), (4, f32::MAX)]);
     }
 
     #[test]
     fn enough_logits_reach_the_bound() {
         let maxima = [3.0, -INFINITY, 7.0, 5.0];
-        let table = [
-            (0, f32::MIN),
-            (1, 7.0),
-            (2, 5.0),
-            (3, 3.0),
-            (4, f32::MIN),
-            (5, f32::MIN),
-        ];
+        let table = [(0, f32::MIN), (1, 7.0), (2, 5.0), (3, 3.0), (4, f32::MIN), (5, f32::MIN)];
         for (count, least) in table {
             assert_eq!(reached_by(count, &maxima, &mut Vec::new()), least, "{count}");
         }
@@ -222,10 +203,7 @@ mod tests {
         let logits: Vec<f32> = (0..1_000).map(|i| ((i * 37) % 101) as f32 / 7.0).collect();
         let mut sums = Vec::new();
         let total = weigh(&logits, Scale::new(100.0 / 7.0, 0.5), &mut sums);
-        let exact: f64 = logits
-            .iter()
-            .map(|l| ((f64::from(*l) - 100.0 / 7.0) / 0.5).exp())
-            .sum();
+        let exact: f64 = logits.iter().map(|l| ((f64::from(*l) - 100.0 / 7.0) / 0.5).exp()).sum();
         assert_eq!(sums.len(), logits.len().div_ceil(BLOCK));
         assert!((total / exact - 1.0).abs() < 1e-5, "{total} and {exact}");
     }

@@ -75,8 +75,7 @@ impl Candidates {
     /// The token at the fraction `point` of the weight of all that are left, in order of id.
     pub(super) fn at(&mut self, point: f64, scale: Scale) -> Option<u32> {
         self.numbers.clear();
-        self.numbers
-            .extend(self.kept.iter().map(|candidate| scale.weight(candidate.logit)));
+        self.numbers.extend(self.kept.iter().map(|candidate| scale.weight(candidate.logit)));
         let all: f64 = self.numbers.iter().map(|weight| f64::from(*weight)).sum();
         let place = walk(self.numbers.iter().copied(), &mut (point * all))?;
         self.kept.get(place).map(|candidate| candidate.token)
@@ -86,18 +85,12 @@ impl Candidates {
         self.kept.clear();
         let kept = &mut self.kept;
         blocks::at_least(vocabulary.logits, vocabulary.maxima, least, |place, logit| {
-            kept.push(Candidate {
-                token: place as u32,
-                logit,
-            });
+            kept.push(Candidate { token: place as u32, logit });
         });
     }
 
     fn weight(&self, scale: Scale) -> f64 {
-        self.kept
-            .iter()
-            .map(|candidate| f64::from(scale.weight(candidate.logit)))
-            .sum()
+        self.kept.iter().map(|candidate| f64::from(scale.weight(candidate.logit))).sum()
     }
 
     /// Keeps the `count` best.
@@ -106,9 +99,7 @@ impl Candidates {
             return;
         }
         self.partitioned.clone_from(&self.kept);
-        let (_, last, _) = self
-            .partitioned
-            .select_nth_unstable_by_key(count - 1, Candidate::rank);
+        let (_, last, _) = self.partitioned.select_nth_unstable_by_key(count - 1, Candidate::rank);
         let last = last.rank();
         self.kept.retain(|candidate| candidate.rank() <= last);
     }
@@ -167,9 +158,7 @@ pub(super) fn at(point: f64, vocabulary: Vocabulary<'_>, scale: Scale, sums: &mu
     let block = walk(sums.iter().copied(), &mut missing)?;
     let start = block * blocks::BLOCK;
     let end = vocabulary.logits.len().min(start + blocks::BLOCK);
-    let weights = vocabulary.logits[start..end]
-        .iter()
-        .map(|logit| scale.weight(*logit));
+    let weights = vocabulary.logits[start..end].iter().map(|logit| scale.weight(*logit));
     Some((start + walk(weights, &mut missing)?) as u32)
 }
 

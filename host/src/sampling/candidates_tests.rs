@@ -8,34 +8,19 @@ fn tokens_left(logits: &[f32], settings: &Settings) -> Vec<u32> {
     let mut candidates = Candidates::default();
     // Twice: what the first call left in the buffers must not show.
     for _ in 0..2 {
-        candidates.filter(
-            Vocabulary {
-                logits,
-                maxima: &maxima,
-                best,
-            },
-            settings,
-        );
+        candidates.filter(Vocabulary { logits, maxima: &maxima, best }, settings);
     }
     candidates.kept.iter().map(|candidate| candidate.token).collect()
 }
 
 fn filters(top_k: u32, top_p: f32, min_p: f32) -> Settings {
-    Settings {
-        top_k,
-        top_p,
-        min_p,
-        ..Settings::default()
-    }
+    Settings { top_k, top_p, min_p, ..Settings::default() }
 }
 
 /// By the papers' definitions, with a full sort and in double precision.
 fn by_definition(logits: &[f32], settings: &Settings) -> Vec<u32> {
-    let mut sorted: Vec<(u32, f64)> = (0..)
-        .zip(logits)
-        .filter(|(_, l)| l.is_finite())
-        .map(|(token, l)| (token, f64::from(*l)))
-        .collect();
+    let mut sorted: Vec<(u32, f64)> =
+        (0..).zip(logits).filter(|(_, l)| l.is_finite()).map(|(token, l)| (token, f64::from(*l))).collect();
     sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     if settings.top_k > 0 {
         sorted.truncate(settings.top_k as usize);
@@ -81,16 +66,8 @@ fn small_vectors_by_hand() {
     ];
     for (top_k, top_p, min_p, left) in table {
         let settings = filters(top_k, top_p, min_p);
-        assert_eq!(
-            tokens_left(&logits, &settings),
-            left,
-            "top_k {top_k}, top_p {top_p}, min_p {min_p}"
-        );
-        assert_eq!(
-            by_definition(&logits, &settings),
-            left,
-            "top_k {top_k}, top_p {top_p}, min_p {min_p}"
-        );
+        assert_eq!(tokens_left(&logits, &settings), left, "top_k {top_k}, top_p {top_p}, min_p {min_p}");
+        assert_eq!(by_definition(&logits, &settings), left, "top_k {top_k}, top_p {top_p}, min_p {min_p}");
     }
 }
 
@@ -101,10 +78,7 @@ fn ties_go_to_the_smaller_id() {
         logits[token] = 1.0;
     }
     assert_eq!(tokens_left(&logits, &filters(3, 1.0, 0.0)), [3, 140, 300]);
-    assert_eq!(
-        tokens_left(&logits, &filters(6, 1.0, 0.0)),
-        [0, 1, 3, 140, 300, 599]
-    );
+    assert_eq!(tokens_left(&logits, &filters(6, 1.0, 0.0)), [0, 1, 3, 140, 300, 599]);
     assert_eq!(tokens_left(&[0.0; 8], &filters(0, 0.3, 0.0)), [0, 1, 2]);
     assert_eq!(tokens_left(&[0.0, -0.0, 0.0], &filters(2, 1.0, 0.0)), [0, 1]);
 }
@@ -112,12 +86,9 @@ fn ties_go_to_the_smaller_id() {
 #[test]
 fn what_is_not_finite_is_left_out() {
     let logits = [f32::NAN, 1.0, f32::NEG_INFINITY, 0.0, f32::NAN];
-    for settings in [
-        filters(4, 1.0, 0.0),
-        filters(9, 0.999, 0.0),
-        filters(0, 0.999, 0.0),
-        filters(0, 1.0, 1e-9),
-    ] {
+    for settings in
+        [filters(4, 1.0, 0.0), filters(9, 0.999, 0.0), filters(0, 0.999, 0.0), filters(0, 1.0, 1e-9)]
+    {
         assert_eq!(tokens_left(&logits, &settings), [1, 3], "{settings:?}");
     }
 }
@@ -135,11 +106,7 @@ fn large_vocabularies_agree_with_the_definitions() {
                     let (left, expected) =
                         (tokens_left(&logits, &settings), by_definition(&logits, &settings));
                     // Single precision may place the border of top-p a few of many tokens off.
-                    let tolerance = if top_p < 1.0 {
-                        expected.len().div_ceil(10_000)
-                    } else {
-                        0
-                    };
+                    let tolerance = if top_p < 1.0 { expected.len().div_ceil(10_000) } else { 0 };
                     assert!(
                         left.len().abs_diff(expected.len()) <= tolerance,
                         "spread {spread}, {settings:?}"
@@ -155,29 +122,13 @@ fn large_vocabularies_agree_with_the_definitions() {
 fn the_draw_walks_the_weights_in_order_of_id() {
     // Weights 1/4, 1/2, 0, 1/4 of the whole.
     let logits = [0.5_f32.ln(), 0.0, f32::NEG_INFINITY, 0.5_f32.ln()];
-    let vocabulary = Vocabulary {
-        logits: &logits,
-        maxima: &[0.0],
-        best: 0.0,
-    };
+    let vocabulary = Vocabulary { logits: &logits, maxima: &[0.0], best: 0.0 };
     let mut candidates = Candidates::default();
     candidates.filter(vocabulary, &filters(0, 1.0, 1e-6));
-    let table = [
-        (0.0, 0),
-        (0.249, 0),
-        (0.251, 1),
-        (0.749, 1),
-        (0.751, 3),
-        (1.0 - 1e-16, 3),
-        (1.0, 3),
-    ];
+    let table = [(0.0, 0), (0.249, 0), (0.251, 1), (0.749, 1), (0.751, 3), (1.0 - 1e-16, 3), (1.0, 3)];
     for (point, token) in table {
         assert_eq!(candidates.at(point, Scale::new(0.0, 1.0)), Some(token), "{point}");
-        assert_eq!(
-            at(point, vocabulary, Scale::new(0.0, 1.0), &mut Vec::new()),
-            Some(token),
-            "{point}"
-        );
+        assert_eq!(at(point, vocabulary, Scale::new(0.0, 1.0), &mut Vec::new()), Some(token), "{point}");
     }
     // At temperature 1/2 the weights are squared: 1/6, 2/3, 0, 1/6.
     for (point, token) in [(0.16, 0), (0.17, 1), (0.83, 1), (0.84, 3)] {

@@ -28,15 +28,10 @@ pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> LogProbs {
     let mut found = Vec::new();
     if top > 0 {
         let least = blocks::reached_by(top, &maxima, &mut numbers);
-        blocks::at_least(logits, &maxima, least, |place, logit| {
-            found.push((place as u32, logit))
-        });
+        blocks::at_least(logits, &maxima, least, |place, logit| found.push((place as u32, logit)));
     }
-    let order = |a: &(u32, f32), b: &(u32, f32)| {
-        b.1.partial_cmp(&a.1)
-            .unwrap_or(Ordering::Equal)
-            .then(a.0.cmp(&b.0))
-    };
+    let order =
+        |a: &(u32, f32), b: &(u32, f32)| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0));
     if found.len() > top {
         found.select_nth_unstable_by(top, order);
         found.truncate(top);
@@ -45,14 +40,8 @@ pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> LogProbs {
     for (_, number) in &mut found {
         *number = logprob(*number);
     }
-    let chosen = logits
-        .get(token as usize)
-        .copied()
-        .filter(|logit| *logit > f32::NEG_INFINITY);
-    LogProbs {
-        logprob: chosen.map_or(f32::NEG_INFINITY, logprob),
-        top: found,
-    }
+    let chosen = logits.get(token as usize).copied().filter(|logit| *logit > f32::NEG_INFINITY);
+    LogProbs { logprob: chosen.map_or(f32::NEG_INFINITY, logprob), top: found }
 }
 
 #[cfg(test)]
@@ -88,47 +77,24 @@ mod tests {
         let infinity = f32::INFINITY;
         let logits = [f32::NAN, 0.0, -infinity, 0.0];
         let half = -std::f32::consts::LN_2;
-        for (token, logprob) in [
-            (0, -infinity),
-            (1, half),
-            (2, -infinity),
-            (3, half),
-            (4, -infinity),
-        ] {
+        for (token, logprob) in [(0, -infinity), (1, half), (2, -infinity), (3, half), (4, -infinity)] {
             let got = log_probabilities(&logits, token, 4);
-            assert!(
-                got.logprob == logprob || (got.logprob - logprob).abs() < 1e-6,
-                "token {token}: {got:?}"
-            );
+            assert!(got.logprob == logprob || (got.logprob - logprob).abs() < 1e-6, "token {token}: {got:?}");
             close(&got.top, &[(1, half), (3, half)]);
         }
-        let none = LogProbs {
-            logprob: -infinity,
-            top: Vec::new(),
-        };
+        let none = LogProbs { logprob: -infinity, top: Vec::new() };
         assert_eq!(log_probabilities(&[f32::NAN, -infinity], 0, 2), none);
         assert_eq!(log_probabilities(&[], 0, 2), none);
         let certain = log_probabilities(&[1.0, infinity], 1, 1);
-        assert_eq!(
-            certain,
-            LogProbs {
-                logprob: 0.0,
-                top: vec![(1, 0.0)]
-            }
-        );
+        assert_eq!(certain, LogProbs { logprob: 0.0, top: vec![(1, 0.0)] });
     }
 
     /// A vocabulary of many blocks against a full sort in double precision.
     #[test]
     fn a_large_vocabulary_agrees_with_the_definition() {
-        let logits: Vec<f32> = (0..20_000_u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 12) as f32 / 60_000.0)
-            .collect();
-        let sum: f64 = logits
-            .iter()
-            .map(|logit| f64::from(*logit).exp())
-            .sum::<f64>()
-            .ln();
+        let logits: Vec<f32> =
+            (0..20_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 12) as f32 / 60_000.0).collect();
+        let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
         let mut sorted: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
         sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         for top in [0, 1, 20, 157, 400] {
@@ -136,10 +102,7 @@ mod tests {
             assert_eq!(got.top.len(), top);
             for (got, (token, logit)) in got.top.iter().zip(&sorted) {
                 assert_eq!(got.0, *token);
-                assert!(
-                    (f64::from(got.1) - (f64::from(*logit) - sum)).abs() < 1e-5,
-                    "{got:?} and {logit}"
-                );
+                assert!((f64::from(got.1) - (f64::from(*logit) - sum)).abs() < 1e-5, "{got:?} and {logit}");
             }
         }
     }

@@ -20,11 +20,7 @@ pub(super) struct Penalties {
 
 impl Penalties {
     pub(super) fn new(settings: &Settings) -> Self {
-        let window = if settings.repeat_penalty == 1.0 {
-            0
-        } else {
-            settings.penalty_window as usize
-        };
+        let window = if settings.repeat_penalty == 1.0 { 0 } else { settings.penalty_window as usize };
         Penalties {
             repeat: settings.repeat_penalty,
             presence: settings.presence_penalty,
@@ -66,11 +62,7 @@ impl Penalties {
         for token in &self.recent {
             let place = *token as usize;
             if let (Some(adjusted), Some(logit)) = (adjusted.get_mut(place), logits.get(place)) {
-                *adjusted = if *logit > 0.0 {
-                    logit / self.repeat
-                } else {
-                    logit * self.repeat
-                };
+                *adjusted = if *logit > 0.0 { logit / self.repeat } else { logit * self.repeat };
             }
         }
         for (token, count) in &self.counts {
@@ -105,27 +97,16 @@ mod tests {
         }
         let mut adjusted = LOGITS;
         penalties.apply(&LOGITS, &mut adjusted);
-        assert_eq!(
-            adjusted, expected,
-            "prompt {prompt:?}, answer {answer:?}, {settings:?}"
-        );
+        assert_eq!(adjusted, expected, "prompt {prompt:?}, answer {answer:?}, {settings:?}");
         assert_eq!(penalties.is_empty(), expected == LOGITS);
     }
 
     fn repeat(repeat_penalty: f32, penalty_window: u32) -> Settings {
-        Settings {
-            repeat_penalty,
-            penalty_window,
-            ..Settings::default()
-        }
+        Settings { repeat_penalty, penalty_window, ..Settings::default() }
     }
 
     fn counted(presence_penalty: f32, frequency_penalty: f32) -> Settings {
-        Settings {
-            presence_penalty,
-            frequency_penalty,
-            ..Settings::default()
-        }
+        Settings { presence_penalty, frequency_penalty, ..Settings::default() }
     }
 
     #[test]
@@ -145,36 +126,22 @@ mod tests {
         check(counted(0.5, 0.25), &[4, 4, 4], &[], LOGITS);
         check(counted(0.5, 0.0), &[4], &[0, 0, 1], [1.5, -2.5, 0.0, 1.0, 4.0]);
         check(counted(0.0, 0.25), &[4], &[0, 0, 1], [1.5, -2.25, 0.0, 1.0, 4.0]);
-        check(
-            counted(0.5, 0.25),
-            &[4],
-            &[3, 0, 3, 3],
-            [1.25, -2.0, 0.0, -0.25, 4.0],
-        );
+        check(counted(0.5, 0.25), &[4], &[3, 0, 3, 3], [1.25, -2.0, 0.0, -0.25, 4.0]);
         check(counted(-1.0, 0.0), &[], &[2], [2.0, -2.0, 1.0, 1.0, 4.0]);
         // The window is the repeat penalty's alone.
-        let settings = Settings {
-            penalty_window: 1,
-            ..counted(1.0, 0.0)
-        };
+        let settings = Settings { penalty_window: 1, ..counted(1.0, 0.0) };
         check(settings, &[], &[0, 1, 2], [1.0, -3.0, -1.0, 1.0, 4.0]);
     }
 
     #[test]
     fn repeat_comes_before_the_others() {
-        let settings = Settings {
-            repeat_penalty: 2.0,
-            ..counted(0.5, 0.25)
-        };
+        let settings = Settings { repeat_penalty: 2.0, ..counted(0.5, 0.25) };
         check(settings, &[0], &[4], [1.0, -2.0, 0.0, 1.0, 1.25]);
     }
 
     #[test]
     fn tokens_beyond_the_logits_are_passed_over() {
-        let settings = Settings {
-            repeat_penalty: 2.0,
-            ..counted(0.5, 0.0)
-        };
+        let settings = Settings { repeat_penalty: 2.0, ..counted(0.5, 0.0) };
         check(settings, &[5, u32::MAX], &[0], [0.5, -2.0, 0.0, 1.0, 4.0]);
         check(repeat(2.0, u32::MAX), &[3], &[], [2.0, -2.0, 0.0, 0.5, 4.0]);
     }

@@ -83,11 +83,7 @@ impl Sampler {
             blocks::first(adjusted, &self.maxima, best).map(|place| place as u32)
         } else {
             let best = best.min(f32::MAX);
-            let vocabulary = Vocabulary {
-                logits: adjusted,
-                maxima: &self.maxima,
-                best,
-            };
+            let vocabulary = Vocabulary { logits: adjusted, maxima: &self.maxima, best };
             let scale = Scale::new(best, self.settings.temperature);
             let point = fraction(self.random.next_u64());
             if filters(&self.settings) {
@@ -143,10 +139,7 @@ fn nothing_left(logits: &[f32]) -> SampleError {
     if logits.iter().any(|logit| *logit > f32::NEG_INFINITY) {
         return SampleError::EveryTokenBanned { tokens };
     }
-    SampleError::NoLogit {
-        tokens,
-        not_a_number: logits.iter().filter(|logit| logit.is_nan()).count(),
-    }
+    SampleError::NoLogit { tokens, not_a_number: logits.iter().filter(|logit| logit.is_nan()).count() }
 }
 
 impl fmt::Display for SampleError {

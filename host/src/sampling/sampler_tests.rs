@@ -5,10 +5,7 @@ use super::*;
 const INFINITY: f32 = f32::INFINITY;
 
 fn greedy() -> Settings {
-    Settings {
-        temperature: 0.0,
-        ..Settings::default()
-    }
+    Settings { temperature: 0.0, ..Settings::default() }
 }
 
 fn draws(settings: &Settings, seed: u64, logits: &[f32], count: usize) -> Vec<u32> {
@@ -17,9 +14,7 @@ fn draws(settings: &Settings, seed: u64, logits: &[f32], count: usize) -> Vec<u3
 }
 
 fn noisy_logits(tokens: u32) -> Vec<f32> {
-    (0..tokens)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 8_192.0)
-        .collect()
+    (0..tokens).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 8_192.0).collect()
 }
 
 #[test]
@@ -42,60 +37,18 @@ fn greedy_takes_the_best_and_of_equals_the_first() {
 #[test]
 fn with_nothing_to_choose_it_says_whose_fault_it_is() {
     let nan = f32::NAN;
-    let banned = |banned: &[u32]| Settings {
-        banned: banned.to_vec(),
-        ..Settings::default()
-    };
+    let banned = |banned: &[u32]| Settings { banned: banned.to_vec(), ..Settings::default() };
     let table: [(Settings, &[f32], SampleError); 5] = [
-        (
-            banned(&[]),
-            &[],
-            SampleError::NoLogit {
-                tokens: 0,
-                not_a_number: 0,
-            },
-        ),
-        (
-            banned(&[]),
-            &[nan, nan],
-            SampleError::NoLogit {
-                tokens: 2,
-                not_a_number: 2,
-            },
-        ),
-        (
-            banned(&[]),
-            &[-INFINITY, nan],
-            SampleError::NoLogit {
-                tokens: 2,
-                not_a_number: 1,
-            },
-        ),
-        (
-            banned(&[0]),
-            &[-INFINITY, nan],
-            SampleError::NoLogit {
-                tokens: 2,
-                not_a_number: 1,
-            },
-        ),
-        (
-            banned(&[0, 2, 9]),
-            &[1.0, nan, 1.0],
-            SampleError::EveryTokenBanned { tokens: 3 },
-        ),
+        (banned(&[]), &[], SampleError::NoLogit { tokens: 0, not_a_number: 0 }),
+        (banned(&[]), &[nan, nan], SampleError::NoLogit { tokens: 2, not_a_number: 2 }),
+        (banned(&[]), &[-INFINITY, nan], SampleError::NoLogit { tokens: 2, not_a_number: 1 }),
+        (banned(&[0]), &[-INFINITY, nan], SampleError::NoLogit { tokens: 2, not_a_number: 1 }),
+        (banned(&[0, 2, 9]), &[1.0, nan, 1.0], SampleError::EveryTokenBanned { tokens: 3 }),
     ];
     for (settings, logits, error) in table {
         for temperature in [0.0, 1.0] {
-            let settings = Settings {
-                temperature,
-                ..settings.clone()
-            };
-            assert_eq!(
-                Sampler::new(settings, 1).sample(logits),
-                Err(error.clone()),
-                "{logits:?}"
-            );
+            let settings = Settings { temperature, ..settings.clone() };
+            assert_eq!(Sampler::new(settings, 1).sample(logits), Err(error.clone()), "{logits:?}");
         }
     }
 }
@@ -116,37 +69,17 @@ fn seeds_repeat() {
     let plain = Settings::default();
     let table = [
         plain.clone(),
-        Settings {
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            temperature: 0.8,
-            ..plain.clone()
-        },
-        Settings {
-            top_p: 0.9,
-            ..plain.clone()
-        },
-        Settings {
-            min_p: 0.1,
-            temperature: 2.0,
-            ..plain.clone()
-        },
-        Settings {
-            repeat_penalty: 1.1,
-            presence_penalty: 0.5,
-            frequency_penalty: 0.2,
-            ..plain
-        },
+        Settings { top_k: 40, top_p: 0.95, min_p: 0.05, temperature: 0.8, ..plain.clone() },
+        Settings { top_p: 0.9, ..plain.clone() },
+        Settings { min_p: 0.1, temperature: 2.0, ..plain.clone() },
+        Settings { repeat_penalty: 1.1, presence_penalty: 0.5, frequency_penalty: 0.2, ..plain },
     ];
     for settings in table {
         let tokens = draws(&settings, 7, &logits, 50);
         assert_eq!(tokens, draws(&settings, 7, &logits, 50), "{settings:?}");
         assert_ne!(tokens, draws(&settings, 8, &logits, 50), "{settings:?}");
         let mut sampler = Sampler::new(settings.clone(), 7);
-        tokens
-            .iter()
-            .for_each(|token| assert_eq!(sampler.sample(&logits), Ok(*token)));
+        tokens.iter().for_each(|token| assert_eq!(sampler.sample(&logits), Ok(*token)));
         let mut random = ChaCha8Rng::seed_from_u64(7);
         tokens.iter().for_each(|_| _ = random.next_u64());
         assert_eq!(sampler.random.next_u64(), random.next_u64(), "{settings:?}");
@@ -157,21 +90,9 @@ fn seeds_repeat() {
 #[test]
 fn seeds_are_for_ever() {
     let logits = noisy_logits(5_000);
-    let filtered = Settings {
-        top_k: 40,
-        top_p: 0.95,
-        min_p: 0.05,
-        temperature: 0.8,
-        ..Settings::default()
-    };
-    assert_eq!(
-        draws(&Settings::default(), 42, &logits, 6),
-        [3409, 4755, 2139, 3134, 1440, 754]
-    );
-    assert_eq!(
-        draws(&filtered, 42, &logits, 6),
-        [3338, 4846, 2262, 3105, 1364, 754]
-    );
+    let filtered = Settings { top_k: 40, top_p: 0.95, min_p: 0.05, temperature: 0.8, ..Settings::default() };
+    assert_eq!(draws(&Settings::default(), 42, &logits, 6), [3409, 4755, 2139, 3134, 1440, 754]);
+    assert_eq!(draws(&filtered, 42, &logits, 6), [3338, 4846, 2262, 3105, 1364, 754]);
 }
 
 /// 60,000 draws against the softmax; the bound is that of one in a million for five degrees of freedom.
@@ -181,34 +102,16 @@ fn draws_follow_the_distribution() {
     let logits = probabilities.map(|p| p.ln() as f32 - 4.0);
     let count = 60_000;
     // Filters that let everything pass take the other way through the code.
-    for (temperature, min_p) in [
-        (1.0, 0.0),
-        (0.5, 0.0),
-        (2.0, 0.0),
-        (1.0, 1e-6),
-        (0.5, 1e-6),
-        (2.0, 1e-6),
-    ] {
-        let settings = Settings {
-            temperature,
-            min_p,
-            ..Settings::default()
-        };
+    for (temperature, min_p) in [(1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 1e-6), (0.5, 1e-6), (2.0, 1e-6)] {
+        let settings = Settings { temperature, min_p, ..Settings::default() };
         let mut seen = [0.0_f64; 6];
         for token in draws(&settings, 5, &logits, count) {
             seen[token as usize] += 1.0;
         }
         let powers = probabilities.map(|p| p.powf(1.0 / f64::from(temperature)));
         let expected = powers.map(|power| power / powers.iter().sum::<f64>() * count as f64);
-        let chi_square: f64 = seen
-            .iter()
-            .zip(expected)
-            .map(|(seen, e)| (seen - e).powi(2) / e)
-            .sum();
-        assert!(
-            chi_square < 35.9,
-            "temperature {temperature}, min_p {min_p}: {chi_square}, {seen:?}"
-        );
+        let chi_square: f64 = seen.iter().zip(expected).map(|(seen, e)| (seen - e).powi(2) / e).sum();
+        assert!(chi_square < 35.9, "temperature {temperature}, min_p {min_p}: {chi_square}, {seen:?}");
     }
 }
 
@@ -216,53 +119,25 @@ fn draws_follow_the_distribution() {
 fn bias_forces_and_forbids() {
     let logits = noisy_logits(300);
     let best = draws(&greedy(), 0, &logits, 1)[0];
-    let biased = |token, bias| Settings {
-        logit_bias: vec![(token, bias)],
-        ..Settings::default()
-    };
+    let biased = |token, bias| Settings { logit_bias: vec![(token, bias)], ..Settings::default() };
     assert_eq!(draws(&biased(17, 100.0), 1, &logits, 200), [17; 200]);
     assert!(
-        !draws(
-            &biased(best, -100.0),
-            1,
-            &[vec![0.0; best as usize], vec![9.0, 0.0]].concat(),
-            200
-        )
-        .contains(&best)
+        !draws(&biased(best, -100.0), 1, &[vec![0.0; best as usize], vec![9.0, 0.0]].concat(), 200)
+            .contains(&best)
     );
-    assert_ne!(
-        draws(
-            &Settings {
-                temperature: 0.0,
-                ..biased(best, -100.0)
-            },
-            0,
-            &logits,
-            1
-        ),
-        [best]
-    );
+    assert_ne!(draws(&Settings { temperature: 0.0, ..biased(best, -100.0) }, 0, &logits, 1), [best]);
     // Two times half of it is as good as the whole; a token that does not exist changes nothing.
-    let twice = Settings {
-        logit_bias: vec![(17, 50.0), (17, 50.0), (u32::MAX, 100.0)],
-        ..Settings::default()
-    };
+    let twice =
+        Settings { logit_bias: vec![(17, 50.0), (17, 50.0), (u32::MAX, 100.0)], ..Settings::default() };
     assert_eq!(draws(&twice, 1, &logits, 200), [17; 200]);
     // Tokens 0 and 1 become equal, and the smaller id wins.
-    let equal = Settings {
-        logit_bias: vec![(0, 1.5)],
-        ..greedy()
-    };
+    let equal = Settings { logit_bias: vec![(0, 1.5)], ..greedy() };
     assert_eq!(draws(&equal, 0, &[1.0, 2.5], 1), [0]);
 }
 
 #[test]
 fn banned_tokens_never_come_not_even_forced() {
-    let settings = Settings {
-        banned: vec![1, 3],
-        logit_bias: vec![(1, 100.0)],
-        ..Settings::default()
-    };
+    let settings = Settings { banned: vec![1, 3], logit_bias: vec![(1, 100.0)], ..Settings::default() };
     let logits = [0.0, 5.0, 0.0, 5.0, 0.0];
     let tokens = draws(&settings, 2, &logits, 300);
     assert!([0, 2, 4].iter().all(|token| tokens.contains(token)), "{tokens:?}");

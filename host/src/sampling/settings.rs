@@ -89,9 +89,7 @@ impl Settings {
         within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
         for (token, bias) in &self.logit_bias {
             let good = (-100.0..=100.0).contains(bias);
-            expect(good, "logit_bias", *bias, || {
-                format!("a number from -100 to 100 for token {token}")
-            })?;
+            expect(good, "logit_bias", *bias, || format!("a number from -100 to 100 for token {token}"))?;
         }
         Ok(())
     }
@@ -126,10 +124,7 @@ fn expect(
     if good {
         return Ok(());
     }
-    Err(InvalidSetting {
-        field,
-        message: format!("{field} must be {}, got {got}", expected()),
-    })
+    Err(InvalidSetting { field, message: format!("{field} must be {}, got {got}", expected()) })
 }
 
 impl fmt::Display for InvalidSetting {
@@ -147,10 +142,7 @@ mod tests {
     fn refused(change: impl FnOnce(&mut Settings)) -> Option<(&'static str, String)> {
         let mut settings = Settings::default();
         change(&mut settings);
-        settings
-            .validate()
-            .err()
-            .map(|error| (error.field, error.to_string()))
+        settings.validate().err().map(|error| (error.field, error.to_string()))
     }
 
     /// Each field, the values that it takes and those that it refuses.
@@ -159,24 +151,9 @@ mod tests {
         type Set = fn(&mut Settings, f32);
         let (nan, infinity) = (f32::NAN, f32::INFINITY);
         let table: [(&str, Set, &[f32], &[f32]); 7] = [
-            (
-                "temperature",
-                |s, v| s.temperature = v,
-                &[0.0, 0.7, 2.0, 5.0],
-                &[-0.1, 5.1, nan, infinity],
-            ),
-            (
-                "top_p",
-                |s, v| s.top_p = v,
-                &[1e-9, 0.9, 1.0],
-                &[0.0, -0.5, 1.01, nan, infinity],
-            ),
-            (
-                "min_p",
-                |s, v| s.min_p = v,
-                &[0.0, 0.05, 0.999],
-                &[1.0, -0.1, nan, infinity],
-            ),
+            ("temperature", |s, v| s.temperature = v, &[0.0, 0.7, 2.0, 5.0], &[-0.1, 5.1, nan, infinity]),
+            ("top_p", |s, v| s.top_p = v, &[1e-9, 0.9, 1.0], &[0.0, -0.5, 1.01, nan, infinity]),
+            ("min_p", |s, v| s.min_p = v, &[0.0, 0.05, 0.999], &[1.0, -0.1, nan, infinity]),
             (
                 "repeat_penalty",
                 |s, v| s.repeat_penalty = v,
@@ -189,18 +166,8 @@ mod tests {
                 &[-2.0, 0.0, 2.0],
                 &[-2.1, 2.1, nan, -infinity],
             ),
-            (
-                "frequency_penalty",
-                |s, v| s.frequency_penalty = v,
-                &[-2.0, 2.0],
-                &[-2.1, 2.1, nan, infinity],
-            ),
-            (
-                "logit_bias",
-                |s, v| s.logit_bias = vec![(7, v)],
-                &[-100.0, 100.0],
-                &[-101.0, 101.0, nan],
-            ),
+            ("frequency_penalty", |s, v| s.frequency_penalty = v, &[-2.0, 2.0], &[-2.1, 2.1, nan, infinity]),
+            ("logit_bias", |s, v| s.logit_bias = vec![(7, v)], &[-100.0, 100.0], &[-101.0, 101.0, nan]),
         ];
         for (field, set, good, bad) in table {
             for value in good {
@@ -219,19 +186,12 @@ mod tests {
         let (_, message) = refused(|s| s.temperature = 9.0).unwrap();
         assert_eq!(message, "temperature must be a number from 0 to 5, got 9");
         let (_, message) = refused(|s| s.logit_bias = vec![(1, 0.0), (50, 300.0)]).unwrap();
-        assert_eq!(
-            message,
-            "logit_bias must be a number from -100 to 100 for token 50, got 300"
-        );
+        assert_eq!(message, "logit_bias must be a number from -100 to 100 for token 50, got 300");
     }
 
     #[test]
     fn tokens_outside_the_vocabulary_are_named() {
-        let mut settings = Settings {
-            logit_bias: vec![(9, 1.0)],
-            banned: vec![3],
-            ..Settings::default()
-        };
+        let mut settings = Settings { logit_bias: vec![(9, 1.0)], banned: vec![3], ..Settings::default() };
         assert_eq!(settings.validate_tokens(10), Ok(()));
         let error = settings.validate_tokens(9).unwrap_err();
         assert_eq!(

@@ -67,10 +67,7 @@ mod tests {
                     "{bytes:02x?} cut {cuts:b}: holds {:02x?}",
                     detokenizer.held
                 );
-                assert!(
-                    whole.starts_with(&text),
-                    "{bytes:02x?} cut {cuts:b}: {text:?} of {whole:?}"
-                );
+                assert!(whole.starts_with(&text), "{bytes:02x?} cut {cuts:b}: {text:?} of {whole:?}");
                 start = end;
             }
         }
@@ -105,9 +102,7 @@ mod tests {
     /// All strings of four bytes from those at the borders of the encoding's cases, in all splits.
     #[test]
     fn every_split_of_every_border_case() {
-        let alphabet = [
-            b'a', 0x80, 0x90, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1, 0xed, 0xf0, 0xf1, 0xf4, 0xf5,
-        ];
+        let alphabet = [b'a', 0x80, 0x90, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1, 0xed, 0xf0, 0xf1, 0xf4, 0xf5];
         let total = alphabet.len().pow(4);
         for number in 0..total {
             let mut rest = number;

@@ -26,25 +26,14 @@ pub struct Stopped {
 impl StopMatcher {
     /// A matcher for these stop strings. Empty ones are passed over: they would end every answer before it begins.
     pub fn new(stops: Vec<String>) -> Self {
-        let patterns = stops
-            .into_iter()
-            .filter(|stop| !stop.is_empty())
-            .map(Pattern::new)
-            .collect();
-        StopMatcher {
-            patterns,
-            held: String::new(),
-            found: None,
-        }
+        let patterns = stops.into_iter().filter(|stop| !stop.is_empty()).map(Pattern::new).collect();
+        StopMatcher { patterns, held: String::new(), found: None }
     }
 
     /// Takes the next piece of text. Once a stop string was found, further pieces are dropped and it is told again.
     pub fn push(&mut self, text: &str) -> Stopped {
         if self.found.is_some() {
-            return Stopped {
-                text: String::new(),
-                stop: self.found.clone(),
-            };
+            return Stopped { text: String::new(), stop: self.found.clone() };
         }
         let before = self.held.len();
         self.held.push_str(text);
@@ -55,23 +44,12 @@ impl StopMatcher {
                 let start = before + place + 1 - stop.len();
                 let mut text = std::mem::take(&mut self.held);
                 text.truncate(start);
-                return Stopped {
-                    text,
-                    stop: self.found.clone(),
-                };
+                return Stopped { text, stop: self.found.clone() };
             }
         }
-        let held = self
-            .patterns
-            .iter()
-            .map(|pattern| pattern.matched)
-            .max()
-            .unwrap_or(0);
+        let held = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
         let tail = self.held.split_off(self.held.len() - held);
-        Stopped {
-            text: std::mem::replace(&mut self.held, tail),
-            stop: None,
-        }
+        Stopped { text: std::mem::replace(&mut self.held, tail), stop: None }
     }
 
     /// The answer ends here without a stop string: gives the text held back.
@@ -108,11 +86,7 @@ impl Pattern {
             matched += usize::from(bytes[place] == bytes[matched]);
             fallbacks[place + 1] = matched;
         }
-        Pattern {
-            stop,
-            fallbacks,
-            matched: 0,
-        }
+        Pattern { stop, fallbacks, matched: 0 }
     }
 
     /// Takes the next byte; gives the stop string when it is complete, after which nothing may be pushed.
@@ -146,10 +120,7 @@ mod tests {
     /// Whether a stop string that is not complete could begin with the end of `text`, as a plain search sees it.
     fn pending(text: &str, stops: &[&str]) -> usize {
         let begins = |held: &str| stops.iter().any(|stop| stop.starts_with(held));
-        text.char_indices()
-            .map(|(start, _)| &text[start..])
-            .find(|held| begins(held))
-            .map_or(0, str::len)
+        text.char_indices().map(|(start, _)| &text[start..]).find(|held| begins(held)).map_or(0, str::len)
     }
 
     /// All splits of `text` at characters give what the plain search gives, and hold back no more than they must.
@@ -169,10 +140,7 @@ mod tests {
             let (mut emitted, mut found, mut start) = (String::new(), None, 0);
             for end in ends {
                 let piece = matcher.push(&text[start..end]);
-                assert!(
-                    found.is_none() || piece.text.is_empty(),
-                    "text after a stop: {context}"
-                );
+                assert!(found.is_none() || piece.text.is_empty(), "text after a stop: {context}");
                 emitted.push_str(&piece.text);
                 found = piece.stop;
                 assert!(expected.starts_with(&emitted), "{emitted:?} leaks: {context}");
@@ -205,9 +173,8 @@ mod tests {
         ];
         for length in 0..=7 {
             for number in 0..1_u32 << length {
-                let text: String = (0..length)
-                    .map(|bit| if number >> bit & 1 == 1 { 'b' } else { 'a' })
-                    .collect();
+                let text: String =
+                    (0..length).map(|bit| if number >> bit & 1 == 1 { 'b' } else { 'a' }).collect();
                 for stops in sets {
                     check(&text, stops);
                 }
@@ -252,27 +219,9 @@ mod tests {
     #[test]
     fn a_found_stop_is_told_again_and_nothing_follows() {
         let mut matcher = StopMatcher::new(vec!["END".to_owned()]);
-        assert_eq!(
-            matcher.push("so EN"),
-            Stopped {
-                text: "so ".to_owned(),
-                stop: None
-            }
-        );
-        assert_eq!(
-            matcher.push("D more"),
-            Stopped {
-                text: String::new(),
-                stop: Some("END".to_owned())
-            }
-        );
-        assert_eq!(
-            matcher.push("more"),
-            Stopped {
-                text: String::new(),
-                stop: Some("END".to_owned())
-            }
-        );
+        assert_eq!(matcher.push("so EN"), Stopped { text: "so ".to_owned(), stop: None });
+        assert_eq!(matcher.push("D more"), Stopped { text: String::new(), stop: Some("END".to_owned()) });
+        assert_eq!(matcher.push("more"), Stopped { text: String::new(), stop: Some("END".to_owned()) });
         assert_eq!(matcher.finish(), "");
     }
 }

@@ -19,11 +19,8 @@ pub(crate) fn model_box<M: Model>(model: M) -> Result<ModelBox, PluginError> {
     if vocab_size == 0 {
         return Err(PluginError::corrupt_model("the model has an empty vocabulary"));
     }
-    let adapter = ModelAdapter {
-        model: ManuallyDrop::new(Arc::new(model)),
-        vocab_size,
-        poison: Poison::default(),
-    };
+    let adapter =
+        ModelAdapter { model: ManuallyDrop::new(Arc::new(model)), vocab_size, poison: Poison::default() };
     Ok(AbiModel_TO::from_value(adapter, TD_Opaque))
 }
 
@@ -35,15 +32,11 @@ struct ModelAdapter<M: Model> {
 
 impl<M: Model> AbiModel for ModelAdapter<M> {
     fn metadata_json(&self) -> RResult<RString, PluginError> {
-        self.poison
-            .guard("metadata_json", || Ok(self.model.metadata_json().into()))
-            .into()
+        self.poison.guard("metadata_json", || Ok(self.model.metadata_json().into())).into()
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.poison
-            .guard("capabilities", || Ok(self.model.capabilities()))
-            .unwrap_or_default()
+        self.poison.guard("capabilities", || Ok(self.model.capabilities())).unwrap_or_default()
     }
 
     fn vocab_size(&self) -> u32 {
@@ -51,11 +44,7 @@ impl<M: Model> AbiModel for ModelAdapter<M> {
     }
 
     fn tokenize(&self, text: RStr<'_>, options: TokenizeOptions) -> RResult<RVec<Token>, PluginError> {
-        self.poison
-            .guard("tokenize", || {
-                Ok(self.model.tokenize(text.as_str(), options)?.into())
-            })
-            .into()
+        self.poison.guard("tokenize", || Ok(self.model.tokenize(text.as_str(), options)?.into())).into()
     }
 
     fn token_bytes(&self, token: Token) -> RResult<RVec<u8>, PluginError> {
@@ -82,10 +71,7 @@ impl<M: Model> AbiModel for ModelAdapter<M> {
     }
 
     fn extension(&self, name: RStr<'_>) -> ROption<Extension> {
-        self.poison
-            .guard("extension", || Ok(self.model.extension(name.as_str())))
-            .unwrap_or(None)
-            .into()
+        self.poison.guard("extension", || Ok(self.model.extension(name.as_str()))).unwrap_or(None).into()
     }
 }
 
@@ -103,16 +89,9 @@ fn context_box<M: Model>(
     vocab_size: u32,
 ) -> Result<ContextBox, PluginError> {
     let limits = context.limits();
-    let ContextLimits {
-        total_tokens,
-        sequence_tokens,
-        max_sequences,
-        batch_tokens,
-    } = limits;
+    let ContextLimits { total_tokens, sequence_tokens, max_sequences, batch_tokens } = limits;
     if [total_tokens, sequence_tokens, max_sequences, batch_tokens].contains(&0) {
-        return Err(PluginError::internal(format!(
-            "the new context has a limit of zero: {limits:?}"
-        )));
+        return Err(PluginError::internal(format!("the new context has a limit of zero: {limits:?}")));
     }
     let adapter: ContextAdapter<M> = ContextAdapter {
         context: ManuallyDrop::new(context),
@@ -139,11 +118,7 @@ struct ContextAdapter<M: Model> {
 impl<M: Model> ContextAdapter<M> {
     fn check_batch(&self, batch: &Batch<'_>) -> Result<(), PluginError> {
         let rows = batch.tokens.len();
-        let others = [
-            batch.positions.len(),
-            batch.sequences.len(),
-            batch.wants_logits.len(),
-        ];
+        let others = [batch.positions.len(), batch.sequences.len(), batch.wants_logits.len()];
         if others.iter().any(|&len| len != rows) {
             return Err(PluginError::invalid_argument(format!(
                 "a batch's slices must have one length; found {rows} tokens and {others:?} positions, sequences, wishes"
@@ -158,18 +133,11 @@ impl<M: Model> ContextAdapter<M> {
         if let Some(sequence) = batch.sequences.iter().find(|s| s.0 >= self.limits.max_sequences) {
             return Err(self.unknown_sequence(*sequence));
         }
-        batch
-            .tokens
-            .iter()
-            .try_for_each(|&token| check_token(token, self.vocab_size))
+        batch.tokens.iter().try_for_each(|&token| check_token(token, self.vocab_size))
     }
 
     fn check_sequence(&self, sequence: SeqId) -> Result<(), PluginError> {
-        if sequence.0 < self.limits.max_sequences {
-            Ok(())
-        } else {
-            Err(self.unknown_sequence(sequence))
-        }
+        if sequence.0 < self.limits.max_sequences { Ok(()) } else { Err(self.unknown_sequence(sequence)) }
     }
 
     fn unknown_sequence(&self, sequence: SeqId) -> PluginError {
@@ -217,42 +185,27 @@ impl<M: Model> AbiContext for ContextAdapter<M> {
     }
 
     fn logits(&self, row: u32) -> RResult<RSlice<'_, f32>, PluginError> {
-        self.poison
-            .guard("logits", || Ok(self.checked_logits(row as usize)?.into()))
-            .into()
+        self.poison.guard("logits", || Ok(self.checked_logits(row as usize)?.into())).into()
     }
 
     fn seq_rm(&mut self, sequence: SeqId, range: PosRange) -> RResult<(), PluginError> {
         let checked = self.check_sequence(sequence);
-        self.poison
-            .guard("seq_rm", || {
-                checked.and_then(|()| self.context.seq_rm(sequence, range))
-            })
-            .into()
+        self.poison.guard("seq_rm", || checked.and_then(|()| self.context.seq_rm(sequence, range))).into()
     }
 
     fn seq_cp(&mut self, from: SeqId, to: SeqId, range: PosRange) -> RResult<(), PluginError> {
         let checked = self.check_sequence(from).and_then(|()| self.check_sequence(to));
-        self.poison
-            .guard("seq_cp", || {
-                checked.and_then(|()| self.context.seq_cp(from, to, range))
-            })
-            .into()
+        self.poison.guard("seq_cp", || checked.and_then(|()| self.context.seq_cp(from, to, range))).into()
     }
 
     fn seq_pos_max(&self, sequence: SeqId) -> ROption<Position> {
-        let answer = || {
-            self.check_sequence(sequence)
-                .map(|()| self.context.seq_pos_max(sequence))
-        };
+        let answer = || self.check_sequence(sequence).map(|()| self.context.seq_pos_max(sequence));
         self.poison.guard("seq_pos_max", answer).unwrap_or(None).into()
     }
 
     fn memory_stats_json(&self) -> RString {
         let answer = || Ok(RString::from(self.context.memory_stats_json()));
-        self.poison
-            .guard("memory_stats_json", answer)
-            .unwrap_or_else(|_| "{}".into())
+        self.poison.guard("memory_stats_json", answer).unwrap_or_else(|_| "{}".into())
     }
 
     fn clear(&mut self) -> RResult<(), PluginError> {
@@ -264,12 +217,8 @@ impl<M: Model> AbiContext for ContextAdapter<M> {
 impl<M: Model> Drop for ContextAdapter<M> {
     fn drop(&mut self) {
         // SAFETY: neither field is used again: this is `drop`. The context goes before the model it stands on.
-        let (context, model) = unsafe {
-            (
-                ManuallyDrop::take(&mut self.context),
-                ManuallyDrop::take(&mut self.model),
-            )
-        };
+        let (context, model) =
+            unsafe { (ManuallyDrop::take(&mut self.context), ManuallyDrop::take(&mut self.model)) };
         drop_guarded("dropping a context", context);
         drop_guarded("dropping a model", model);
     }

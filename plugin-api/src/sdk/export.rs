@@ -135,10 +135,7 @@ pub struct Holder<P> {
 impl<P: FormatPlugin> Holder<P> {
     /// An empty one.
     pub const fn new(description: Description) -> Self {
-        Holder {
-            description,
-            plugin: OnceLock::new(),
-        }
+        Holder { description, plugin: OnceLock::new() }
     }
 
     /// [`PluginModule::info`](crate::PluginModule).
@@ -186,17 +183,12 @@ impl<P: FormatPlugin> Holder<P> {
         progress: ProgressBox,
     ) -> RResult<ModelBox, PluginError> {
         let progress = Progress(progress);
-        guard("load_model", || {
-            model_box(self.started()?.load_model(request, progress)?)
-        })
-        .into()
+        guard("load_model", || model_box(self.started()?.load_model(request, progress)?)).into()
     }
 
     /// [`PluginModule::extension`](crate::PluginModule).
     pub fn extension(&self, name: RStr<'_>) -> ROption<Extension> {
-        guard("extension", || Ok(self.started()?.extension(name.as_str())))
-            .unwrap_or(None)
-            .into()
+        guard("extension", || Ok(self.started()?.extension(name.as_str()))).unwrap_or(None).into()
     }
 
     fn started(&self) -> Result<&P, PluginError> {

@@ -64,9 +64,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_and_poisons_its_object() {
         let poison = Poison::default();
-        let first = poison
-            .guard("decode", || -> Result<(), _> { panic!("row {}", 7) })
-            .unwrap_err();
+        let first = poison.guard("decode", || -> Result<(), _> { panic!("row {}", 7) }).unwrap_err();
         assert_eq!(first.code, ErrorCode::PANICKED);
         assert_eq!(first.message.as_str(), "the plugin panicked in decode: row 7");
         let second = poison.guard("logits", || Ok(1)).unwrap_err();
@@ -78,10 +76,7 @@ mod tests {
     fn an_error_does_not_poison() {
         let poison = Poison::default();
         let full = PluginError::new(ErrorCode::CACHE_FULL, "full");
-        assert_eq!(
-            poison.guard("decode", || Err::<(), _>(full.clone())).unwrap_err(),
-            full
-        );
+        assert_eq!(poison.guard("decode", || Err::<(), _>(full.clone())).unwrap_err(), full);
         assert_eq!(poison.guard("decode", || Ok(3)), Ok(3));
     }
 }

@@ -28,11 +28,7 @@ struct Forwarder {
 
 impl Subscriber for Forwarder {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.enabled(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
-        }
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -52,8 +48,7 @@ impl Subscriber for Forwarder {
         event.record(&mut line);
         line.message.push_str(&line.fields);
         let metadata = event.metadata();
-        self.host
-            .log(level(metadata.level()), metadata.target(), &line.message);
+        self.host.log(level(metadata.level()), metadata.target(), &line.message);
     }
 
     fn enter(&self, _: &span::Id) {}

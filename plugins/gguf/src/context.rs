@@ -45,7 +45,8 @@ impl GgufContext {
             .map_err(|error| PluginError::invalid_argument(format!("context parameters: {error}")))?;
         let options = &model.options;
         let trained = model.inner.n_ctx_train();
-        let context_tokens = options.context_tokens.or(wishes.context_tokens).unwrap_or(options.context_tokens(trained));
+        let context_tokens =
+            options.context_tokens.or(wishes.context_tokens).unwrap_or(options.context_tokens(trained));
         let batch_tokens = options.batch_tokens.or(wishes.batch_tokens).unwrap_or(options.batch_tokens());
         let max_sequences = wishes.max_sequences.unwrap_or(1).clamp(1, MAX_SEQUENCES);
         let params = params(&model, context_tokens, batch_tokens, max_sequences);
@@ -81,7 +82,12 @@ impl GgufContext {
 /// llama.cpp's own bound (`LLAMA_MAX_SEQ`).
 const MAX_SEQUENCES: u32 = 256;
 
-fn params(model: &GgufModel, context_tokens: u32, batch_tokens: u32, max_sequences: u32) -> LlamaContextParams {
+fn params(
+    model: &GgufModel,
+    context_tokens: u32,
+    batch_tokens: u32,
+    max_sequences: u32,
+) -> LlamaContextParams {
     let options: &Options = &model.options;
     let threads = options.threads.unwrap_or(model.default_threads);
     let batch_threads = options.batch_threads.unwrap_or(threads);
@@ -133,9 +139,9 @@ impl sdk::Context for GgufContext {
         for row in 0..batch.tokens.len() {
             let sequence = [batch.sequences[row].0.cast_signed()];
             let position = batch.positions[row].0.cast_signed();
-            self.batch
-                .add(native(batch.tokens[row]), position, &sequence, batch.wants_logits[row])
-                .map_err(|error| PluginError::internal(format!("row {row} does not fit into the batch: {error}")))?;
+            self.batch.add(native(batch.tokens[row]), position, &sequence, batch.wants_logits[row]).map_err(
+                |error| PluginError::internal(format!("row {row} does not fit into the batch: {error}")),
+            )?;
         }
         let (inner, rows) = (&mut self.inner, &mut self.batch);
         let (result, lines) = log::with_lines(|| inner.decode(rows));
@@ -162,7 +168,10 @@ impl sdk::Context for GgufContext {
     fn seq_cp(&mut self, from: SeqId, to: SeqId, range: PosRange) -> Result<(), PluginError> {
         let (start, end) = bounds(range);
         self.inner.copy_kv_cache_seq(from.0.cast_signed(), to.0.cast_signed(), start, end).map_err(|error| {
-            PluginError::invalid_argument(format!("sequence {} cannot be copied to {}: {error}", from.0, to.0))
+            PluginError::invalid_argument(format!(
+                "sequence {} cannot be copied to {}: {error}",
+                from.0, to.0
+            ))
         })
     }
 

@@ -16,7 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use impetus_plugin_api::sdk::{FormatPlugin, Progress};
-use impetus_plugin_api::{ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin};
+use impetus_plugin_api::{
+    ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
 use crate::header::Header;

@@ -60,7 +60,8 @@ impl GgufModel {
         }
         let inner = result.map_err(|error| {
             let cause = log::cause(&lines).map_or_else(|| error.to_string(), str::to_owned);
-            PluginError::new(code_of(&lines), format!("llama.cpp could not load it: {cause}")).with_detail(lines)
+            PluginError::new(code_of(&lines), format!("llama.cpp could not load it: {cause}"))
+                .with_detail(lines)
         })?;
         Ok(GgufModel { inner, backend, options, default_threads, summary, making_context: Mutex::new(()) })
     }
@@ -75,7 +76,9 @@ impl GgufModel {
             ("pad", vocab.pad()),
             ("mask", vocab.mask()),
         ];
-        let texts = named.into_iter().filter_map(|(name, token)| Some((name.to_owned(), self.text_of(token)?.into())));
+        let texts = named
+            .into_iter()
+            .filter_map(|(name, token)| Some((name.to_owned(), self.text_of(token)?.into())));
         Value::Object(texts.collect())
     }
 

@@ -99,8 +99,9 @@ impl Options {
     /// # Errors
     /// `INVALID_ARGUMENT` with the option's name and what is allowed.
     pub(crate) fn parse(json: &str) -> Result<Options, PluginError> {
-        let options: Options = serde_json::from_str(json)
-            .map_err(|error| PluginError::invalid_argument(format!("gguf options: {}", without_place(&error))))?;
+        let options: Options = serde_json::from_str(json).map_err(|error| {
+            PluginError::invalid_argument(format!("gguf options: {}", without_place(&error)))
+        })?;
         options.check()?;
         Ok(options)
     }

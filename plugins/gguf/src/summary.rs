@@ -36,9 +36,11 @@ pub(crate) fn summary(header: &Header, options: &Options) -> Value {
     let context_length = number("context_length");
     let weight_bytes: u64 = header.tensors.iter().map(|tensor| tensor.bytes).sum();
     let vocab_size = header.array_length("tokenizer.ggml.tokens").or_else(|| number("vocab_size"));
-    let cells = options.context_tokens(context_length.and_then(|length| u32::try_from(length).ok()).unwrap_or(0));
+    let cells =
+        options.context_tokens(context_length.and_then(|length| u32::try_from(length).ok()).unwrap_or(0));
     let logits_bytes = vocab_size.unwrap_or(0) * u64::from(options.micro_batch_tokens()) * 4;
-    let estimated = weight_bytes + cache_bytes(header, architecture, cells, options) + logits_bytes + OVERHEAD_BYTES;
+    let estimated =
+        weight_bytes + cache_bytes(header, architecture, cells, options) + logits_bytes + OVERHEAD_BYTES;
     json!({
         "architecture": architecture,
         "name": header.text("general.name"),
@@ -102,7 +104,8 @@ fn cache_bytes(header: &Header, architecture: &str, cells: u32, options: &Option
     let kv_heads = largest("attention.head_count_kv").unwrap_or(heads);
     let default_width = largest("embedding_length").unwrap_or(0) / heads;
     let keys = largest("attention.key_length").unwrap_or(default_width) as f64 * options.cache_type_k.bits();
-    let values = largest("attention.value_length").unwrap_or(default_width) as f64 * options.cache_type_v.bits();
+    let values =
+        largest("attention.value_length").unwrap_or(default_width) as f64 * options.cache_type_v.bits();
     (f64::from(cells) * layers as f64 * kv_heads as f64 * (keys + values) / 8.0) as u64
 }
 

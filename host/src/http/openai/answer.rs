@@ -74,11 +74,7 @@ pub(super) async fn respond<S: Shape>(
 
 async fn whole<S: Shape>(generation: Generation, shape: S) -> Result<String, Error> {
     let mut tally = generation.tally();
-    let unfinished = Choice {
-        text: String::new(),
-        tokens: Vec::new(),
-        reason: FinishReason::Stop,
-    };
+    let unfinished = Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Stop };
     let mut choices = vec![unfinished; generation.choices()];
     let mut events = generation.into_events();
     while let Some((index, event)) = events.next().await {
@@ -106,19 +102,11 @@ fn lines<S: Shape>(
     let openings = (0..generation.choices()).filter_map(|index| shape.opening(index));
     let ready = openings.map(Line::Data).collect();
     let tally = generation.tally();
-    let script = Script {
-        shape,
-        tally,
-        ready,
-        ended: false,
-    };
-    stream::unfold(
-        (id, generation.into_events(), script),
-        |(id, mut events, mut script)| async move {
-            let line = next_line(&id, &mut events, &mut script).await?;
-            Some((line, (id, events, script)))
-        },
-    )
+    let script = Script { shape, tally, ready, ended: false };
+    stream::unfold((id, generation.into_events(), script), |(id, mut events, mut script)| async move {
+        let line = next_line(&id, &mut events, &mut script).await?;
+        Some((line, (id, events, script)))
+    })
 }
 
 async fn next_line<S: Shape>(id: &RequestId, events: &mut Events, script: &mut Script<S>) -> Option<Line> {
@@ -157,8 +145,7 @@ impl<S: Shape> Script<S> {
         match event {
             Event::Accepted { .. } => {}
             Event::Text { text, tokens } => {
-                self.ready
-                    .push_back(Line::Data(self.shape.piece(index, text, &tokens)));
+                self.ready.push_back(Line::Data(self.shape.piece(index, text, &tokens)));
             }
             Event::Finished { reason, usage } => {
                 self.tally.add(index, usage);
@@ -174,8 +161,7 @@ impl<S: Shape> Script<S> {
     }
 
     fn end(&mut self) {
-        self.ready
-            .extend(self.shape.usage(self.tally.total()).map(Line::Data));
+        self.ready.extend(self.shape.usage(self.tally.total()).map(Line::Data));
         self.ready.push_back(Line::Done);
         self.ended = true;
     }
@@ -194,12 +180,7 @@ pub(super) mod tests {
         choices: usize,
         events: &[(usize, Event)],
     ) -> Vec<Value> {
-        let mut script = Script {
-            shape,
-            tally: Tally::new(1),
-            ready: VecDeque::new(),
-            ended: false,
-        };
+        let mut script = Script { shape, tally: Tally::new(1), ready: VecDeque::new(), ended: false };
         for index in 0..choices {
             let opening = script.shape.opening(index);
             script.ready.extend(opening.map(Line::Data));
@@ -241,18 +222,12 @@ pub(super) mod tests {
     }
 
     fn text(text: &str) -> Event {
-        Event::Text {
-            text: text.to_owned(),
-            tokens: Vec::new(),
-        }
+        Event::Text { text: text.to_owned(), tokens: Vec::new() }
     }
 
     #[test]
     fn a_stream_ends_with_done_once() {
-        let finished = Event::Finished {
-            reason: FinishReason::Stop,
-            usage: Usage::default(),
-        };
+        let finished = Event::Finished { reason: FinishReason::Stop, usage: Usage::default() };
         let said = script(Plain, 1, &[(0, text("a")), (0, finished)]);
         assert_eq!(said, ["0 a", "0 ends", "[DONE]"]);
     }

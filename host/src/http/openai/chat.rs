@@ -40,20 +40,11 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)> {
-    let ChatRequest {
-        model,
-        messages,
-        parameters,
-        logprobs,
-        variables,
-    } = request;
+    let ChatRequest { model, messages, parameters, logprobs, variables } = request;
     let model = generation::open(&app, &model).await?;
     parameters.check_vocabulary(model.vocab_size())?;
     check_variables(&variables, &model)?;
-    let options = RenderOptions {
-        variables,
-        ..RenderOptions::default()
-    };
+    let options = RenderOptions { variables, ..RenderOptions::default() };
     let prompt = model.render_chat(&messages, &options).map_err(about_messages)?;
     let requests = parameters.requests(&prompt, logprobs);
     let shape = ChatShape {
@@ -69,10 +60,7 @@ async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)
 fn about_messages(error: Error) -> Error {
     let of_prompt = error.param.as_deref() == Some("prompt");
     match error.kind {
-        _ if of_prompt => Error {
-            param: Some("messages".to_owned()),
-            ..error
-        },
+        _ if of_prompt => Error { param: Some("messages".to_owned()), ..error },
         Kind::ContextLengthExceeded | Kind::TemplateRefused | Kind::TemplateBroken => {
             about("messages", error)
         }
@@ -87,10 +75,7 @@ fn check_variables(variables: &Map<String, Value>, model: &Loaded) -> Result<()>
         return Ok(());
     };
     let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
-    match variables
-        .iter()
-        .find(|(name, value)| !off(value) && !source.contains(name.as_str()))
-    {
+    match variables.iter().find(|(name, value)| !off(value) && !source.contains(name.as_str())) {
         None => Ok(()),
         Some((name, _)) => {
             let param = if name == "reasoning_effort" {
@@ -98,10 +83,8 @@ fn check_variables(variables: &Map<String, Value>, model: &Loaded) -> Result<()>
             } else {
                 format!("chat_template_kwargs.{name}")
             };
-            let message = format!(
-                "the chat template of model `{}` knows no `{name}`; leave it out",
-                model.id
-            );
+            let message =
+                format!("the chat template of model `{}` knows no `{name}`; leave it out", model.id);
             Err(Error::unsupported(param, message).into())
         }
     }
@@ -128,13 +111,7 @@ impl ChatRequest {
         refuse_tools(&mut fields)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
-        Ok(ChatRequest {
-            model,
-            messages,
-            parameters,
-            logprobs,
-            variables,
-        })
+        Ok(ChatRequest { model, messages, parameters, logprobs, variables })
     }
 }
 
@@ -154,17 +131,10 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
         None => Map::new(),
         Some(Value::Object(variables)) => variables,
         Some(other) => {
-            return Err(Failure::wrong_shape(
-                "chat_template_kwargs",
-                "an object",
-                found(&other),
-            ));
+            return Err(Failure::wrong_shape("chat_template_kwargs", "an object", found(&other)));
         }
     };
-    if let Some(name) = OF_THE_REQUEST
-        .into_iter()
-        .find(|name| variables.contains_key(*name))
-    {
+    if let Some(name) = OF_THE_REQUEST.into_iter().find(|name| variables.contains_key(*name)) {
         let message =
             format!("`chat_template_kwargs.{name}` cannot be set: it is made of the rest of the request");
         return Err(Error::unsupported(format!("chat_template_kwargs.{name}"), message).into());
@@ -227,50 +197,25 @@ impl ChatShape {
 
     fn streamed(&self, choices: Vec<ChatDelta>) -> Envelope<'_, ChatDelta> {
         let mut envelope = self.stamp.envelope(CHUNK, choices);
-        envelope.usage = if self.include_usage {
-            UsageField::Null
-        } else {
-            UsageField::Absent
-        };
+        envelope.usage = if self.include_usage { UsageField::Null } else { UsageField::Absent };
         envelope
     }
 }
 
 impl Shape for ChatShape {
     fn opening(&mut self, index: usize) -> Option<String> {
-        let delta = Delta {
-            role: Some(ASSISTANT),
-            content: Some(String::new()),
-        };
-        Some(self.chunk(ChatDelta {
-            index,
-            delta,
-            logprobs: None,
-            finish_reason: None,
-        }))
+        let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()) };
+        Some(self.chunk(ChatDelta { index, delta, logprobs: None, finish_reason: None }))
     }
 
     fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String {
-        let delta = Delta {
-            role: None,
-            content: Some(text),
-        };
+        let delta = Delta { role: None, content: Some(text) };
         let logprobs = self.logprobs.then(|| logprobs::chat(tokens));
-        self.chunk(ChatDelta {
-            index,
-            delta,
-            logprobs,
-            finish_reason: None,
-        })
+        self.chunk(ChatDelta { index, delta, logprobs, finish_reason: None })
     }
 
     fn ending(&mut self, index: usize, reason: FinishReason) -> String {
-        self.chunk(ChatDelta {
-            index,
-            delta: Delta::default(),
-            logprobs: None,
-            finish_reason: Some(reason),
-        })
+        self.chunk(ChatDelta { index, delta: Delta::default(), logprobs: None, finish_reason: Some(reason) })
     }
 
     fn usage(&mut self, usage: Usage) -> Option<String> {
@@ -283,11 +228,7 @@ impl Shape for ChatShape {
         let choice = |(index, choice): (usize, Choice)| ChatChoice {
             index,
             logprobs: self.logprobs.then(|| logprobs::chat(&choice.tokens)),
-            message: ChatMessage {
-                role: ASSISTANT,
-                content: choice.text,
-                refusal: None,
-            },
+            message: ChatMessage { role: ASSISTANT, content: choice.text, refusal: None },
             finish_reason: choice.reason,
         };
         let choices = choices.into_iter().enumerate().map(choice).collect();

@@ -35,50 +35,27 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
-    let CompletionRequest {
-        model,
-        prompts,
-        parameters,
-        logprobs,
-        echo,
-    } = request;
+    let CompletionRequest { model, prompts, parameters, logprobs, echo } = request;
     let model = generation::open(&app, &model).await?;
     parameters.check_vocabulary(model.vocab_size())?;
-    let requests = prompts
-        .iter()
-        .flat_map(|prompt| parameters.requests(prompt, logprobs))
-        .collect();
+    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, logprobs)).collect();
     let choices_per_prompt = parameters.choices as usize;
     let shape = CompletionShape {
         stamp: Stamp::new("cmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
         logprobs: logprobs.map(|_| vec![TextShape::default(); prompts.len() * choices_per_prompt]),
-        echo: if echo {
-            echoed(prompts, choices_per_prompt)
-        } else {
-            Vec::new()
-        },
+        echo: if echo { echoed(prompts, choices_per_prompt) } else { Vec::new() },
     };
     let generation = Generation::start(model, requests, choices_per_prompt).await;
-    Ok((
-        generation.map_err(|error| about_prompt(error, choices_per_prompt))?,
-        shape,
-    ))
+    Ok((generation.map_err(|error| about_prompt(error, choices_per_prompt))?, shape))
 }
 
 /// A list of prompts is one of the ways to ask for many answers; the engine knows only of `n`.
 fn about_prompt(error: Error, choices_per_prompt: usize) -> Error {
     if choices_per_prompt == 1 && error.param.as_deref() == Some("n") {
-        return Error {
-            param: Some("prompt".to_owned()),
-            ..error
-        };
+        return Error { param: Some("prompt".to_owned()), ..error };
     }
-    if error.kind == Kind::ContextLengthExceeded {
-        about("prompt", error)
-    } else {
-        error
-    }
+    if error.kind == Kind::ContextLengthExceeded { about("prompt", error) } else { error }
 }
 
 /// Each choice's prompt.
@@ -88,9 +65,7 @@ fn echoed(prompts: Vec<Prompt>, choices_per_prompt: usize) -> Vec<String> {
         Prompt::Chat(_) | Prompt::Tokens(_) => String::new(),
     };
     let texts = prompts.into_iter().map(text);
-    texts
-        .flat_map(|text| std::iter::repeat_n(text, choices_per_prompt))
-        .collect()
+    texts.flat_map(|text| std::iter::repeat_n(text, choices_per_prompt)).collect()
 }
 
 /// What was asked for.
@@ -126,13 +101,7 @@ impl CompletionRequest {
             return Err(Error::unsupported("suffix", message).into());
         }
         fields.finish()?;
-        Ok(CompletionRequest {
-            model,
-            prompts,
-            parameters,
-            logprobs,
-            echo,
-        })
+        Ok(CompletionRequest { model, prompts, parameters, logprobs, echo })
     }
 }
 
@@ -168,11 +137,7 @@ impl CompletionShape {
 
     fn streamed(&self, choices: Vec<TextChoice>) -> Envelope<'_, TextChoice> {
         let mut envelope = self.stamp.envelope(OBJECT, choices);
-        envelope.usage = if self.include_usage {
-            UsageField::Null
-        } else {
-            UsageField::Absent
-        };
+        envelope.usage = if self.include_usage { UsageField::Null } else { UsageField::Absent };
         envelope
     }
 }
@@ -180,31 +145,16 @@ impl CompletionShape {
 impl Shape for CompletionShape {
     fn opening(&mut self, index: usize) -> Option<String> {
         let text = self.echo.get(index)?.clone();
-        Some(self.chunk(TextChoice {
-            text,
-            index,
-            logprobs: None,
-            finish_reason: None,
-        }))
+        Some(self.chunk(TextChoice { text, index, logprobs: None, finish_reason: None }))
     }
 
     fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String {
         let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(tokens));
-        self.chunk(TextChoice {
-            text,
-            index,
-            logprobs,
-            finish_reason: None,
-        })
+        self.chunk(TextChoice { text, index, logprobs, finish_reason: None })
     }
 
     fn ending(&mut self, index: usize, reason: FinishReason) -> String {
-        self.chunk(TextChoice {
-            text: String::new(),
-            index,
-            logprobs: None,
-            finish_reason: Some(reason),
-        })
+        self.chunk(TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) })
     }
 
     fn usage(&mut self, usage: Usage) -> Option<String> {
@@ -217,10 +167,7 @@ impl Shape for CompletionShape {
         let choice = |(index, choice): (usize, Choice)| TextChoice {
             text: self.echo.get(index).cloned().unwrap_or_default() + &choice.text,
             index,
-            logprobs: self
-                .logprobs
-                .as_mut()
-                .map(|shapes| shapes[index].push(&choice.tokens)),
+            logprobs: self.logprobs.as_mut().map(|shapes| shapes[index].push(&choice.tokens)),
             finish_reason: Some(choice.reason),
         };
         let choices = choices.into_iter().enumerate().map(choice).collect();

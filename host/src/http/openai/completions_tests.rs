@@ -15,14 +15,8 @@ fn parse(body: Value) -> Result<CompletionRequest> {
 fn a_request_is_taken() {
     let request =
         parse(json!({"model": "m", "prompt": ["a", "b"], "n": 2, "best_of": 2, "logprobs": 3})).unwrap();
-    assert_eq!(
-        request.prompts,
-        [Prompt::Text("a".to_owned()), Prompt::Text("b".to_owned())]
-    );
-    assert_eq!(
-        (request.logprobs, request.echo, request.parameters.choices),
-        (Some(3), false, 2)
-    );
+    assert_eq!(request.prompts, [Prompt::Text("a".to_owned()), Prompt::Text("b".to_owned())]);
+    assert_eq!((request.logprobs, request.echo, request.parameters.choices), (Some(3), false, 2));
     assert_eq!(request.parameters.max_tokens, Some(16));
     let request =
         parse(json!({"model": "m", "prompt": "a", "echo": true, "max_tokens": 7, "suffix": ""})).unwrap();
@@ -33,15 +27,9 @@ fn a_request_is_taken() {
 fn what_cannot_be_honoured_is_refused_by_name() {
     let check = |extra: Value, status: u16, param: &str| {
         let mut body = json!({"model": "m", "prompt": "a"});
-        body.as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         let (found_status, found_param, message) = told(parse(body.clone()));
-        assert_eq!(
-            (found_status, found_param.as_str()),
-            (status, param),
-            "{body}: {message}"
-        );
+        assert_eq!((found_status, found_param.as_str()), (status, param), "{body}: {message}");
     };
     check(json!({"model": null}), 400, "model");
     check(json!({"model": 1}), 422, "model");
@@ -58,33 +46,19 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 
 fn shape(include_usage: bool, echo: &[&str]) -> CompletionShape {
     CompletionShape {
-        stamp: Stamp {
-            id: "cmpl-1".to_owned(),
-            created: 9,
-            model: "m".to_owned(),
-        },
+        stamp: Stamp { id: "cmpl-1".to_owned(), created: 9, model: "m".to_owned() },
         include_usage,
         logprobs: None,
         echo: echo.iter().map(|&text| text.to_owned()).collect(),
     }
 }
 
-const USAGE: Usage = Usage {
-    prompt_tokens: 3,
-    cached_tokens: 1,
-    completion_tokens: 2,
-};
+const USAGE: Usage = Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2 };
 
 #[test]
 fn a_stream_has_the_original_s_shape() {
-    let text = Event::Text {
-        text: "b".to_owned(),
-        tokens: Vec::new(),
-    };
-    let finished = Event::Finished {
-        reason: FinishReason::Length,
-        usage: USAGE,
-    };
+    let text = Event::Text { text: "b".to_owned(), tokens: Vec::new() };
+    let finished = Event::Finished { reason: FinishReason::Length, usage: USAGE };
     let chunk = |text: &str, finish_reason: Value| {
         json!({
             "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",
@@ -92,19 +66,10 @@ fn a_stream_has_the_original_s_shape() {
             "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": finish_reason}],
         })
     };
-    let said = script(
-        shape(false, &["a"]),
-        1,
-        &[(0, text.clone()), (0, finished.clone())],
-    );
+    let said = script(shape(false, &["a"]), 1, &[(0, text.clone()), (0, finished.clone())]);
     assert_eq!(
         said,
-        [
-            chunk("a", Value::Null),
-            chunk("b", Value::Null),
-            chunk("", json!("length")),
-            json!("[DONE]")
-        ]
+        [chunk("a", Value::Null), chunk("b", Value::Null), chunk("", json!("length")), json!("[DONE]")]
     );
 
     let said = script(shape(true, &[]), 1, &[(0, text), (0, finished)]);
@@ -117,11 +82,7 @@ fn a_stream_has_the_original_s_shape() {
 
 #[test]
 fn an_answer_has_the_original_s_shape() {
-    let choice = Choice {
-        text: "b".to_owned(),
-        tokens: Vec::new(),
-        reason: FinishReason::Stop,
-    };
+    let choice = Choice { text: "b".to_owned(), tokens: Vec::new(), reason: FinishReason::Stop };
     let whole: Value = serde_json::from_str(&shape(false, &["a"]).whole(vec![choice], USAGE)).unwrap();
     let expected = json!({
         "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",

@@ -39,10 +39,7 @@ pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
 
 /// The same error, about this field where it names none.
 pub(super) fn about(param: &str, error: Error) -> Error {
-    Error {
-        param: error.param.or_else(|| Some(param.to_owned())),
-        ..error
-    }
+    Error { param: error.param.or_else(|| Some(param.to_owned())), ..error }
 }
 
 impl Generation {
@@ -66,11 +63,7 @@ impl Generation {
                 }
             }
         }
-        Ok(Generation {
-            streams,
-            choices_per_prompt,
-            model,
-        })
+        Ok(Generation { streams, choices_per_prompt, model })
     }
 
     /// How many answers there will be.
@@ -92,10 +85,7 @@ impl Generation {
             };
             stream::unfold(stream, next).boxed()
         };
-        Events {
-            merged: self.streams.into_iter().enumerate().map(one).collect(),
-            _model: self.model,
-        }
+        Events { merged: self.streams.into_iter().enumerate().map(one).collect(), _model: self.model }
     }
 }
 
@@ -120,10 +110,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(choices_per_prompt: usize) -> Self {
-        Tally {
-            choices_per_prompt: choices_per_prompt.max(1),
-            total: Usage::default(),
-        }
+        Tally { choices_per_prompt: choices_per_prompt.max(1), total: Usage::default() }
     }
 
     /// Adds a choice's figures.
@@ -153,12 +140,9 @@ mod tests {
             cached_tokens,
             completion_tokens,
         };
-        for (index, usage) in [
-            (1, usage(5, 5, 2)),
-            (0, usage(5, 1, 1)),
-            (3, usage(7, 7, 4)),
-            (2, usage(7, 0, 3)),
-        ] {
+        for (index, usage) in
+            [(1, usage(5, 5, 2)), (0, usage(5, 1, 1)), (3, usage(7, 7, 4)), (2, usage(7, 0, 3))]
+        {
             tally.add(index, usage);
         }
         assert_eq!(tally.total(), usage(12, 1, 10));

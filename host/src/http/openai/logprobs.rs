@@ -12,10 +12,7 @@ pub(super) fn chat(tokens: &[TokenLogprob]) -> ChatLogprobs {
         chosen: alternative(&token.chosen),
         top_logprobs: token.top.iter().map(alternative).collect(),
     };
-    ChatLogprobs {
-        content: tokens.iter().map(token).collect(),
-        refusal: None,
-    }
+    ChatLogprobs { content: tokens.iter().map(token).collect(), refusal: None }
 }
 
 fn alternative(token: &Alternative) -> ChatAlternative {
@@ -41,9 +38,7 @@ impl TextShape {
             let bytes = &token.chosen.bytes;
             // A token that begins within a character belongs where that character began.
             let within = bytes.first().is_some_and(|&byte| is_continuation(byte));
-            lists
-                .text_offset
-                .push(self.characters.saturating_sub(usize::from(within)));
+            lists.text_offset.push(self.characters.saturating_sub(usize::from(within)));
             self.characters += bytes.iter().filter(|&&byte| !is_continuation(byte)).count();
             lists.tokens.push(name(bytes));
             lists.token_logprobs.push(finite(token.chosen.logprob));
@@ -69,9 +64,7 @@ fn by_name(token: &TokenLogprob) -> ByName {
 fn name(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        Err(_) => bytes
-            .iter()
-            .fold("bytes:".to_owned(), |name, byte| name + &format!("\\x{byte:02x}")),
+        Err(_) => bytes.iter().fold("bytes:".to_owned(), |name, byte| name + &format!("\\x{byte:02x}")),
     }
 }
 
@@ -90,23 +83,13 @@ mod tests {
     use super::*;
 
     fn token(chosen: (&[u8], f32), top: &[(&[u8], f32)]) -> TokenLogprob {
-        let of = |&(bytes, logprob): &(&[u8], f32)| Alternative {
-            token: 0,
-            bytes: bytes.to_vec(),
-            logprob,
-        };
-        TokenLogprob {
-            chosen: of(&chosen),
-            top: top.iter().map(of).collect(),
-        }
+        let of = |&(bytes, logprob): &(&[u8], f32)| Alternative { token: 0, bytes: bytes.to_vec(), logprob };
+        TokenLogprob { chosen: of(&chosen), top: top.iter().map(of).collect() }
     }
 
     #[test]
     fn the_chat_shape_has_bytes_and_both_keys() {
-        let shape = chat(&[token(
-            (b" hi", -0.5),
-            &[(b" hi", -0.5), (b"\xf0\x9f", f32::NEG_INFINITY)],
-        )]);
+        let shape = chat(&[token((b" hi", -0.5), &[(b" hi", -0.5), (b"\xf0\x9f", f32::NEG_INFINITY)])]);
         let expected = json!({"refusal": null, "content": [{
             "token": " hi", "logprob": -0.5, "bytes": [32, 104, 105],
             "top_logprobs": [

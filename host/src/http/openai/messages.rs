@@ -14,16 +14,11 @@ const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// Takes `messages`: at least one.
 pub(super) fn take(fields: &mut Fields) -> Result<Vec<Message>> {
-    let messages = fields
-        .list("messages")?
-        .ok_or_else(|| fields.missing("messages"))?;
+    let messages = fields.list("messages")?.ok_or_else(|| fields.missing("messages"))?;
     if messages.is_empty() {
         return Err(Error::invalid("messages", "`messages` is empty: there is nothing to answer").into());
     }
-    messages
-        .into_iter()
-        .map(|(path, value)| message(Fields::of(&path, value)?))
-        .collect()
+    messages.into_iter().map(|(path, value)| message(Fields::of(&path, value)?)).collect()
 }
 
 fn message(mut fields: Fields) -> Result<Message> {
@@ -56,24 +51,16 @@ fn take_answer(fields: &mut Fields, extra: &mut Map<String, Value>) -> Result<()
         extra.insert("reasoning_content".to_owned(), reasoning.into());
     }
     // Clients send an answer back as they got it, from whichever server: an empty list says nothing.
-    if fields
-        .list("annotations")?
-        .is_some_and(|annotations| !annotations.is_empty())
-    {
+    if fields.list("annotations")?.is_some_and(|annotations| !annotations.is_empty()) {
         let path = fields.path("annotations");
         return Err(
-            Error::unsupported(path.as_str(), format!("`{path}` can only be empty: leave it out")).into(),
+            Error::unsupported(path.as_str(), format!("`{path}` can only be empty: leave it out")).into()
         );
     }
     let calls = fields.list("tool_calls")?.unwrap_or_default();
     if !calls.is_empty() {
-        let calls = calls
-            .into_iter()
-            .map(|(path, call)| tool_call(Fields::of(&path, call)?));
-        extra.insert(
-            "tool_calls".to_owned(),
-            calls.collect::<Result<Vec<Value>>>()?.into(),
-        );
+        let calls = calls.into_iter().map(|(path, call)| tool_call(Fields::of(&path, call)?));
+        extra.insert("tool_calls".to_owned(), calls.collect::<Result<Vec<Value>>>()?.into());
     }
     Ok(())
 }
@@ -94,10 +81,7 @@ fn tool_call(mut call: Fields) -> Result<Value> {
     let name = function.required_text("name")?;
     let arguments = function.value("arguments").unwrap_or_default();
     let arguments = match &arguments {
-        Value::String(text) => serde_json::from_str(text)
-            .ok()
-            .filter(Value::is_object)
-            .unwrap_or(arguments),
+        Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_object).unwrap_or(arguments),
         _ => arguments,
     };
     function.finish()?;
@@ -117,16 +101,11 @@ fn content(fields: &mut Fields, role: &str) -> Result<Option<String>> {
         }
         Some(Value::String(text)) => Ok(Some(text)),
         Some(Value::Array(parts)) => {
-            let texts = elements(&path, parts)
-                .into_iter()
-                .map(|(path, part)| part_text(Fields::of(&path, part)?));
+            let texts =
+                elements(&path, parts).into_iter().map(|(path, part)| part_text(Fields::of(&path, part)?));
             Ok(Some(texts.collect::<Result<Vec<String>>>()?.join("\n")))
         }
-        Some(other) => Err(Failure::wrong_shape(
-            &path,
-            "a string or a list of parts",
-            found(&other),
-        )),
+        Some(other) => Err(Failure::wrong_shape(&path, "a string or a list of parts", found(&other))),
     }
 }
 

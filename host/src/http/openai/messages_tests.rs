@@ -13,26 +13,15 @@ fn messages(messages: Value) -> Result<Vec<Message>> {
 fn what_is_said_is_handed_on() {
     let check = |message: Value, content: Option<&str>, extra: Value| {
         let role = message["role"].as_str().unwrap().to_owned();
-        let expected = Message {
-            role,
-            content: content.map(str::to_owned),
-            extra: extra.as_object().unwrap().clone(),
-        };
-        assert_eq!(
-            messages(json!([message.clone()])).unwrap(),
-            [expected],
-            "{message}"
-        );
+        let expected =
+            Message { role, content: content.map(str::to_owned), extra: extra.as_object().unwrap().clone() };
+        assert_eq!(messages(json!([message.clone()])).unwrap(), [expected], "{message}");
     };
     for role in ["system", "developer", "user", "assistant", "tool"] {
         check(json!({"role": role, "content": " a\n"}), Some(" a\n"), json!({}));
     }
     let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
-    check(
-        json!({"role": "user", "content": parts, "name": "n"}),
-        Some("a\nb"),
-        json!({"name": "n"}),
-    );
+    check(json!({"role": "user", "content": parts, "name": "n"}), Some("a\nb"), json!({"name": "n"}));
     check(json!({"role": "user", "content": []}), Some(""), json!({}));
     check(
         json!({"role": "tool", "content": "4", "tool_call_id": "c"}),
@@ -59,14 +48,9 @@ fn what_is_said_is_handed_on() {
 
 /// Which place a second message is refused for.
 fn refused_for(second: Value, status: u16, param: &str) {
-    let (found_status, found_param, message) = told(messages(
-        json!([{"role": "system", "content": "s"}, second.clone()]),
-    ));
-    assert_eq!(
-        (found_status, found_param.as_str()),
-        (status, param),
-        "{second}: {message}"
-    );
+    let (found_status, found_param, message) =
+        told(messages(json!([{"role": "system", "content": "s"}, second.clone()])));
+    assert_eq!((found_status, found_param.as_str()), (status, param), "{second}: {message}");
 }
 
 #[test]
@@ -77,27 +61,11 @@ fn what_cannot_be_read_is_refused_with_its_place() {
     check(json!({"role": 1, "content": "hi"}), 422, "messages[1].role");
     check(json!({"role": "robot", "content": "hi"}), 400, "messages[1].role");
     check(json!({"role": "user"}), 400, "messages[1].content");
-    check(
-        json!({"role": "user", "content": null}),
-        400,
-        "messages[1].content",
-    );
+    check(json!({"role": "user", "content": null}), 400, "messages[1].content");
     check(json!({"role": "user", "content": 5}), 422, "messages[1].content");
-    check(
-        json!({"role": "user", "content": ["hi"]}),
-        422,
-        "messages[1].content[0]",
-    );
-    check(
-        json!({"role": "user", "content": [{"text": "hi"}]}),
-        400,
-        "messages[1].content[0].type",
-    );
-    check(
-        json!({"role": "user", "content": [{"type": "text"}]}),
-        400,
-        "messages[1].content[0].text",
-    );
+    check(json!({"role": "user", "content": ["hi"]}), 422, "messages[1].content[0]");
+    check(json!({"role": "user", "content": [{"text": "hi"}]}), 400, "messages[1].content[0].type");
+    check(json!({"role": "user", "content": [{"type": "text"}]}), 400, "messages[1].content[0].text");
 }
 
 #[test]
@@ -109,26 +77,10 @@ fn what_is_not_text_and_what_no_message_has_is_refused_with_its_place() {
         400,
         "messages[1].content[1]",
     );
-    check(
-        json!({"role": "user", "content": [{"type": "input_audio"}]}),
-        400,
-        "messages[1].content[0]",
-    );
-    check(
-        json!({"role": "user", "content": "hi", "images": ["x"]}),
-        400,
-        "messages[1].images",
-    );
-    check(
-        json!({"role": "user", "content": "hi", "tool_calls": [{}]}),
-        400,
-        "messages[1].tool_calls",
-    );
-    check(
-        json!({"role": "assistant", "tool_calls": [{}]}),
-        400,
-        "messages[1].tool_calls[0].function",
-    );
+    check(json!({"role": "user", "content": [{"type": "input_audio"}]}), 400, "messages[1].content[0]");
+    check(json!({"role": "user", "content": "hi", "images": ["x"]}), 400, "messages[1].images");
+    check(json!({"role": "user", "content": "hi", "tool_calls": [{}]}), 400, "messages[1].tool_calls");
+    check(json!({"role": "assistant", "tool_calls": [{}]}), 400, "messages[1].tool_calls[0].function");
     check(
         json!({"role": "assistant", "tool_calls": [{"function": {}}]}),
         400,

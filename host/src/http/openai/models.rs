@@ -14,11 +14,7 @@ use crate::models::{Entry, Models};
 
 /// All of them.
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<ModelList>> {
-    let data = listed(&app, Models::servable)
-        .await?
-        .into_iter()
-        .map(ModelObject::from)
-        .collect();
+    let data = listed(&app, Models::servable).await?.into_iter().map(ModelObject::from).collect();
     Ok(Json(ModelList { object: "list", data }))
 }
 
@@ -28,10 +24,7 @@ pub(crate) async fn one(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelObject>> {
     let Path(id) = path.map_err(|error| {
-        Failure::wire(
-            WireKind::NoSuchPath,
-            format!("the model's id in the path cannot be read: {error}"),
-        )
+        Failure::wire(WireKind::NoSuchPath, format!("the model's id in the path cannot be read: {error}"))
     })?;
     let entry = listed(&app, move |models| models.find(&id)).await??;
     if !entry.is_servable() {
@@ -53,10 +46,6 @@ pub(crate) async fn listed<T: Send + 'static>(
 fn unservable(entry: &Entry) -> Error {
     let reason = entry.reason.as_deref().unwrap_or("no loaded plugin can run it");
     // A plugin that knows the file has judged it; where none does, the plugin is what is missing.
-    let kind = if entry.plugin.is_some() {
-        Kind::LoadFailed
-    } else {
-        Kind::PluginUnavailable
-    };
+    let kind = if entry.plugin.is_some() { Kind::LoadFailed } else { Kind::PluginUnavailable };
     Error::new(kind, format!("model `{}` cannot be served: {reason}", entry.id))
 }

@@ -41,10 +41,7 @@ impl Parameters {
     pub(super) fn take(fields: &mut Fields) -> Result<Self> {
         let parameters = Parameters {
             sampling: sampling(fields)?,
-            seed: fields
-                .integer("seed")?
-                .map(|seed| seed_bits(fields, seed))
-                .transpose()?,
+            seed: fields.integer("seed")?.map(|seed| seed_bits(fields, seed)).transpose()?,
             stop: stop(fields)?,
             max_tokens: max_tokens(fields)?,
             ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
@@ -58,9 +55,7 @@ impl Parameters {
 
     /// Refuses tokens that the model does not have.
     pub(super) fn check_vocabulary(&self, vocab_size: u32) -> Result<()> {
-        self.sampling
-            .validate_tokens(vocab_size)
-            .map_err(|invalid| refused(&invalid, invalid.field))
+        self.sampling.validate_tokens(vocab_size).map_err(|invalid| refused(&invalid, invalid.field))
     }
 
     /// One request for each answer to a prompt. Each has a seed of its own, or all would be the same.
@@ -87,12 +82,8 @@ fn sampling(fields: &mut Fields) -> Result<Settings> {
         top_p: fields.number("top_p")?.unwrap_or(default.top_p),
         min_p: fields.number("min_p")?.unwrap_or(default.min_p),
         repeat_penalty: repeat_penalty.unwrap_or(default.repeat_penalty),
-        presence_penalty: fields
-            .number("presence_penalty")?
-            .unwrap_or(default.presence_penalty),
-        frequency_penalty: fields
-            .number("frequency_penalty")?
-            .unwrap_or(default.frequency_penalty),
+        presence_penalty: fields.number("presence_penalty")?.unwrap_or(default.presence_penalty),
+        frequency_penalty: fields.number("frequency_penalty")?.unwrap_or(default.frequency_penalty),
         logit_bias: logit_bias(fields)?,
         ..default
     };
@@ -106,10 +97,7 @@ fn sampling(fields: &mut Fields) -> Result<Settings> {
 
 /// The sampler's refusal under the name that the client wrote.
 fn refused(invalid: &InvalidSetting, written: &str) -> Failure {
-    let rest = invalid
-        .message
-        .strip_prefix(invalid.field)
-        .unwrap_or(&invalid.message);
+    let rest = invalid.message.strip_prefix(invalid.field).unwrap_or(&invalid.message);
     Error::invalid(written, format!("`{written}`{rest}")).into()
 }
 
@@ -132,11 +120,8 @@ fn top_k(fields: &mut Fields) -> Result<Option<u32>> {
         None => Ok(None),
         Some(-1) => Ok(Some(0)),
         Some(k) => u32::try_from(k).map(Some).map_err(|_| {
-            Error::invalid(
-                "top_k",
-                format!("`top_k` must be at least 1, or 0 or -1 for off; found {k}"),
-            )
-            .into()
+            Error::invalid("top_k", format!("`top_k` must be at least 1, or 0 or -1 for off; found {k}"))
+                .into()
         }),
     }
 }
@@ -160,9 +145,7 @@ fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>> {
 
 /// Seeds are a signed 64-bit number in one client's schema and an unsigned one in another's: the bits count.
 fn seed_bits(fields: &Fields, seed: i128) -> Result<u64> {
-    let bits = i64::try_from(seed)
-        .map(i64::cast_unsigned)
-        .or_else(|_| u64::try_from(seed));
+    let bits = i64::try_from(seed).map(i64::cast_unsigned).or_else(|_| u64::try_from(seed));
     bits.map_err(|_| {
         let path = fields.path("seed");
         let message = format!("`{path}` must be a whole number of 64 bits; found {seed}");
@@ -176,26 +159,17 @@ fn stop(fields: &mut Fields) -> Result<Vec<String>> {
         Some(Value::Array(values)) => elements("stop", values),
         Some(text @ Value::String(_)) => vec![("stop".to_owned(), text)],
         Some(other) => {
-            return Err(Failure::wrong_shape(
-                "stop",
-                "a string or a list of strings",
-                found(&other),
-            ));
+            return Err(Failure::wrong_shape("stop", "a string or a list of strings", found(&other)));
         }
     };
     if values.len() > MAX_STOPS {
-        let message = format!(
-            "`stop` may have up to {MAX_STOPS} strings; found {}",
-            values.len()
-        );
+        let message = format!("`stop` may have up to {MAX_STOPS} strings; found {}", values.len());
         return Err(Error::invalid("stop", message).into());
     }
     let text = |(path, value): (String, Value)| match value {
-        Value::String(text) if text.is_empty() => Err(Error::invalid(
-            path.as_str(),
-            format!("`{path}` is empty: every text contains it"),
-        )
-        .into()),
+        Value::String(text) if text.is_empty() => {
+            Err(Error::invalid(path.as_str(), format!("`{path}` is empty: every text contains it")).into())
+        }
         Value::String(text) => Ok(text),
         other => Err(Failure::wrong_shape(&path, "a string", found(&other))),
     };
@@ -217,11 +191,7 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<u32>> {
 fn delivery(fields: &mut Fields) -> Result<Delivery> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let Some(mut options) = fields.object("stream_options")? else {
-        return Ok(if stream {
-            Delivery::Stream { include_usage: false }
-        } else {
-            Delivery::Whole
-        });
+        return Ok(if stream { Delivery::Stream { include_usage: false } } else { Delivery::Whole });
     };
     if !stream {
         let message = "`stream_options` says how to stream, but `stream` is not true";
@@ -239,12 +209,9 @@ fn delivery(fields: &mut Fields) -> Result<Delivery> {
 
 /// Fields that are known, but of which only the value that asks for nothing can be honoured.
 fn refuse_what_cannot_be(fields: &mut Fields) -> Result<()> {
-    for (name, off) in [
-        ("typical_p", 1.0),
-        ("dry_multiplier", 0.0),
-        ("xtc_probability", 0.0),
-        ("mirostat", 0.0),
-    ] {
+    for (name, off) in
+        [("typical_p", 1.0), ("dry_multiplier", 0.0), ("xtc_probability", 0.0), ("mirostat", 0.0)]
+    {
         if fields.number(name)?.is_some_and(|value| value != off) {
             let message =
                 format!("`{name}` is not supported by this version; leave it out, or send {off} for off");

@@ -30,11 +30,7 @@ pub(in crate::http::openai) fn told<T: std::fmt::Debug>(result: Result<T>) -> (u
     let failure = result.unwrap_err();
     let body = serde_json::to_value(failure.body()).unwrap();
     let text = |key: &str| body["error"][key].as_str().unwrap_or_default().to_owned();
-    (
-        failure.into_response().status().as_u16(),
-        text("param"),
-        text("message"),
-    )
+    (failure.into_response().status().as_u16(), text("param"), text("message"))
 }
 
 /// What a body changes in the defaults.
@@ -52,25 +48,12 @@ fn what_is_said_is_taken() {
         json!({"temperature": null, "stop": null, "n": null, "stream": null, "stream_options": null}),
         |_| {},
     );
-    check(
-        json!({"temperature": 0, "top_p": 0.5, "min_p": 0.25, "top_k": 40}),
-        |p| {
-            p.sampling = Settings {
-                temperature: 0.0,
-                top_p: 0.5,
-                min_p: 0.25,
-                top_k: 40,
-                ..Settings::default()
-            };
-        },
-    );
+    check(json!({"temperature": 0, "top_p": 0.5, "min_p": 0.25, "top_k": 40}), |p| {
+        p.sampling = Settings { temperature: 0.0, top_p: 0.5, min_p: 0.25, top_k: 40, ..Settings::default() };
+    });
     check(json!({"top_k": -1}), |_| {});
-    check(json!({"repeat_penalty": 1.5}), |p| {
-        p.sampling.repeat_penalty = 1.5
-    });
-    check(json!({"repetition_penalty": 1.5, "repeat_penalty": 1.5}), |p| {
-        p.sampling.repeat_penalty = 1.5
-    });
+    check(json!({"repeat_penalty": 1.5}), |p| p.sampling.repeat_penalty = 1.5);
+    check(json!({"repetition_penalty": 1.5, "repeat_penalty": 1.5}), |p| p.sampling.repeat_penalty = 1.5);
     check(json!({"presence_penalty": -2, "frequency_penalty": 2}), |p| {
         p.sampling.presence_penalty = -2.0;
         p.sampling.frequency_penalty = 2.0;
@@ -88,52 +71,28 @@ fn what_is_said_of_the_answer_s_end_and_way_is_taken() {
     check(json!({"seed": -1}), |p| p.seed = Some(u64::MAX));
     check(json!({"seed": u64::MAX}), |p| p.seed = Some(u64::MAX));
     check(json!({"stop": "a"}), |p| p.stop = vec!["a".to_owned()]);
-    check(json!({"stop": ["a", "\n"]}), |p| {
-        p.stop = vec!["a".to_owned(), "\n".to_owned()]
-    });
+    check(json!({"stop": ["a", "\n"]}), |p| p.stop = vec!["a".to_owned(), "\n".to_owned()]);
     check(json!({"stop": []}), |_| {});
     check(json!({"max_tokens": 5}), |p| p.max_tokens = Some(5));
-    check(json!({"max_tokens": 5, "max_completion_tokens": 5.0}), |p| {
-        p.max_tokens = Some(5)
-    });
-    check(json!({"ignore_eos": true, "n": 3}), |p| {
-        (p.ignore_eos, p.choices) = (true, 3)
-    });
-    check(json!({"stream": true}), |p| {
-        p.delivery = Delivery::Stream { include_usage: false }
-    });
+    check(json!({"max_tokens": 5, "max_completion_tokens": 5.0}), |p| p.max_tokens = Some(5));
+    check(json!({"ignore_eos": true, "n": 3}), |p| (p.ignore_eos, p.choices) = (true, 3));
+    check(json!({"stream": true}), |p| p.delivery = Delivery::Stream { include_usage: false });
     check(
         json!({"stream": true, "stream_options": {"include_usage": true, "include_obfuscation": false}}),
         |p| {
             p.delivery = Delivery::Stream { include_usage: true };
         },
     );
-    check(
-        json!({"typical_p": 1, "dry_multiplier": 0, "xtc_probability": 0.0, "mirostat": 0}),
-        |_| {},
-    );
-    check(
-        json!({"user": "u", "metadata": {"a": "b"}, "store": false, "service_tier": "auto"}),
-        |_| {},
-    );
-    check(
-        json!({"prompt_cache_key": "k", "safety_identifier": "s", "anything": null}),
-        |_| {},
-    );
+    check(json!({"typical_p": 1, "dry_multiplier": 0, "xtc_probability": 0.0, "mirostat": 0}), |_| {});
+    check(json!({"user": "u", "metadata": {"a": "b"}, "store": false, "service_tier": "auto"}), |_| {});
+    check(json!({"prompt_cache_key": "k", "safety_identifier": "s", "anything": null}), |_| {});
 }
 
 /// Which field a body is refused for.
 fn refused_for(body: Value, status: u16, param: &str) {
     let (found_status, found_param, message) = told(take(body.clone()));
-    assert_eq!(
-        (found_status, found_param.as_str()),
-        (status, param),
-        "{body}: {message}"
-    );
-    assert!(
-        message.contains(param.split('.').next().unwrap().split('[').next().unwrap()),
-        "{message}"
-    );
+    assert_eq!((found_status, found_param.as_str()), (status, param), "{body}: {message}");
+    assert!(message.contains(param.split('.').next().unwrap().split('[').next().unwrap()), "{message}");
 }
 
 #[test]
@@ -147,11 +106,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"top_k": -2}), 400, "top_k");
     check(json!({"repetition_penalty": 0}), 400, "repetition_penalty");
     check(json!({"repeat_penalty": 0}), 400, "repeat_penalty");
-    check(
-        json!({"repetition_penalty": 1.1, "repeat_penalty": 1.2}),
-        400,
-        "repetition_penalty",
-    );
+    check(json!({"repetition_penalty": 1.1, "repeat_penalty": 1.2}), 400, "repetition_penalty");
     check(json!({"logit_bias": [1]}), 422, "logit_bias");
     check(json!({"logit_bias": {"x": 1}}), 400, "logit_bias.x");
     check(json!({"logit_bias": {"1": "x"}}), 422, "logit_bias.1");
@@ -171,25 +126,13 @@ fn what_cannot_be_honoured_of_the_answer_s_end_and_way_is_refused_by_name() {
     check(json!({"max_tokens": 0}), 400, "max_tokens");
     check(json!({"max_tokens": -1}), 400, "max_tokens");
     check(json!({"max_tokens": true}), 422, "max_tokens");
-    check(
-        json!({"max_tokens": 1, "max_completion_tokens": 2}),
-        400,
-        "max_completion_tokens",
-    );
+    check(json!({"max_tokens": 1, "max_completion_tokens": 2}), 400, "max_completion_tokens");
     check(json!({"n": 0}), 400, "n");
     check(json!({"n": 129}), 400, "n");
     check(json!({"ignore_eos": 1}), 422, "ignore_eos");
     check(json!({"stream": "yes"}), 422, "stream");
-    check(
-        json!({"stream_options": {"include_usage": true}}),
-        400,
-        "stream_options",
-    );
-    check(
-        json!({"stream": true, "stream_options": {"x": 1}}),
-        400,
-        "stream_options.x",
-    );
+    check(json!({"stream_options": {"include_usage": true}}), 400, "stream_options");
+    check(json!({"stream": true, "stream_options": {"x": 1}}), 400, "stream_options.x");
     check(
         json!({"stream": true, "stream_options": {"include_obfuscation": true}}),
         400,

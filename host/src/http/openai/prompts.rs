@@ -19,11 +19,9 @@ pub(super) fn take(fields: &mut Fields) -> Result<Vec<Prompt>> {
 
 fn of_list(values: Vec<Value>) -> Result<Vec<Prompt>> {
     match values.first() {
-        None => Err(Error::invalid(
-            "prompt",
-            "`prompt` is an empty list: there is nothing to go on from",
-        )
-        .into()),
+        None => {
+            Err(Error::invalid("prompt", "`prompt` is an empty list: there is nothing to go on from").into())
+        }
         Some(Value::String(_)) => elements("prompt", values).into_iter().map(text).collect(),
         Some(Value::Number(_)) => Ok(vec![tokens("prompt", values)?]),
         Some(Value::Array(_)) => elements("prompt", values).into_iter().map(token_list).collect(),
@@ -34,32 +32,22 @@ fn of_list(values: Vec<Value>) -> Result<Vec<Prompt>> {
 fn text((path, value): (String, Value)) -> Result<Prompt> {
     match value {
         Value::String(text) => Ok(Prompt::Text(text)),
-        other => Err(Failure::wrong_shape(
-            &path,
-            "a string, as the first one is",
-            found(&other),
-        )),
+        other => Err(Failure::wrong_shape(&path, "a string, as the first one is", found(&other))),
     }
 }
 
 fn token_list((path, value): (String, Value)) -> Result<Prompt> {
     match value {
         Value::Array(values) => tokens(&path, values),
-        other => Err(Failure::wrong_shape(
-            &path,
-            "a list of tokens, as the first one is",
-            found(&other),
-        )),
+        other => Err(Failure::wrong_shape(&path, "a list of tokens, as the first one is", found(&other))),
     }
 }
 
 fn tokens(path: &str, values: Vec<Value>) -> Result<Prompt> {
     if values.is_empty() {
-        return Err(Error::invalid(
-            path,
-            format!("`{path}` has no tokens: there is nothing to go on from"),
-        )
-        .into());
+        return Err(
+            Error::invalid(path, format!("`{path}` has no tokens: there is nothing to go on from")).into()
+        );
     }
     let token = |(path, value): (String, Value)| {
         let token = integer(&path, &value)?;
@@ -70,11 +58,7 @@ fn tokens(path: &str, values: Vec<Value>) -> Result<Prompt> {
             ))
         })
     };
-    elements(path, values)
-        .into_iter()
-        .map(token)
-        .collect::<Result<_>>()
-        .map(Prompt::Tokens)
+    elements(path, values).into_iter().map(token).collect::<Result<_>>().map(Prompt::Tokens)
 }
 
 fn expected(path: &str, value: &Value) -> Failure {

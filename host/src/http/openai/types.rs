@@ -97,9 +97,7 @@ impl From<Usage> for UsageBody {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
-            prompt_tokens_details: PromptDetails {
-                cached_tokens: usage.cached_tokens,
-            },
+            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
             // No reasoning is told apart from an answer here.
             completion_tokens_details: CompletionDetails { reasoning_tokens: 0 },
         }

@@ -71,7 +71,9 @@ impl<R: BufRead + Seek> Cursor<R> {
     pub(crate) fn text(&mut self, what: &str, most: u64) -> Result<String, HeaderError> {
         let length = self.u64(what)?;
         if length > most {
-            return Err(self.error(format!("{what} claims {length} bytes, where at most {most} are sensible")));
+            return Err(
+                self.error(format!("{what} claims {length} bytes, where at most {most} are sensible"))
+            );
         }
         self.check(length, what)?;
         let mut bytes = vec![0; length as usize];

@@ -11,10 +11,10 @@ mod types;
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Seek};
 
-pub(crate) use self::cursor::HeaderError;
 use self::cursor::Cursor;
-pub(crate) use self::types::{TensorType, file_type_name};
+pub(crate) use self::cursor::HeaderError;
 use self::types::tensor_type;
+pub(crate) use self::types::{TensorType, file_type_name};
 
 /// A header, whole and checked.
 #[derive(Debug)]
@@ -33,7 +33,10 @@ pub(crate) enum Value {
     Bool(bool),
     Text(String),
     /// An array of so many elements; `numbers` where they are few and whole.
-    Array { length: u64, numbers: Vec<u64> },
+    Array {
+        length: u64,
+        numbers: Vec<u64>,
+    },
 }
 
 /// One tensor's place and shape.
@@ -114,14 +117,19 @@ fn magic_and_version(cursor: &mut Cursor<impl BufRead + Seek>) -> Result<u32, He
     let magic: [u8; 4] = cursor.array("the magic")?;
     if &magic != b"GGUF" {
         let found = magic.escape_ascii();
-        return Err(HeaderError { offset: 0, message: format!("the magic is `{found}`, where `GGUF` was expected") });
+        return Err(HeaderError {
+            offset: 0,
+            message: format!("the magic is `{found}`, where `GGUF` was expected"),
+        });
     }
     let at = cursor.offset();
     let version = cursor.u32("the version")?;
     let wrong = |message: String| Err(HeaderError { offset: at, message });
     match version {
         2 | 3 => Ok(version),
-        1 => wrong("GGUF version 1 is not supported; convert the model again with a current llama.cpp".to_owned()),
+        1 => wrong(
+            "GGUF version 1 is not supported; convert the model again with a current llama.cpp".to_owned(),
+        ),
         _ if (1..=3).contains(&version.swap_bytes()) => {
             wrong("the file is big-endian; convert the model again for little-endian machines".to_owned())
         }
@@ -159,7 +167,11 @@ const TEXT: u32 = 8;
 const ARRAY: u32 = 9;
 
 /// A value that is no array; `None` for a type that does not exist.
-fn scalar(cursor: &mut Cursor<impl BufRead + Seek>, kind: u32, key: &str) -> Result<Option<Value>, HeaderError> {
+fn scalar(
+    cursor: &mut Cursor<impl BufRead + Seek>,
+    kind: u32,
+    key: &str,
+) -> Result<Option<Value>, HeaderError> {
     Ok(Some(match kind {
         0 => Value::Unsigned(u8::from_le_bytes(cursor.array(key)?).into()),
         1 => Value::Signed(i8::from_le_bytes(cursor.array(key)?).into()),
@@ -200,7 +212,9 @@ fn array(cursor: &mut Cursor<impl BufRead + Seek>, key: &str) -> Result<Value, H
                 cursor.skip_text(key)?;
             }
         }
-        (ARRAY, _) => return Err(HeaderError { offset: at, message: format!("`{key}` is an array of arrays") }),
+        (ARRAY, _) => {
+            return Err(HeaderError { offset: at, message: format!("`{key}` is an array of arrays") });
+        }
         (_, Some(bytes)) => {
             check_count(cursor, &format!("elements in `{key}`"), length, bytes)?;
             if length > MAX_KEPT_NUMBERS {
@@ -230,8 +244,12 @@ fn alignment(
 ) -> Result<u64, HeaderError> {
     match metadata.get("general.alignment") {
         None => Ok(32),
-        Some(&Value::Unsigned(alignment)) if alignment.is_power_of_two() && alignment <= 1 << 20 => Ok(alignment),
-        Some(other) => Err(cursor.error(format!("general.alignment must be a power of two; found {other:?}"))),
+        Some(&Value::Unsigned(alignment)) if alignment.is_power_of_two() && alignment <= 1 << 20 => {
+            Ok(alignment)
+        }
+        Some(other) => {
+            Err(cursor.error(format!("general.alignment must be a power of two; found {other:?}")))
+        }
     }
 }
 
@@ -267,7 +285,9 @@ fn tensor(cursor: &mut Cursor<impl BufRead + Seek>) -> Result<Placed, HeaderErro
     let wrong = |message: String| HeaderError { offset: entry_offset, message };
     let dimensions = cursor.u32(&name)?;
     if dimensions > MAX_DIMENSIONS {
-        return Err(wrong(format!("the tensor `{name}` has {dimensions} dimensions; at most {MAX_DIMENSIONS} exist")));
+        return Err(wrong(format!(
+            "the tensor `{name}` has {dimensions} dimensions; at most {MAX_DIMENSIONS} exist"
+        )));
     }
     let mut elements: u64 = 1;
     let mut row = 1;
@@ -280,9 +300,13 @@ fn tensor(cursor: &mut Cursor<impl BufRead + Seek>) -> Result<Placed, HeaderErro
             .ok_or_else(|| wrong(format!("the tensor `{name}` has more elements than 64 bits can count")))?;
     }
     let kind_id = cursor.u32(&name)?;
-    let kind = tensor_type(kind_id).ok_or_else(|| wrong(format!("the tensor `{name}` has the unknown type {kind_id}")))?;
+    let kind = tensor_type(kind_id)
+        .ok_or_else(|| wrong(format!("the tensor `{name}` has the unknown type {kind_id}")))?;
     if row % kind.block != 0 {
-        let message = format!("the tensor `{name}` has rows of {row}, no multiple of {}'s block {}", kind.name, kind.block);
+        let message = format!(
+            "the tensor `{name}` has rows of {row}, no multiple of {}'s block {}",
+            kind.name, kind.block
+        );
         return Err(wrong(message));
     }
     let data_offset = cursor.u64(&name)?;
@@ -296,7 +320,10 @@ fn check_place(entry: Placed, data_start: u64, alignment: u64, length: u64) -> R
     let Placed { tensor, data_offset, entry_offset } = entry;
     let wrong = |message: String| Err(HeaderError { offset: entry_offset, message });
     if data_offset % alignment != 0 {
-        return wrong(format!("the data of `{}` lies at {data_offset}, no multiple of {alignment}", tensor.name));
+        return wrong(format!(
+            "the data of `{}` lies at {data_offset}, no multiple of {alignment}",
+            tensor.name
+        ));
     }
     let end = data_start.checked_add(data_offset).and_then(|start| start.checked_add(tensor.bytes));
     match end {

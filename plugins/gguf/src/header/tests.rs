@@ -100,7 +100,8 @@ fn a_sound_header_is_read() {
     assert_eq!(header.number("llama.context_length"), Some(2048));
     assert_eq!(header.array_length("tokenizer.ggml.tokens"), Some(3));
     assert_eq!(header.metadata["llama.rope.freq_base"], Value::Float(10000.0));
-    let tensors: Vec<_> = header.tensors.iter().map(|t| (t.name.as_str(), t.elements, t.kind.name, t.bytes)).collect();
+    let tensors: Vec<_> =
+        header.tensors.iter().map(|t| (t.name.as_str(), t.elements, t.kind.name, t.bytes)).collect();
     assert_eq!(tensors, [("token_embd.weight", 24, "F32", 96), ("output_norm.weight", 8, "F32", 32)]);
 }
 
@@ -112,7 +113,10 @@ fn a_file_that_ends_anywhere_is_refused() {
         assert!(error.offset <= length as u64, "{error}");
     }
     let cut = refusal(&file[..file.len() - 1]);
-    assert!(cut.message.contains("`output_norm.weight`") && cut.message.contains("1 bytes are missing"), "{cut}");
+    assert!(
+        cut.message.contains("`output_norm.weight`") && cut.message.contains("1 bytes are missing"),
+        "{cut}"
+    );
 }
 
 #[test]

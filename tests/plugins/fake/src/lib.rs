@@ -1,0 +1,115 @@
+//! The format `fake`: a model file is lines of `key = value` that say how the plugin shall behave, and misbehave.
+//!
+//! Its tokens are bytes. The next token follows from all bytes of the sequence before it, so that sequences which get
+//! mixed up are noticed. It is a real plugin, loaded through the same door as every other.
+
+mod behaviour;
+mod reader;
+
+use std::sync::Arc;
+
+use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress};
+use impetus_plugin_api::*;
+
+use crate::behaviour::Behaviour;
+use crate::reader::Reader;
+
+struct Fake;
+
+impl FormatPlugin for Fake {
+    type Model = Script;
+
+    fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
+        host.log(LogLevel::Info, "fake", "the fake plugin starts");
+        match options_json {
+            text if text.contains("refuse") => Err(PluginError::invalid_argument("told to refuse to start")),
+            text if text.contains("panic") => panic!("told to panic while starting"),
+            _ => Ok(Fake),
+        }
+    }
+
+    fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
+        if input.is_dir || !input.path.ends_with(".fake") {
+            return Ok(ProbeResult::not_mine());
+        }
+        let behaviour = Behaviour::parse(&String::from_utf8_lossy(input.head()))?;
+        assert!(!behaviour.has("panic_in_probe"), "told to panic in probe");
+        let result = ProbeResult::exact("fake", r#"{"architecture": "fake", "context_length": 512}"#);
+        Ok(if behaviour.has("cannot_run") { result.cannot_run("told that it cannot run") } else { result })
+    }
+
+    fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<Script, PluginError> {
+        let text = std::fs::read_to_string(request.path())
+            .map_err(|error| PluginError::new(ErrorCode::NOT_FOUND, error.to_string()))?;
+        let behaviour = Behaviour::parse(&text)?;
+        if behaviour.has("fail_load") {
+            return Err(
+                PluginError::corrupt_model("tensor `a` was told to be broken").with_detail("line 1\nline 2")
+            );
+        }
+        assert!(!behaviour.has("panic_in_load"), "told to panic while loading");
+        match progress.report(1.0) {
+            Flow::Continue => Ok(Script { behaviour }),
+            Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),
+        }
+    }
+}
+
+/// The id of the token that ends an answer.
+pub(crate) const END: u32 = 256;
+/// Bytes, and the end.
+pub(crate) const VOCABULARY: u32 = 257;
+
+/// A model file's words.
+pub(crate) struct Script {
+    pub(crate) behaviour: Behaviour,
+}
+
+impl Model for Script {
+    type Context = Reader;
+
+    fn metadata_json(&self) -> String {
+        if self.behaviour.has("broken_metadata") {
+            return "not JSON".to_owned();
+        }
+        let template = match self.behaviour.text("template") {
+            Some(template) => format!("{template:?}"),
+            None => "\"{% for m in messages %}{{ m.content }}{% endfor %}\"".to_owned(),
+        };
+        format!(r#"{{"architecture": "fake", "context_length": 512, "chat_template": {template}}}"#)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::GENERATE.with(Capabilities::PARTIAL_SEQ_RM).with(Capabilities::SEQ_CP)
+    }
+
+    fn vocab_size(&self) -> u32 {
+        VOCABULARY
+    }
+
+    fn tokenize(&self, text: &str, _: TokenizeOptions) -> Result<Vec<Token>, PluginError> {
+        if self.behaviour.has("lie_in_tokenize") {
+            return Ok(vec![Token(9999)]);
+        }
+        Ok(text.bytes().map(|byte| Token(byte.into())).collect())
+    }
+
+    fn token_bytes(&self, token: Token) -> Result<Vec<u8>, PluginError> {
+        Ok(u8::try_from(token.0).into_iter().collect())
+    }
+
+    fn is_end_of_generation(&self, token: Token) -> bool {
+        token.0 == END
+    }
+
+    fn new_context(self: Arc<Self>, params_json: &str) -> Result<Reader, PluginError> {
+        Ok(Reader::new(self, params_json))
+    }
+}
+
+export_plugin! {
+    plugin: Fake,
+    id: "fake",
+    name: "Fake: behaves as its model file says",
+    formats: [{ id: "fake", extensions: ["fake"], priority: 100 }],
+}

@@ -1,0 +1,8 @@
+//! All end-to-end tests, one binary: the real host, the real plugins, the doors that users use.
+
+mod chat;
+mod engine;
+mod house;
+mod http;
+mod plugins;
+mod tokens;

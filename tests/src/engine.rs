@@ -1,0 +1,144 @@
+//! The engine through HTTP: company, cancellation, admission, misbehaving plugins.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use impetus_tests::{House, SMOLLM2, Server};
+use serde_json::{Value, json};
+
+fn chat(model: &str, content: &str, max_tokens: u32) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": max_tokens, "temperature": 0})
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn fake(script: &str) -> Server {
+    House::with(&["fake"]).model("m.fake", script).config("[engine]\nmax_sequences = 4\nqueue = 4").serve()
+}
+
+/// Once the engine is at rest, a request that needs all of its cells gets them.
+async fn is_free_again(server: &Server) {
+    let answer = server.post(CHAT, &chat("m", "again", 3)).await;
+    assert_eq!((answer.status, answer.chat_text().len()), (200, 3), "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_gives_the_same_alone_as_in_company() {
+    let server = House::with(&["gguf"]).smollm2().serve();
+    let question = chat(SMOLLM2, "Write a short story about a fox.", 24);
+    let alone = server.post(CHAT, &question).await.chat_text();
+    assert!(!alone.is_empty());
+    let others = (0..7).map(|n| chat(SMOLLM2, &format!("Count from {n} upwards, please."), 30));
+    let others: Vec<Value> = others.collect();
+    let neighbours = join_all(others.iter().map(|other| server.post(CHAT, other)));
+    let cancelled = async {
+        let body = chat(SMOLLM2, "Tell me everything about the sea.", 400);
+        let sent = tokio::time::timeout(Duration::from_millis(300), server.post(CHAT, &body)).await;
+        assert!(sent.is_err(), "this one is cancelled midway");
+    };
+    let (company, neighbours, ()) = tokio::join!(server.post(CHAT, &question), neighbours, cancelled);
+    assert!(neighbours.iter().all(|answer| answer.status == 200));
+    assert_eq!(company.chat_text(), alone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sequences_are_not_mixed_up_even_when_cells_run_out() {
+    let server = fake("cells = 60\nsequence_tokens = 50");
+    let prompts: Vec<String> = (0..6).map(|n| "x".repeat(3 + n) + &n.to_string()).collect();
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        alone.push(server.post(CHAT, &chat("m", prompt, 25)).await.chat_text());
+    }
+    let bodies: Vec<Value> = prompts.iter().map(|prompt| chat("m", prompt, 25)).collect();
+    let company = join_all(bodies.iter().map(|body| server.post(CHAT, body))).await;
+    let company: Vec<String> = company.iter().map(impetus_tests::Answer::chat_text).collect();
+    assert_eq!(company, alone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_requests_all_end_in_an_answer_or_a_429() {
+    let server = fake("stall_ms = 2");
+    is_free_again(&server).await;
+    let body = chat("m", "hello", 20);
+    let answers = join_all((0..64).map(|_| server.post(CHAT, &body))).await;
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!(count(200) + count(429), 64);
+    assert!(count(200) >= 8 && count(429) > 0, "{} answers, {} refusals", count(200), count(429));
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.json["error"]["code"], "queue_full");
+    assert!(refused.headers.contains_key("retry-after"));
+    is_free_again(&server).await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_frees_its_sequence() {
+    let server = fake("stall_ms = 20\nslots = 1\nsequence_tokens = 400");
+    let mut body = chat("m", "hello", 390);
+    body["stream"] = true.into();
+    let mut stream = server.send(CHAT, &body).await.bytes_stream();
+    assert!(stream.next().await.unwrap().is_ok());
+    drop(stream);
+    // Its 390 tokens would take eight seconds; the next request has the only slot long before.
+    let next = tokio::time::timeout(Duration::from_secs(4), is_free_again(&server)).await;
+    assert!(next.is_ok(), "the slot was not given back");
+}
+
+#[tokio::test]
+async fn a_plugin_that_fails_or_panics_costs_its_requests_alone() {
+    for (script, words) in [("panic_at = 4", "told to panic"), ("fail_at = 4", "told to fail"), ("short_logits", "256")] {
+        let server = fake(script);
+        let failed = server.post(CHAT, &chat("m", "hello", 20)).await;
+        assert_eq!((failed.status, &failed.json["error"]["code"]), (503, &"engine_crashed".into()), "{}", failed.text);
+        assert!(failed.text.contains(words), "{}", failed.text);
+        if script != "short_logits" {
+            is_free_again(&server).await;
+        }
+        assert_eq!(server.get("/health").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_ends_with_the_error_and_without_done() {
+    let server = fake("fail_at = 4");
+    let mut body = chat("m", "hello", 20);
+    body["stream"] = true.into();
+    let (events, done) = server.post(CHAT, &body).await.events();
+    assert!(!done);
+    assert_eq!(events.last().unwrap()["error"]["code"], "engine_crashed");
+}
+
+#[tokio::test]
+async fn a_full_cache_is_waited_for_or_ends_with_length() {
+    let server = fake("full_at = 3");
+    let answer = server.post(CHAT, &chat("m", "hello", 20)).await;
+    assert_eq!(answer.json["choices"][0]["finish_reason"], "length", "{}", answer.text);
+    is_free_again(&server).await;
+    let small = fake("sequence_tokens = 16");
+    let filled = small.post(CHAT, &chat("m", "hello", 100)).await;
+    assert_eq!(filled.json["choices"][0]["finish_reason"], "length");
+    assert_eq!(filled.json["usage"]["total_tokens"], 16);
+    let too_long = small.post(CHAT, &chat("m", &"x".repeat(16), 1)).await;
+    assert_eq!((too_long.status, &too_long.json["error"]["code"]), (400, &"context_length_exceeded".into()));
+    assert!(too_long.text.contains("16 tokens"), "{}", too_long.text);
+}
+
+#[tokio::test]
+async fn what_cannot_be_loaded_says_why_and_the_host_lives() {
+    for (script, words) in [
+        ("fail_load", "tensor `a`"),
+        ("panic_in_load", "told to panic"),
+        ("panic_in_probe", "told to panic"),
+        ("corrupt", "told to be corrupt"),
+        ("cannot_run", "told that it cannot run"),
+        ("broken_metadata", "JSON"),
+    ] {
+        let server = fake(script);
+        let answer = server.post(CHAT, &chat("m", "x", 1)).await;
+        assert_eq!(answer.status, 400, "{script}: {}", answer.text);
+        assert!(answer.text.contains(words), "{script}: {}", answer.text);
+        assert_eq!(server.get("/health").await.status, 200);
+    }
+    let liar = fake("lie_in_tokenize").post(CHAT, &chat("m", "x", 1)).await;
+    assert_eq!(liar.status, 500, "{}", liar.text);
+}

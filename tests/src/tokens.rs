@@ -1,0 +1,58 @@
+//! Token ids against the reference's (tests/oracles/chat_tokens.py), through the host's own parts and the real plugin.
+
+use std::sync::Arc;
+
+use impetus::chat::{Message, RenderOptions};
+use impetus::config::{Config, Overrides};
+use impetus::engine::chat_tokens;
+use impetus::engine::message::{Prompt, Segment};
+use impetus::models::{Loaded, Models};
+use impetus::plugins::Plugins;
+use impetus_tests::{House, SMOLLM2};
+use serde_json::Value;
+
+fn message(value: &Value) -> Message {
+    let text = |key: &str| value[key].as_str().unwrap();
+    Message::new(text("role"), text("content"))
+}
+
+/// The ids of a rendered chat, and its text.
+fn chat_ids(model: &Loaded, messages: &Value) -> (Vec<u32>, String) {
+    let messages: Vec<Message> = messages.as_array().unwrap().iter().map(message).collect();
+    let Prompt::Chat(segments) = model.render_chat(&messages, &RenderOptions::default()).unwrap() else {
+        panic!("a chat renders to a chat");
+    };
+    let text = |segment: &Segment| match segment {
+        Segment::Template(text) | Segment::Literal(text) => text.clone(),
+    };
+    let ids = chat_tokens(model.model(), &segments).unwrap().iter().map(|token| token.0).collect();
+    (ids, segments.iter().map(text).collect())
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+#[tokio::test]
+async fn chats_tokenise_as_the_reference_does() {
+    let house = House::with(&["gguf"]).smollm2();
+    let overrides = Overrides { config: Some(house.path("plugins.toml")), ..Overrides::default() };
+    let config = Config::load(overrides).unwrap();
+    let models = Models::new(Plugins::load(&config), &config);
+    let model: Arc<Loaded> = models.open(SMOLLM2).await.unwrap();
+    let golden: Value = serde_json::from_str(include_str!("../fixtures/chat_tokens.json")).unwrap();
+
+    for case in golden["chats"].as_array().unwrap() {
+        let (found, text) = chat_ids(&model, &case["messages"]);
+        assert_eq!(text, case["rendered"].as_str().unwrap());
+        assert_eq!(found, ids(case), "{text:?}");
+    }
+    for case in golden["texts"].as_array().unwrap() {
+        let segments = [Segment::Template(case["text"].as_str().unwrap().to_owned())];
+        let found: Vec<u32> = chat_tokens(model.model(), &segments).unwrap().iter().map(|token| token.0).collect();
+        assert_eq!(found, ids(case), "{:?}", case["text"]);
+    }
+    for case in golden["hostile"].as_array().unwrap() {
+        assert_eq!(chat_ids(&model, &case["messages"]).0, ids(case), "{:?}", case["messages"]);
+    }
+}
