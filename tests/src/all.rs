@@ -1,5 +1,7 @@
 //! All end-to-end tests, one binary: the real host, the real plugins, the doors that users use.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod chat;
 mod engine;
 mod house;

@@ -26,9 +26,10 @@ async fn is_free_again(server: &Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prompt_gives_the_same_alone_as_in_company() {
     let server = House::with(&["gguf"]).smollm2().serve();
-    let question = chat(SMOLLM2, "Write a short story about a fox.", 24);
-    let alone = server.post(CHAT, &question).await.chat_text();
-    assert!(!alone.is_empty());
+    let mut question = chat(SMOLLM2, "Write a short story about a fox.", 24);
+    question["logprobs"] = true.into();
+    question["top_logprobs"] = 5.into();
+    let alone = server.post(CHAT, &question).await;
     let others = (0..7).map(|n| chat(SMOLLM2, &format!("Count from {n} upwards, please."), 30));
     let others: Vec<Value> = others.collect();
     let neighbours = join_all(others.iter().map(|other| server.post(CHAT, other)));
@@ -39,7 +40,27 @@ async fn a_prompt_gives_the_same_alone_as_in_company() {
     };
     let (company, neighbours, ()) = tokio::join!(server.post(CHAT, &question), neighbours, cancelled);
     assert!(neighbours.iter().all(|answer| answer.status == 200));
-    assert_eq!(company.chat_text(), alone);
+    same_within_tolerance(&alone.json, &company.json);
+}
+
+/// llama.cpp's kernels depend on the number of rows, so the last bits do too (the gguf plugin's documentation says so):
+/// two greedy answers may part only where the model holds both tokens for equally good.
+fn same_within_tolerance(alone: &Value, company: &Value) {
+    const TOLERANCE: f64 = 0.35;
+    let tokens = |answer: &Value| answer["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    let (alone, company) = (tokens(alone), tokens(company));
+    assert!(!alone.is_empty());
+    for (one, other) in alone.iter().zip(&company) {
+        let of_one =
+            other["top_logprobs"].as_array().unwrap().iter().find(|top| top["bytes"] == one["bytes"]);
+        let logprob =
+            of_one.unwrap_or_else(|| panic!("{one} is none of {other}"))["logprob"].as_f64().unwrap();
+        assert!((logprob - one["logprob"].as_f64().unwrap()).abs() < TOLERANCE, "{one} and {other}");
+        if one["bytes"] != other["bytes"] {
+            return;
+        }
+    }
+    assert_eq!(alone.len(), company.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,10 +107,17 @@ async fn a_client_that_goes_away_frees_its_sequence() {
 
 #[tokio::test]
 async fn a_plugin_that_fails_or_panics_costs_its_requests_alone() {
-    for (script, words) in [("panic_at = 4", "told to panic"), ("fail_at = 4", "told to fail"), ("short_logits", "256")] {
+    for (script, words) in
+        [("panic_at = 4", "told to panic"), ("fail_at = 4", "told to fail"), ("short_logits", "256")]
+    {
         let server = fake(script);
         let failed = server.post(CHAT, &chat("m", "hello", 20)).await;
-        assert_eq!((failed.status, &failed.json["error"]["code"]), (503, &"engine_crashed".into()), "{}", failed.text);
+        assert_eq!(
+            (failed.status, &failed.json["error"]["code"]),
+            (503, &"engine_crashed".into()),
+            "{}",
+            failed.text
+        );
         assert!(failed.text.contains(words), "{}", failed.text);
         if script != "short_logits" {
             is_free_again(&server).await;

@@ -31,9 +31,12 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path, &str)) {
 #[test]
 fn each_knows_only_what_it_may() {
     for pure in ["chat", "sampling", "text"] {
-        check(pure, &["tokio::", "axum::", "impetus_plugin_api", "crate::http", "crate::engine", "crate::plugins"]);
+        check(
+            pure,
+            &["tokio::", "axum::", "impetus_plugin_api", "crate::http", "crate::engine", "crate::plugins"],
+        );
     }
-    for folder in ["engine", "models", "chat", "sampling", "text", "cli", "http"] {
+    for folder in ["engine", "models", "chat", "sampling", "text", "http"] {
         check(folder, &["abi_stable", "libloading", "impetus_plugin_api::"]);
     }
     for folder in ["engine", "models", "plugins"] {

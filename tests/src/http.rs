@@ -32,7 +32,10 @@ async fn wrong_requests_are_refused_by_name() {
         let answer = server.post(CHAT, &body).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.text);
         let error = answer.json["error"].as_object().unwrap();
-        assert_eq!(error.keys().map(String::as_str).collect::<Vec<_>>(), ["message", "type", "param", "code"]);
+        assert_eq!(
+            error.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["message", "type", "param", "code"]
+        );
         let named = error["param"].as_str().unwrap_or_default();
         assert!(named.starts_with(param), "{body}: {named}");
         assert!(answer.headers.contains_key("x-request-id"));
@@ -58,8 +61,14 @@ async fn a_stream_has_every_part_once() {
     assert_eq!(finishes, 1);
     let last = events.last().unwrap();
     assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &json!(12)));
-    assert!(events.iter().all(|event| event["id"] == events[0]["id"] && event["created"] == events[0]["created"]));
-    let whole = { body["stream"] = json!(false); body.as_object_mut().unwrap().remove("stream_options"); server.post(CHAT, &body).await };
+    assert!(
+        events.iter().all(|event| event["id"] == events[0]["id"] && event["created"] == events[0]["created"])
+    );
+    let whole = {
+        body["stream"] = json!(false);
+        body.as_object_mut().unwrap().remove("stream_options");
+        server.post(CHAT, &body).await
+    };
     assert_eq!(whole.chat_text(), answer.chat_text());
     assert!(!answer.chat_text().contains('\u{fffd}'), "a character was cut: {}", answer.chat_text());
 }
@@ -67,7 +76,9 @@ async fn a_stream_has_every_part_once() {
 #[tokio::test]
 async fn a_stop_string_ends_the_answer_before_it() {
     let server = House::with(&["fake"]).model("m.fake", "say = abcdef").serve();
-    let answer = server.post(CHAT, &with("stop", json!(["de"]))).await;
+    let mut body = with("stop", json!(["de"]));
+    body["max_tokens"] = 20.into();
+    let answer = server.post(CHAT, &body).await;
     assert_eq!(answer.json["choices"][0]["finish_reason"], "stop");
     assert!(!answer.chat_text().contains('d') && answer.chat_text().ends_with('c'), "{}", answer.text);
 }
@@ -84,7 +95,12 @@ async fn only_what_can_be_served_is_advertised() {
     assert!(formats.text.contains("\"fake\"") && !formats.text.contains("gguf"), "{}", formats.text);
     assert!(server.get("/api/plugins").await.text.contains("disabled"));
     let answer = server.post(CHAT, &with("model", json!(impetus_tests::SMOLLM2))).await;
-    assert_eq!((answer.status, &answer.json["error"]["code"]), (503, &json!("plugin_unavailable")), "{}", answer.text);
+    assert_eq!(
+        (answer.status, &answer.json["error"]["code"]),
+        (503, &json!("plugin_unavailable")),
+        "{}",
+        answer.text
+    );
     assert!(answer.text.contains("disabled"), "{}", answer.text);
     assert_eq!(server.get("/readyz").await.status, 200);
 }
@@ -94,8 +110,10 @@ async fn a_seed_repeats_itself_alone_and_in_company() {
     let server = House::with(&["gguf"]).smollm2().serve();
     let body = json!({"model": impetus_tests::SMOLLM2, "prompt": "Once upon a time", "max_tokens": 12, "seed": 7,
         "temperature": 1.2, "top_p": 0.95});
-    let text = |answer: &impetus_tests::Answer| answer.json["choices"][0]["text"].as_str().unwrap().to_owned();
+    let text =
+        |answer: &impetus_tests::Answer| answer.json["choices"][0]["text"].as_str().unwrap().to_owned();
     let alone = text(&server.post("/v1/completions", &body).await);
-    let (one, two) = tokio::join!(server.post("/v1/completions", &body), server.post("/v1/completions", &body));
+    let (one, two) =
+        tokio::join!(server.post("/v1/completions", &body), server.post("/v1/completions", &body));
     assert_eq!((text(&one), text(&two)), (alone.clone(), alone));
 }

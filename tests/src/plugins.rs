@@ -75,7 +75,8 @@ fn with_machine(library: &[u8], machine: u16) -> Vec<u8> {
 
 fn replaced(library: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut changed = library.to_vec();
-    let at = changed.windows(from.len()).position(|window| window == from).expect("the manifest is in the file");
+    let at =
+        changed.windows(from.len()).position(|window| window == from).expect("the manifest is in the file");
     changed[at..at + to.len()].copy_from_slice(to);
     changed
 }

@@ -49,7 +49,8 @@ async fn chats_tokenise_as_the_reference_does() {
     }
     for case in golden["texts"].as_array().unwrap() {
         let segments = [Segment::Template(case["text"].as_str().unwrap().to_owned())];
-        let found: Vec<u32> = chat_tokens(model.model(), &segments).unwrap().iter().map(|token| token.0).collect();
+        let found: Vec<u32> =
+            chat_tokens(model.model(), &segments).unwrap().iter().map(|token| token.0).collect();
         assert_eq!(found, ids(case), "{:?}", case["text"]);
     }
     for case in golden["hostile"].as_array().unwrap() {

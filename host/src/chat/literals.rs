@@ -92,7 +92,7 @@ impl<'a> Literals<'a> {
             let literal = literal.ok_or_else(mutilated)?;
             segments.push(Segment::Literal((*literal).to_owned()));
         }
-        if rendered.matches(self.mark).count() % 2 == 0 { Ok(segments) } else { Err(mutilated()) }
+        if rendered.matches(self.mark).count().is_multiple_of(2) { Ok(segments) } else { Err(mutilated()) }
     }
 }
 
