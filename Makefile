@@ -28,7 +28,8 @@ model:
 test: model
 	@scripts/need.sh build
 	@scripts/build.sh --workspace --all-targets
-	cargo test --release --locked --workspace
+	# One after another: llama.cpp's threads spin, and two servers on the same cores starve each other.
+	RUST_TEST_THREADS=1 cargo test --release --locked --workspace
 
 # In the release profile, whose build of llama.cpp they share with everything else.
 check:
