@@ -110,7 +110,7 @@ fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
     let chats = |entry: &&&Entry| entry.summary.chat_template == Some(true);
     let (path, body) = match servable.iter().find(chats) {
         Some(entry) => {
-            let messages = json!([{"role": "user", "content": "Name three colours."}]);
+            let messages = json!([{"role": "user", "content": "Name three primary colors."}]);
             ("chat/completions", json!({"model": entry.id, "messages": messages, "temperature": 0}))
         }
         None => {
