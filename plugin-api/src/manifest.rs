@@ -17,43 +17,28 @@ pub const TARGET: &str = env!("IMPETUS_TARGET");
 /// How a panic ends: only unwinding ones can be caught at the border.
 pub const PANIC: &str = if cfg!(panic = "unwind") { "unwind" } else { "abort" };
 
-macro_rules! cpu_features {
-    ($($feature:literal),* $(,)?) => {
-        /// The processor features that the compiler was allowed to use without asking, as a list in JSON's notation.
-        pub const CPU_FEATURES: &[&str] = &[$(
-            if cfg!(target_feature = $feature) { concat!("\"", $feature, "\",") } else { "" }
-        ),*];
+/// Hands the processor features that a manifest names to another macro: those whose absence makes a process die of an
+/// illegal instruction, and which the standard library can detect.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_cpu_features {
+    ($then:ident) => {
+        $then! {
+            "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "f16c", "fma", "bmi1", "bmi2", "lzcnt", "movbe",
+            "avx2", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vbmi", "avx512vnni",
+            "avx512bf16", "avx512vpopcntdq", "gfni", "vaes", "vpclmulqdq"
+        }
     };
 }
 
-// The features whose absence makes a process die of an illegal instruction, and which the standard library can detect.
-cpu_features![
-    "sse3",
-    "ssse3",
-    "sse4.1",
-    "sse4.2",
-    "popcnt",
-    "avx",
-    "f16c",
-    "fma",
-    "bmi1",
-    "bmi2",
-    "lzcnt",
-    "movbe",
-    "avx2",
-    "avx512f",
-    "avx512bw",
-    "avx512cd",
-    "avx512dq",
-    "avx512vl",
-    "avx512vbmi",
-    "avx512vnni",
-    "avx512bf16",
-    "avx512vpopcntdq",
-    "gfni",
-    "vaes",
-    "vpclmulqdq",
-];
+macro_rules! enabled_features {
+    ($($feature:literal),*) => {
+        &[$(if cfg!(target_feature = $feature) { concat!("\"", $feature, "\",") } else { "" }),*]
+    };
+}
+
+/// The processor features that the compiler was allowed to use without asking, as a list in JSON's notation.
+pub const CPU_FEATURES: &[&str] = __with_cpu_features!(enabled_features);
 
 /// Length in bytes of the parts joined. For [`export_plugin!`](crate::export_plugin).
 #[doc(hidden)]

@@ -32,7 +32,7 @@ impl<'a> ProbeInput<'a> {
 /// What a plugin says about a file, from its headers alone: `probe` never reads weights.
 ///
 /// `summary_json` is an object; every key is optional, and the host shows what is there:
-/// `architecture`, `name`, `quantization` (strings), `parameters`, `context_length`, `vocab_size`, `size_bytes`,
+/// `architecture`, `name`, `quantization` (strings), `parameters`, `context_length`, `vocab_size`,
 /// `estimated_bytes` (memory to load and run with default options), `chat_template` (bool: is there one), `license`.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]

@@ -102,5 +102,8 @@ fn a_broken_model_file_is_inspected_with_the_place() {
     let output = house.run(&["inspect", "models/broken.gguf"]);
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("version 9") && text.contains("byte 4"), "{text}");
+    assert!(
+        text.contains("`broken.gguf`") && text.contains("version 9") && text.contains("byte 4"),
+        "{text}"
+    );
 }

@@ -4,7 +4,7 @@ use super::message::{Alternative, Event, FinishReason, Request, TokenLogprob, Us
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::Token;
-use crate::sampling::{self, Sampler};
+use crate::sampling::{self, SampleError, Sampler};
 use crate::text::{Detokenizer, StopMatcher};
 
 /// The state of an answer.
@@ -54,19 +54,15 @@ impl Answer {
     /// Chooses the next token from its logits, and emits what text that gives.
     ///
     /// # Errors
-    /// [`Kind::EngineCrashed`] when the logits allow no token at all.
+    /// [`Kind::EngineCrashed`] when the logits allow no token at all, [`Kind::InvalidRequest`] when the request forbids
+    /// those that they allow.
     pub(super) fn advance(
         &mut self,
         logits: &[f32],
         vocabulary: &Vocabulary,
         mut emit: impl FnMut(Event),
     ) -> Result<Progress> {
-        let token = self.sampler.sample(logits).map_err(|error| {
-            Error::new(
-                Kind::EngineCrashed,
-                format!("no token can be chosen from the model's logits: {error}"),
-            )
-        })?;
+        let token = self.sampler.sample(logits).map_err(no_token)?;
         self.usage.completion_tokens += 1;
         if vocabulary.ends(token) {
             return Ok(Progress::Ended(FinishReason::Stop));
@@ -106,6 +102,16 @@ impl Answer {
         if !text.is_empty() {
             emit(Event::Text { text, tokens: std::mem::take(&mut self.held) });
         }
+    }
+}
+
+fn no_token(error: SampleError) -> Error {
+    match error {
+        SampleError::NoLogit { .. } => Error::new(
+            Kind::EngineCrashed,
+            format!("no token can be chosen from the model's logits: {error}"),
+        ),
+        SampleError::EveryTokenBanned { .. } => Error::invalid("ignore_eos", error.to_string()),
     }
 }
 

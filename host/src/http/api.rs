@@ -11,9 +11,8 @@ use serde::Serialize;
 
 use super::App;
 use super::error::Result;
-use super::openai::models::listed;
 use super::public::{file_name, without_paths};
-use crate::models::Entry;
+use crate::models::{Entry, Models};
 use crate::plugins::{ActiveFormat, Record};
 
 #[derive(Serialize)]
@@ -44,7 +43,7 @@ pub(crate) async fn formats(State(app): State<App>) -> Json<FormatList> {
 /// Every model that was found.
 pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
     let public = |entry: Entry| Entry { reason: entry.reason.as_deref().map(without_paths), ..entry };
-    let models = listed(&app, crate::models::Models::list).await?;
+    let models = app.models.look(Models::list).await?;
     Ok(Json(ModelList { models: models.into_iter().map(public).collect() }))
 }
 

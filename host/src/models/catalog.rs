@@ -76,7 +76,9 @@ impl Catalog {
     fn look(&self, found: &Found) -> Entry {
         let metadata = std::fs::metadata(&found.path).ok();
         let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
-        let length = metadata.as_ref().map_or(0, std::fs::Metadata::len);
+        // Of all its parts: one that comes later changes what the plugin says.
+        let parts = shards_of(&found.path).into_iter().filter_map(|part| std::fs::metadata(part).ok());
+        let length = parts.map(|metadata| metadata.len()).sum();
         {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let same =
@@ -89,7 +91,7 @@ impl Catalog {
         entry.created = modified
             .and_then(|modified| modified.duration_since(SystemTime::UNIX_EPOCH).ok())
             .map_or(0, |age| age.as_secs());
-        entry.summary.size_bytes = entry.summary.size_bytes.or(Some(length));
+        entry.summary.size_bytes = Some(length);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(found.path.clone(), Seen { modified, length, entry: entry.clone() });
         entry

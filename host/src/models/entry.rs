@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::error::{Error, Kind};
+
 /// Where a model stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,7 +60,7 @@ pub struct Summary {
     pub context_length: Option<u64>,
     /// Number of token ids.
     pub vocab_size: Option<u64>,
-    /// Bytes on disk.
+    /// Bytes on disk, of all its files; the host counts them itself.
     pub size_bytes: Option<u64>,
     /// Bytes of memory to load and run it with the plugin's options.
     pub estimated_bytes: Option<u64>,
@@ -80,7 +82,7 @@ impl Summary {
             parameters: number("parameters"),
             context_length: number("context_length"),
             vocab_size: number("vocab_size"),
-            size_bytes: number("size_bytes"),
+            size_bytes: None,
             estimated_bytes: number("estimated_bytes"),
             chat_template: json.get("chat_template").and_then(Value::as_bool),
             license: text("license"),
@@ -92,6 +94,14 @@ impl Entry {
     /// Whether it can be served now.
     pub fn is_servable(&self) -> bool {
         self.state != ModelState::Unavailable
+    }
+
+    /// The error for whoever asks for a model that cannot be served.
+    pub fn refusal(&self) -> Error {
+        let reason = self.reason.as_deref().unwrap_or("no loaded plugin can run it");
+        // A plugin that knows the file has judged it; where none does, the plugin is what is missing.
+        let kind = if self.plugin.is_some() { Kind::LoadFailed } else { Kind::PluginUnavailable };
+        Error::new(kind, format!("model `{}` cannot be served: {reason}", self.id))
     }
 
     /// Whether `name` is the id with the file's ending behind it.

@@ -83,7 +83,7 @@ impl Models {
         let entries = self.list();
         let by_id = entries.iter().find(|entry| entry.id == id);
         let by_file = || entries.iter().find(|entry| entry.is_named(id));
-        by_id.or_else(by_file).cloned().ok_or_else(|| not_found(id, &entries))
+        by_id.or_else(by_file).cloned().ok_or_else(|| self.not_found(id, &entries))
     }
 
     /// What the plugins say about any file or folder.
@@ -99,31 +99,39 @@ impl Models {
         Ok(entry)
     }
 
-    /// The model, loaded; loads it first where it is not. Many callers share one load.
+    /// The model, loaded; loads it first where it is not. Many callers share one load, and a load goes on when the
+    /// caller that began it goes away.
     ///
     /// # Errors
     /// [`Kind::ModelNotFound`], [`Kind::PluginUnavailable`], or what the load failed of.
-    pub async fn open(&self, id: &str) -> Result<Arc<Loaded>> {
-        let entry = self.find(id)?;
-        self.open_entry(entry, Arc::new(|_| ())).await
+    pub async fn open(self: &Arc<Self>, id: &str) -> Result<Arc<Loaded>> {
+        let id = id.to_owned();
+        let entry = self.look(move |models| models.find(&id)).await??;
+        let models = Arc::clone(self);
+        let opening = tokio::spawn(async move { models.open_entry(entry, Arc::new(|_| ())).await });
+        opening.await.unwrap_or_else(|error| Err(bug("opening a model", &error)))
     }
 
-    /// The same for a file by its path, with news of the load.
+    /// Looks through the models, which may lie on a slow disk, where it holds up nobody's events.
     ///
     /// # Errors
-    /// As [`Models::open`].
-    pub async fn open_path(&self, path: &Path, progress: OnProgress) -> Result<Arc<Loaded>> {
-        let entry = self.inspect(path)?;
-        self.open_entry(entry, progress).await
+    /// [`Kind::Internal`] when `look` panicked.
+    pub async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Models) -> T + Send + 'static,
+    ) -> Result<T> {
+        let models = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || look(&models)).await;
+        looked.map_err(|error| bug("looking through the models", &error))
     }
 
-    /// The same for an entry.
+    /// The same for an entry, with news of the load.
     ///
     /// # Errors
     /// As [`Models::open`].
     pub async fn open_entry(&self, entry: Entry, progress: OnProgress) -> Result<Arc<Loaded>> {
         let (Some(plugin), Some(format), true) = (&entry.plugin, &entry.format, entry.is_servable()) else {
-            return Err(unservable(&entry));
+            return Err(entry.refusal());
         };
         let slot = self.slot(&entry.id);
         let mut loaded = slot.loaded.lock().await;
@@ -177,10 +185,24 @@ impl Models {
             tracing::info!(model = %loaded.id, seconds = started.elapsed().as_secs_f32(), "loaded");
             Ok(Arc::new(loaded))
         };
-        let result = tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|error| Err(Error::new(Kind::Internal, format!("the load panicked: {error}"))));
+        let result =
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(bug("the load", &error)));
         result.map_err(|error| describe(entry, error))
+    }
+
+    fn not_found(&self, id: &str, entries: &[Entry]) -> Error {
+        let servable: Vec<&str> =
+            entries.iter().filter(|entry| entry.is_servable()).map(|entry| entry.id.as_str()).collect();
+        let there_is = if !servable.is_empty() {
+            format!("there is: {}", servable.join(", "))
+        } else if self.plugins.formats().is_empty() {
+            "no plugin is loaded, so that nothing can be served: see `impetus plugins`".to_owned()
+        } else {
+            "no model can be served now: put a model file into a model folder, see `impetus models`"
+                .to_owned()
+        };
+        let message = format!("no model `{id}`; {there_is}");
+        Error { param: Some("model".to_owned()), ..Error::new(Kind::ModelNotFound, message) }
     }
 
     fn slot(&self, id: &str) -> Arc<Slot> {
@@ -238,25 +260,8 @@ impl Drop for Loading<'_> {
     }
 }
 
-fn not_found(id: &str, entries: &[Entry]) -> Error {
-    let servable: Vec<&str> =
-        entries.iter().filter(|entry| entry.is_servable()).map(|e| e.id.as_str()).collect();
-    let there_is = if servable.is_empty() {
-        "no model can be served now: put a model file into a model folder, see `impetus models`".to_owned()
-    } else {
-        format!("there is: {}", servable.join(", "))
-    };
-    Error {
-        param: Some("model".to_owned()),
-        ..Error::new(Kind::ModelNotFound, format!("no model `{id}`; {there_is}"))
-    }
-}
-
-fn unservable(entry: &Entry) -> Error {
-    let reason = entry.reason.as_deref().unwrap_or("no loaded plugin can run it");
-    // A plugin that knows the file but cannot run it has judged the file; without one, the plugin is what is missing.
-    let kind = if entry.plugin.is_some() { Kind::LoadFailed } else { Kind::PluginUnavailable };
-    Error::new(kind, format!("model `{}` cannot be served: {reason}", entry.id))
+fn bug(what: &str, error: &tokio::task::JoinError) -> Error {
+    Error::new(Kind::Internal, format!("{what} panicked, which is a bug: {error}"))
 }
 
 /// Puts before a load's error which model it was, of which format, and which plugin said so.

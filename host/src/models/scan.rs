@@ -45,7 +45,9 @@ fn has_ending(path: &Path, extensions: &[String]) -> bool {
 
 /// The name in requests: the path below the root with `/`, without the ending and a first shard's number.
 pub(super) fn id_below(root: &Path, path: &Path) -> String {
-    let below = path.strip_prefix(root).unwrap_or(path).with_extension("");
+    let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
+    let below = below.map(Path::to_owned).or_else(|| path.file_name().map(PathBuf::from)).unwrap_or_default();
+    let below = below.with_extension("");
     let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     let id = parts.join("/");
     match shard(&id) {
@@ -113,6 +115,11 @@ mod tests {
     fn a_version_in_a_name_is_no_ending() {
         let id = id_below(Path::new("/models"), Path::new("/models/SmolLM2-135M-Instruct.Q4_1.gguf"));
         assert_eq!(id, "SmolLM2-135M-Instruct.Q4_1");
+        assert_eq!(
+            id_below(Path::new("/models"), Path::new("/models")),
+            "models",
+            "the root itself has a name"
+        );
     }
 
     #[test]

@@ -166,37 +166,11 @@ fn check_api_version(found: &str) -> Result<(), Refusal> {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 fn processor_has(feature: &str) -> bool {
+    // A feature that is not in the contract's list cannot be asked about; the plugin's own start then decides.
     macro_rules! detected {
-        ($($name:tt),* $(,)?) => { match feature { $($name => std::arch::is_x86_feature_detected!($name),)* _ => true } };
+        ($($name:tt),*) => { match feature { $($name => std::arch::is_x86_feature_detected!($name),)* _ => true } };
     }
-    // A feature without a line here cannot be asked about; the plugin's own start then decides.
-    detected!(
-        "sse3",
-        "ssse3",
-        "sse4.1",
-        "sse4.2",
-        "popcnt",
-        "avx",
-        "f16c",
-        "fma",
-        "bmi1",
-        "bmi2",
-        "lzcnt",
-        "movbe",
-        "avx2",
-        "avx512f",
-        "avx512bw",
-        "avx512cd",
-        "avx512dq",
-        "avx512vl",
-        "avx512vbmi",
-        "avx512vnni",
-        "avx512bf16",
-        "avx512vpopcntdq",
-        "gfni",
-        "vaes",
-        "vpclmulqdq",
-    )
+    impetus_plugin_api::__with_cpu_features!(detected)
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]

@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Once per library. The version and the licence are the crate's own (`CARGO_PKG_VERSION`, `CARGO_PKG_LICENSE`).
 ///
-/// ```ignore
+/// ```text
 /// export_plugin! {
 ///     plugin: Parrot,                     // the type that implements FormatPlugin
 ///     id: "parrot",                       // a-z, 0-9, - and _

@@ -11,20 +11,15 @@ mod header;
 mod log;
 mod model;
 mod options;
+mod parts;
 mod summary;
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
 use std::sync::Arc;
 
 use impetus_plugin_api::sdk::{FormatPlugin, Progress};
-use impetus_plugin_api::{
-    ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
-};
+use impetus_plugin_api::{HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
-use crate::header::Header;
 use crate::model::{GgufModel, Loading};
 use crate::options::Options;
 
@@ -57,7 +52,7 @@ impl FormatPlugin for Gguf {
         if input.is_dir || !(named_so || input.head().starts_with(b"GGUF")) {
             return Ok(ProbeResult::not_mine());
         }
-        let header = read_header(input.path())?;
+        let header = parts::read_model(input.path())?;
         let result = ProbeResult::exact("gguf", summary::summary(&header, &self.options).to_string());
         Ok(match summary::obstacle(&header) {
             Some(reason) => result.cannot_run(reason),
@@ -66,7 +61,7 @@ impl FormatPlugin for Gguf {
     }
 
     fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<GgufModel, PluginError> {
-        let header = read_header(request.path())?;
+        let header = parts::read_model(request.path())?;
         if let Some(reason) = summary::obstacle(&header) {
             return Err(PluginError::unsupported(reason));
         }
@@ -81,16 +76,6 @@ impl FormatPlugin for Gguf {
     fn build() -> String {
         "llama.cpp of llama-cpp-2 0.1.160, CPU".to_owned()
     }
-}
-
-fn read_header(path: &Path) -> Result<Header, PluginError> {
-    let failed = |error: std::io::Error| {
-        PluginError::new(ErrorCode::NOT_FOUND, format!("the file cannot be opened: {error}"))
-    };
-    let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    Header::read(BufReader::with_capacity(1 << 16, file), length)
-        .map_err(|error| PluginError::corrupt_model(format!("not a sound GGUF file: {error}")))
 }
 
 export_plugin! {

@@ -50,7 +50,6 @@ pub(crate) fn summary(header: &Header, options: &Options) -> Value {
         "vocab_size": vocab_size,
         "embedding_length": number("embedding_length"),
         "layers": number("block_count"),
-        "size_bytes": weight_bytes,
         "estimated_bytes": estimated,
         "chat_template": header.text("tokenizer.chat_template").is_some(),
         "license": header.text("general.license"),

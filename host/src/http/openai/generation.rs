@@ -25,13 +25,9 @@ pub(super) struct Events {
     _model: Arc<Loaded>,
 }
 
-/// Opens a model. A load goes on when the client that asked for it goes away: others may wait for it, too.
+/// Opens a model.
 pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
-    let (models, id) = (Arc::clone(&app.models), id.to_owned());
-    let opened = tokio::spawn(async move { models.open(&id).await }).await;
-    let opened =
-        opened.map_err(|error| Error::new(Kind::Internal, format!("opening a model panicked: {error}")))?;
-    opened.map_err(|error| match error.kind {
+    app.models.open(id).await.map_err(|error| match error.kind {
         Kind::LoadFailed | Kind::PluginUnavailable | Kind::InsufficientMemory => about("model", error),
         _ => error,
     })
