@@ -6,5 +6,6 @@ mod chat;
 mod engine;
 mod house;
 mod http;
+mod layout;
 mod plugins;
 mod tokens;
