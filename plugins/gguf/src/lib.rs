@@ -10,6 +10,7 @@ mod context;
 mod header;
 mod log;
 mod model;
+mod native;
 mod options;
 mod parts;
 mod summary;

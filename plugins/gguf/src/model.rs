@@ -20,7 +20,8 @@ use crate::options::Options;
 /// A model of llama.cpp with what its contexts need.
 pub(crate) struct GgufModel {
     pub(crate) inner: LlamaModel,
-    pub(crate) backend: Arc<LlamaBackend>,
+    /// llama.cpp must not be shut down before its models.
+    _backend: Arc<LlamaBackend>,
     pub(crate) options: Options,
     pub(crate) default_threads: u32,
     /// What the header says, for the metadata.
@@ -63,7 +64,14 @@ impl GgufModel {
             PluginError::new(code_of(&lines), format!("llama.cpp could not load it: {cause}"))
                 .with_detail(lines)
         })?;
-        Ok(GgufModel { inner, backend, options, default_threads, summary, making_context: Mutex::new(()) })
+        Ok(GgufModel {
+            inner,
+            _backend: backend,
+            options,
+            default_threads,
+            summary,
+            making_context: Mutex::new(()),
+        })
     }
 
     fn special_tokens(&self) -> Value {

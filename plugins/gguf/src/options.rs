@@ -1,7 +1,7 @@
 //! The `[plugin.gguf.options]` table of plugins.toml, checked: what is unknown or out of range is refused by name.
 
 use impetus_plugin_api::PluginError;
-use llama_cpp_2::context::params::KvCacheType;
+use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
 /// How models are loaded and run. What is not given is decided by the model and the machine.
@@ -59,16 +59,16 @@ pub(crate) enum FlashAttention {
 }
 
 impl CacheType {
-    pub(crate) fn native(self) -> KvCacheType {
+    pub(crate) fn native(self) -> sys::ggml_type {
         match self {
-            CacheType::F32 => KvCacheType::F32,
-            CacheType::F16 => KvCacheType::F16,
-            CacheType::Bf16 => KvCacheType::BF16,
-            CacheType::Q8_0 => KvCacheType::Q8_0,
-            CacheType::Q5_1 => KvCacheType::Q5_1,
-            CacheType::Q5_0 => KvCacheType::Q5_0,
-            CacheType::Q4_1 => KvCacheType::Q4_1,
-            CacheType::Q4_0 => KvCacheType::Q4_0,
+            CacheType::F32 => sys::GGML_TYPE_F32,
+            CacheType::F16 => sys::GGML_TYPE_F16,
+            CacheType::Bf16 => sys::GGML_TYPE_BF16,
+            CacheType::Q8_0 => sys::GGML_TYPE_Q8_0,
+            CacheType::Q5_1 => sys::GGML_TYPE_Q5_1,
+            CacheType::Q5_0 => sys::GGML_TYPE_Q5_0,
+            CacheType::Q4_1 => sys::GGML_TYPE_Q4_1,
+            CacheType::Q4_0 => sys::GGML_TYPE_Q4_0,
         }
     }
 
