@@ -14,6 +14,7 @@ pub mod http;
 pub mod chat;
 pub mod models;
 
+pub mod bench;
 pub mod engine;
 pub mod sampling;
 pub mod text;

@@ -21,6 +21,7 @@ Examples:
   impetus run ./my.gguf \"Name a colour\"    one answer, from a file anywhere
   cat notes.txt | impetus run my-model     the prompt from a pipe
   impetus inspect ./my.gguf                what a model file is, without loading it
+  impetus bench model my-model             how fast it is on this machine
 
 Exit codes:
   0  it worked
@@ -66,6 +67,86 @@ pub(super) enum Command {
     Plugins(Listing),
     /// Say what a model file is, or what is wrong with it, without loading it
     Inspect(Inspect),
+    /// Measure a model's speed in this process, or servers under load
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bench {
+    /// Prefill and decode through the engine, as llama-bench defines them
+    Model(BenchModel),
+    /// Clients that chat with an OpenAI-compatible server; with --against, with two in turn
+    Serve(Box<BenchServe>),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchModel {
+    /// A model's id (see `impetus models`) or the path of a model file
+    pub(super) model: String,
+    /// Tokens of the prompt whose prefill is timed
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+    pub(super) prompt: u32,
+    /// Tokens generated whose decode is timed
+    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+    pub(super) generate: u32,
+    /// Tokens that stand before the generated ones
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1_000_000))]
+    pub(super) depth: u32,
+    /// Measure this often
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) runs: u32,
+    /// JSON with every sample instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchServe {
+    /// Address of the server, such as http://127.0.0.1:8484
+    pub(super) url: String,
+    /// The model to ask for
+    #[arg(long, value_name = "ID")]
+    pub(super) model: String,
+    /// A second server, measured in turn with the first; the ratio is the first by the second
+    #[arg(long, value_name = "URL")]
+    pub(super) against: Option<String>,
+    /// Fields added to each request, as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(super) body: Option<String>,
+    /// The same for the second server; without --against the first server is measured with it in turn
+    #[arg(long, value_name = "JSON")]
+    pub(super) against_body: Option<String>,
+    /// Clients at once
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(super) clients: u32,
+    /// Conversations in a round [default: twice the clients]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) requests: Option<u32>,
+    /// Random words of each message
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(super) prompt_words: u32,
+    /// Words of a system message that all conversations of a round share
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(super) shared_words: u32,
+    /// Messages of the user in a conversation; the last answer is measured
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) turns: u32,
+    /// Tokens of each answer
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_tokens: u32,
+    /// Measure each server this often
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rounds: u32,
+    /// Same seed: same words [default: new ones each time]
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Allow an address that is not this machine
+    #[arg(long)]
+    pub(super) remote: bool,
+    /// JSON with every sample instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 
 mod answer;
 mod args;
+mod bench;
 mod chat;
 mod inspect;
 mod lists;
@@ -56,9 +57,11 @@ fn dispatch(cli: &Cli) -> Outcome {
     logging::start(cli.common.log.clone(), serves)?;
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
-        Command::Run(_) | Command::Models(_) | Command::Plugins(_) | Command::Inspect(_) => {
-            cli.common.overrides()
-        }
+        Command::Run(_)
+        | Command::Models(_)
+        | Command::Plugins(_)
+        | Command::Inspect(_)
+        | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides)?;
     match &cli.command {
@@ -67,6 +70,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Models(listing) => lists::models(&config, listing.json),
         Command::Plugins(listing) => lists::plugins(&config, listing.json),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
+        Command::Bench(arguments) => bench::bench(&config, arguments),
     }
 }
 

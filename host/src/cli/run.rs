@@ -24,7 +24,7 @@ pub(super) fn run(config: &Config, arguments: &Run) -> Outcome {
     let prompt = prompt_of(arguments)?;
     let runtime = runtime()?;
     let models = Models::new(Plugins::load(config), config);
-    let loaded = runtime.block_on(load(&models, &arguments.model))?;
+    let loaded = runtime.block_on(load_model(&models, &arguments.model))?;
     match prompt {
         Some(prompt) => runtime.block_on(answer_once(&loaded, arguments, prompt)),
         None => chat::chat(&runtime, &loaded, arguments),
@@ -38,7 +38,8 @@ pub(super) fn runtime() -> Outcome<Runtime> {
         .map_err(|error| Error::new(Kind::Internal, format!("the runtime cannot be started: {error}")).into())
 }
 
-async fn load(models: &Models, name: &str) -> Outcome<Arc<Loaded>> {
+/// The model of this name or path, loaded, with progress on stderr.
+pub(super) async fn load_model(models: &Models, name: &str) -> Outcome<Arc<Loaded>> {
     let entry = resolve::model(models, name)?;
     if !entry.is_servable() {
         return Ok(models.open_entry(entry, Arc::new(|_| ())).await?);
