@@ -87,11 +87,15 @@ pub struct Engine {
     pub queue: u32,
     /// Tokens computed in one step at most: bounds how long a new prompt holds up running answers.
     pub step_tokens: u32,
+    /// How long a step may last while others wait for it, in milliseconds.
+    pub step_ms: u32,
+    /// Ended sequences whose keys and values are kept for prompts that begin as they do; 0: none.
+    pub kept_sequences: u32,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Engine { max_sequences: 8, queue: 64, step_tokens: 512 }
+        Engine { max_sequences: 8, queue: 64, step_tokens: 512, step_ms: 250, kept_sequences: 32 }
     }
 }
 
@@ -173,8 +177,10 @@ impl Config {
     /// [`Kind::Configuration`] with the line and what was expected.
     pub fn parse(text: &str, base: &Path) -> Result<Config> {
         let file: File = toml::from_str(text).map_err(|error| configuration(error.to_string().trim_end()))?;
-        let Engine { max_sequences, step_tokens, .. } = file.engine;
-        for (key, value) in [("max_sequences", max_sequences), ("step_tokens", step_tokens)] {
+        let Engine { max_sequences, step_tokens, step_ms, .. } = file.engine;
+        for (key, value) in
+            [("max_sequences", max_sequences), ("step_tokens", step_tokens), ("step_ms", step_ms)]
+        {
             if value == 0 {
                 return Err(configuration(format!("engine.{key} is 0: it must be at least 1")));
             }

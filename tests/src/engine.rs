@@ -170,3 +170,48 @@ async fn what_cannot_be_loaded_says_why_and_the_host_lives() {
     let liar = fake("lie_in_tokenize").post(CHAT, &chat("m", "x", 1)).await;
     assert_eq!(liar.status, 500, "{}", liar.text);
 }
+
+fn cached_tokens(answer: &impetus_tests::Answer) -> u64 {
+    let usage = &answer.json["usage"];
+    let cached =
+        usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or_else(|| panic!("{usage}"));
+    assert!(cached < usage["prompt_tokens"].as_u64().unwrap());
+    cached
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_from_what_the_context_holds() {
+    let server = House::with(&["gguf"]).smollm2().serve();
+    let mut body = chat(SMOLLM2, "Name three fruits.", 12);
+    body["logprobs"] = true.into();
+    body["top_logprobs"] = 5.into();
+    let first = server.post(CHAT, &body).await;
+    let prompt_tokens = first.json["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(cached_tokens(&first), 0);
+    let again = server.post(CHAT, &body).await;
+    assert_eq!(cached_tokens(&again), prompt_tokens - 1);
+    same_within_tolerance(&again.json, &first.json);
+    let messages = body["messages"].as_array_mut().unwrap();
+    messages.push(json!({"role": "assistant", "content": first.chat_text()}));
+    messages.push(json!({"role": "user", "content": "And three more?"}));
+    let second = server.post(CHAT, &body).await;
+    assert!(cached_tokens(&second) >= prompt_tokens, "{}", second.text);
+    let cold = House::with(&["gguf"]).smollm2().config("[engine]\nkept_sequences = 0").serve();
+    let without = cold.post(CHAT, &body).await;
+    assert_eq!(cached_tokens(&without), 0);
+    same_within_tolerance(&without.json, &second.json);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_share_a_beginning_compute_it_once() {
+    let server = fake("");
+    let shared = "a long beginning that they all share, ".repeat(8);
+    let bodies: Vec<Value> = (0..8).map(|n| chat("m", &format!("{shared}{n}"), 5)).collect();
+    let answers = join_all(bodies.iter().map(|body| server.post(CHAT, body))).await;
+    let without = answers.iter().filter(|answer| cached_tokens(answer) < shared.len() as u64 - 16).count();
+    assert_eq!(without, 1, "only the first has to compute it");
+    for (body, answer) in bodies.iter().zip(&answers) {
+        let alone = fake("").post(CHAT, body).await;
+        assert_eq!(alone.chat_text(), answer.chat_text());
+    }
+}

@@ -51,6 +51,13 @@ impl Answer {
         }
     }
 
+    /// The prompt begins to be computed, but for its first `cached_tokens` tokens, which the context holds. Gives what is
+    /// known of its usage.
+    pub(super) fn start(&mut self, cached_tokens: usize) -> Usage {
+        self.usage.cached_tokens = cached_tokens as u32;
+        self.usage
+    }
+
     /// Chooses the next token from its logits, and emits what text that gives.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 
 mod answer;
 pub mod message;
+mod pace;
+mod prefix;
 mod router;
 mod runner;
 mod scheduler;
@@ -34,6 +36,10 @@ pub struct Settings {
     pub queue: u32,
     /// Tokens of one step at most.
     pub step_tokens: u32,
+    /// How long a step may last while others wait for it, in milliseconds.
+    pub step_ms: u32,
+    /// Ended sequences whose keys and values are kept for prompts that begin as they do; 0: none.
+    pub kept_sequences: u32,
 }
 
 /// What an engine is doing.
@@ -43,6 +49,12 @@ pub struct Stats {
     pub running: usize,
     /// Sequences waiting for their turn.
     pub waiting: usize,
+    /// Cells of the KV cache that hold something, for running sequences or for those to come.
+    pub cells: usize,
+    /// Tokens of all prompts so far.
+    pub prompt_tokens: u64,
+    /// Of these, the ones that were not computed because the context held them.
+    pub cached_tokens: u64,
 }
 
 /// A running engine.
@@ -76,7 +88,7 @@ impl Engine {
         std::thread::Builder::new().name(thread_name(name)).spawn(body).map_err(|error| {
             Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
         })?;
-        let capacity = (limits.slots as u32).saturating_add(settings.queue);
+        let capacity = (limits.running as u32).saturating_add(settings.queue);
         Ok(Engine {
             commands,
             router,
@@ -192,7 +204,7 @@ impl Drop for AtEnd {
     fn drop(&mut self) {
         self.router
             .fail_all(&Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"));
-        self.router.count(0, 0);
+        self.router.count(0, 0, 0);
     }
 }
 

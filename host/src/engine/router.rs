@@ -1,14 +1,14 @@
 //! Brings each event to the request that it belongs to, and counts what runs.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Stats;
-use super::message::{Event, RequestId};
+use super::message::{Event, RequestId, Usage};
 use crate::error::Error;
 
 /// The open requests of one engine.
@@ -17,6 +17,9 @@ pub(super) struct Router {
     routes: Mutex<HashMap<RequestId, Route>>,
     running: AtomicUsize,
     waiting: AtomicUsize,
+    cells: AtomicUsize,
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
 }
 
 /// Where a request's events go. Its place in the queue is given back when it is dropped.
@@ -53,13 +56,26 @@ impl Router {
         }
     }
 
-    pub(super) fn count(&self, running: usize, waiting: usize) {
+    pub(super) fn count(&self, running: usize, waiting: usize, cells: usize) {
         self.running.store(running, Ordering::Relaxed);
         self.waiting.store(waiting, Ordering::Relaxed);
+        self.cells.store(cells, Ordering::Relaxed);
+    }
+
+    /// A prompt begins to be computed.
+    pub(super) fn count_prompt(&self, usage: Usage) {
+        self.prompt_tokens.fetch_add(usage.prompt_tokens.into(), Ordering::Relaxed);
+        self.cached_tokens.fetch_add(usage.cached_tokens.into(), Ordering::Relaxed);
     }
 
     pub(super) fn stats(&self) -> Stats {
-        Stats { running: self.running.load(Ordering::Relaxed), waiting: self.waiting.load(Ordering::Relaxed) }
+        Stats {
+            running: self.running.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            cells: self.cells.load(Ordering::Relaxed),
+            prompt_tokens: self.prompt_tokens.load(Ordering::Relaxed),
+            cached_tokens: self.cached_tokens.load(Ordering::Relaxed),
+        }
     }
 
     fn routes(&self) -> MutexGuard<'_, HashMap<RequestId, Route>> {

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::answer::{Answer, Progress};
 use super::message::{Command, Event, FinishReason, Prompt, Request, RequestId, Segment};
+use super::pace::Pace;
 use super::router::Router;
-use super::scheduler::{Growth, Limits, Scheduler, Step};
+use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler, Step};
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::{Context, ErrorCode, Model, Token, TokenizeOptions};
+use crate::plugins::model::{Capabilities, Context, ErrorCode, Model, Token, TokenizeOptions};
 
 /// Everything that the engine's thread owns.
 pub(super) struct Runner {
@@ -21,6 +23,7 @@ pub(super) struct Runner {
     scheduler: Scheduler,
     answers: HashMap<RequestId, Answer>,
     step: Step,
+    pace: Pace,
     commands: Receiver<Command>,
     router: Arc<Router>,
     settings: Settings,
@@ -38,9 +41,9 @@ impl Runner {
         commands: Receiver<Command>,
         router: Arc<Router>,
     ) -> Result<Self> {
-        let context = model.new_context(settings.max_sequences)?;
+        let context = new_context(&model, settings)?;
         let vocabulary = Vocabulary::of(&model)?;
-        let scheduler = Scheduler::new(limits(&context, settings));
+        let scheduler = Scheduler::new(limits(&model, &context, settings));
         Ok(Runner {
             model,
             context,
@@ -48,6 +51,7 @@ impl Runner {
             scheduler,
             answers: HashMap::new(),
             step: Step::default(),
+            pace: Pace::new(Duration::from_millis(settings.step_ms.into())),
             commands,
             router,
             settings,
@@ -67,23 +71,39 @@ impl Runner {
                 self.router.fail_all(&error);
                 return;
             }
-            self.router.count(self.scheduler.running(), self.scheduler.waiting());
+            self.router.count(self.scheduler.running(), self.scheduler.waiting(), self.scheduler.cells());
         }
     }
 
     fn step(&mut self) -> Result<()> {
-        self.forget_emptied()?;
-        self.scheduler.plan(&mut self.step);
-        self.forget_emptied()?;
+        let budget = self.budget();
+        self.scheduler.plan(&mut self.step, budget);
+        if !self.edit_context()? {
+            return Ok(());
+        }
+        for &(id, cached_tokens) in &self.step.started {
+            if let Some(answer) = self.answers.get_mut(&id) {
+                self.router.count_prompt(answer.start(cached_tokens));
+            }
+        }
         if self.step.rows.is_empty() {
             return Ok(());
         }
+        let started = Instant::now();
         match self.context.decode(&self.step.rows) {
-            Ok(()) => self.advance(),
+            Ok(()) => {
+                self.advance();
+                self.pace.observe(self.step.rows.len(), started.elapsed());
+            }
             Err(error) if error.code == ErrorCode::CACHE_FULL => self.make_room(),
             Err(error) => return self.fail(error.code, &error.message),
         }
         Ok(())
+    }
+
+    /// A prompt that is alone holds up nobody; otherwise a step lasts no longer than a stream may be silent.
+    fn budget(&self) -> usize {
+        if self.scheduler.running() + self.scheduler.waiting() > 1 { self.pace.rows() } else { usize::MAX }
     }
 
     /// Takes what was said since the last step; waits for something to be said when there is nothing to do.
@@ -177,7 +197,8 @@ impl Runner {
     }
 
     fn fail_one(&mut self, id: RequestId, error: Error) {
-        self.drop_sequence(id);
+        self.scheduler.discard(id);
+        self.answers.remove(&id);
         self.router.deliver(id, Event::Failed(error));
     }
 
@@ -186,9 +207,9 @@ impl Runner {
         self.answers.remove(&id);
     }
 
-    /// The plugin has fewer cells than it said. The youngest waits; a lone sequence cannot grow any more.
+    /// The plugin has fewer cells than it said. A lone sequence that nothing can give way to cannot grow any more.
     fn make_room(&mut self) {
-        if !self.scheduler.preempt_youngest() {
+        if !self.scheduler.give_way() {
             for id in self.step.members().collect::<Vec<_>>() {
                 self.finish(id, FinishReason::Length);
             }
@@ -205,43 +226,72 @@ impl Runner {
         if code == ErrorCode::PANICKED || code == ErrorCode::POISONED {
             return self.rebuild_context();
         }
-        self.forget_emptied()?;
-        let context = &self.context;
-        self.scheduler.resynchronise(|slot| context.held(slot) as usize);
+        if self.edit_context()? {
+            let context = &self.context;
+            self.scheduler.resynchronise(|slot| context.held(slot) as usize);
+        }
         Ok(())
     }
 
     /// A context that panicked answers nothing any more; the model behind it still may.
     fn rebuild_context(&mut self) -> Result<()> {
-        self.context = self.model.new_context(self.settings.max_sequences).map_err(|error| {
+        self.context = new_context(&self.model, self.settings).map_err(|error| {
             Error::new(Kind::EngineCrashed, format!("the plugin crashed and gives no new context: {error}"))
         })?;
-        self.scheduler.take_emptied();
+        self.scheduler.take_edits();
         self.scheduler.resynchronise(|_| 0);
         Ok(())
     }
 
-    fn forget_emptied(&mut self) -> Result<()> {
-        for slot in self.scheduler.take_emptied() {
-            if let Err(error) = self.context.forget(slot) {
-                tracing::error!(code = error.code.name(), "a sequence cannot be removed: {error}");
-                return self.rebuild_context();
+    /// Does to the context what the scheduler has decided. `false` when it had to be made anew: what was planned for the
+    /// old one is void.
+    fn edit_context(&mut self) -> Result<bool> {
+        for edit in self.scheduler.take_edits() {
+            let done = match edit {
+                Edit::Copy { from, to, tokens } => self.context.copy(from, to, tokens as u32),
+                Edit::Cut { slot, tokens } => self.context.cut(slot, tokens as u32),
+            };
+            if let Err(error) = done {
+                tracing::error!(code = error.code.name(), "{edit:?} failed: {error}");
+                self.rebuild_context()?;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
+/// What of an ended sequence a context of this model can use again.
+fn reuse(model: &Model, settings: Settings) -> Reuse {
+    let editable = Capabilities::PARTIAL_SEQ_RM.with(Capabilities::SEQ_CP);
+    if settings.kept_sequences == 0 {
+        Reuse::Nothing
+    } else if model.capabilities().has(editable) {
+        Reuse::Beginnings
+    } else {
+        Reuse::WholeStates
+    }
+}
+
+/// Slots beyond those that run are asked for where they cost nothing: a state that cannot be shared has memory of its own
+/// for each.
+fn new_context(model: &Arc<Model>, settings: Settings) -> Result<Context> {
+    let kept = if reuse(model, settings) == Reuse::Beginnings { settings.kept_sequences } else { 0 };
+    model.new_context(settings.max_sequences.saturating_add(kept))
+}
+
 /// What a context really has room for, under what the host was told.
-fn limits(context: &Context, settings: Settings) -> Limits {
+fn limits(model: &Model, context: &Context, settings: Settings) -> Limits {
     let found = context.limits();
-    let slots = found.max_sequences.min(settings.max_sequences);
+    let running = found.max_sequences.min(settings.max_sequences);
     Limits {
         total_tokens: found.total_tokens as usize,
         sequence_tokens: found.sequence_tokens as usize,
-        slots: slots as usize,
+        running: running as usize,
+        slots: found.max_sequences as usize,
         // Every running sequence must be able to take its one token in each step.
-        step_tokens: settings.step_tokens.max(slots).min(found.batch_tokens) as usize,
+        step_tokens: settings.step_tokens.max(running).min(found.batch_tokens) as usize,
+        reuse: reuse(model, settings),
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! There is no prefill phase. A sequence has tokens and computed tokens; each step lets the second catch up with the
 //! first within a token budget. Running sequences take their one token first, then prompts in order of arrival take
-//! what is left. When cells run out, the youngest gives way: its tokens are kept and computed again later.
+//! what is left. A prompt starts from the longest beginning that the context holds of any sequence, and waits while
+//! another is just computing what it shares. When cells run out, what is kept of ended sequences goes first; then the
+//! youngest gives way: its tokens are kept and computed again later.
 
 use std::collections::VecDeque;
 
 use super::message::RequestId;
+use super::prefix::{Match, PrefixTree, common_prefix};
 use crate::plugins::model::{Position, Rows, SeqId, Token};
 
 /// What a context has room for.
@@ -16,10 +19,25 @@ pub(super) struct Limits {
     pub(super) total_tokens: usize,
     /// The longest that one sequence may be.
     pub(super) sequence_tokens: usize,
-    /// Sequence slots.
+    /// Sequences that run at once.
+    pub(super) running: usize,
+    /// Sequence slots; those beyond `running` hold what may be used again.
     pub(super) slots: usize,
     /// Tokens of one step.
     pub(super) step_tokens: usize,
+    /// What of an ended sequence can be used again.
+    pub(super) reuse: Reuse,
+}
+
+/// How much of what the context holds a new sequence can start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// Any beginning of any sequence: sequences can be copied and cut.
+    Beginnings,
+    /// An ended sequence that is such a beginning whole: its state cannot be copied or cut.
+    WholeStates,
+    /// None: what has ended is forgotten.
+    Nothing,
 }
 
 impl Limits {
@@ -29,15 +47,23 @@ impl Limits {
     }
 }
 
+/// What must be done to the context, in order, before the next decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edit {
+    /// The first tokens of one slot become those of an empty one.
+    Copy { from: SeqId, to: SeqId, tokens: usize },
+    /// A slot keeps its first tokens only.
+    Cut { slot: SeqId, tokens: usize },
+}
+
 /// Decides, step by step. `running` and `waiting` are each in order of arrival.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     limits: Limits,
     running: Vec<Sequence>,
     waiting: VecDeque<Sequence>,
-    free_slots: Vec<SeqId>,
-    /// Slots whose cells must be given back before the next decode.
-    emptied: Vec<SeqId>,
+    tree: PrefixTree,
+    edits: Vec<Edit>,
 }
 
 /// A request's tokens, and how many of them the context holds.
@@ -48,6 +74,8 @@ struct Sequence {
     computed: usize,
     /// `None` while it waits.
     slot: Option<SeqId>,
+    /// It ran before and gave way.
+    ran: bool,
 }
 
 /// One step's work.
@@ -57,6 +85,8 @@ pub(super) struct Step {
     pub(super) rows: Rows,
     /// Rows whose logits decide a next token, with the sequence that they belong to.
     pub(super) wanted: Vec<(usize, RequestId)>,
+    /// Sequences that began with this step, with the tokens that they did not have to compute.
+    pub(super) started: Vec<(RequestId, usize)>,
     /// How many rows each sequence has in this step.
     shares: Vec<(RequestId, usize)>,
 }
@@ -70,6 +100,7 @@ impl Step {
     fn clear(&mut self) {
         self.rows.clear();
         self.wanted.clear();
+        self.started.clear();
         self.shares.clear();
     }
 }
@@ -83,10 +114,21 @@ pub(super) enum Growth {
     Full,
 }
 
+/// What became of the wish to start a sequence.
+enum Start {
+    Started,
+    /// Another is just computing what it begins with.
+    WaitsForAnother,
+    NoRoom,
+}
+
+/// Waiting for another's tokens costs a step; for fewer than these it is not worth it.
+const WORTH_WAITING: usize = 16;
+
 impl Scheduler {
     pub(super) fn new(limits: Limits) -> Self {
-        let free_slots = (0..limits.slots).rev().map(|slot| SeqId(slot as u32)).collect();
-        Scheduler { limits, running: Vec::new(), waiting: VecDeque::new(), free_slots, emptied: Vec::new() }
+        let tree = PrefixTree::new(limits.slots);
+        Scheduler { limits, running: Vec::new(), waiting: VecDeque::new(), tree, edits: Vec::new() }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -96,15 +138,20 @@ impl Scheduler {
     /// Lets a prompt wait for its turn. The caller has checked that it is not empty and shorter than
     /// [`Limits::longest`].
     pub(super) fn add(&mut self, id: RequestId, prompt: Vec<Token>) {
-        self.waiting.push_back(Sequence { id, tokens: prompt, computed: 0, slot: None });
+        self.waiting.push_back(Sequence { id, tokens: prompt, computed: 0, slot: None, ran: false });
     }
 
-    /// Forgets a sequence, wherever it stands.
+    /// Lets a sequence go, wherever it stands. What the context holds of it may be used again.
     pub(super) fn remove(&mut self, id: RequestId) {
-        self.waiting.retain(|sequence| sequence.id != id);
-        if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
-            let sequence = self.running.remove(at);
-            self.release(sequence.slot);
+        if let Some(slot) = self.take(id).and_then(|sequence| sequence.slot) {
+            self.retire(slot);
+        }
+    }
+
+    /// Lets a sequence go of which nothing in the context can be trusted.
+    pub(super) fn discard(&mut self, id: RequestId) {
+        if let Some(slot) = self.take(id).and_then(|sequence| sequence.slot) {
+            self.forget(slot);
         }
     }
 
@@ -126,22 +173,28 @@ impl Scheduler {
         self.waiting.len()
     }
 
+    /// Cells that hold something.
+    pub(super) fn cells(&self) -> usize {
+        self.tree.cells()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// Slots that were given up since the last call: the context must forget them before the next decode.
-    pub(super) fn take_emptied(&mut self) -> Vec<SeqId> {
-        std::mem::take(&mut self.emptied)
+    /// What must be done to the context before the next decode; asked once.
+    pub(super) fn take_edits(&mut self) -> Vec<Edit> {
+        std::mem::take(&mut self.edits)
     }
 
-    /// Fills `step` with what to compute next. Empty rows mean that nobody has anything to compute.
-    pub(super) fn plan(&mut self, step: &mut Step) {
+    /// Fills `step` with what to compute next, of about `budget` rows. Empty rows mean that nobody has anything to compute.
+    pub(super) fn plan(&mut self, step: &mut Step, budget: usize) {
         step.clear();
-        self.make_room();
-        self.start_waiting();
-        let mut budget = self.limits.step_tokens;
-        let mut cells = self.limits.total_tokens.saturating_sub(self.cells());
+        while self.demand() > self.limits.total_tokens && self.preempt_youngest() {}
+        self.start_waiting(step);
+        // Everybody who generates takes part, however small the budget.
+        let mut budget = budget.max(self.running.len()).min(self.limits.step_tokens);
+        let mut cells = self.limits.total_tokens.saturating_sub(self.tree.pinned());
         // Those with one token to go are generating: they come first, so that no prompt stalls them for long.
         let (answers, prompts): (Vec<usize>, Vec<usize>) =
             (0..self.running.len()).partition(|&at| self.running[at].pending() == 1);
@@ -151,75 +204,175 @@ impl Scheduler {
             budget -= share;
             cells -= share;
         }
+        while self.tree.cells() + step.rows.len() > self.limits.total_tokens && self.evict(None) {}
     }
 
     /// Marks the step's rows as computed.
     pub(super) fn done(&mut self, step: &Step) {
         for &(id, rows) in &step.shares {
-            if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
-                sequence.computed += rows;
+            let sequence = self.running.iter_mut().find(|sequence| sequence.id == id);
+            if let Some((sequence, slot)) = sequence.and_then(|found| found.slot.map(|slot| (found, slot))) {
+                let end = sequence.computed + rows;
+                self.tree.extend(slot, &sequence.tokens[sequence.computed..end]);
+                sequence.computed = end;
             }
         }
     }
 
-    /// After a failed decode: what the context says that it still holds of each sequence is what is computed.
+    /// After a failed decode: what the context says that it still holds of each slot is what is computed.
     pub(super) fn resynchronise(&mut self, held: impl Fn(SeqId) -> usize) {
-        for sequence in &mut self.running {
-            if let Some(slot) = sequence.slot {
-                sequence.computed = sequence.computed.min(held(slot));
+        for slot in self.tree.occupied().collect::<Vec<_>>() {
+            self.tree.truncate(slot, held(slot));
+            if self.tree.held(slot) == 0 && self.running.iter().all(|sequence| sequence.slot != Some(slot)) {
+                self.tree.release(slot);
             }
         }
+        for sequence in &mut self.running {
+            if let Some(slot) = sequence.slot {
+                sequence.computed = self.tree.held(slot);
+            }
+        }
+    }
+
+    /// The context has fewer cells than it said: what is kept goes, then the youngest waits. `false` when a single
+    /// sequence is all that there is.
+    pub(super) fn give_way(&mut self) -> bool {
+        let mut gave = false;
+        while self.evict(None) {
+            gave = true;
+        }
+        gave || self.preempt_youngest()
     }
 
     /// The youngest running sequence waits again, keeping its tokens. `false` when it would be the only one.
-    pub(super) fn preempt_youngest(&mut self) -> bool {
+    fn preempt_youngest(&mut self) -> bool {
         if self.running.len() < 2 {
             return false;
         }
         let Some(mut sequence) = self.running.pop() else { return false };
-        self.release(sequence.slot.take());
+        if let Some(slot) = sequence.slot.take() {
+            self.retire(slot);
+        }
         sequence.computed = 0;
         // It arrived before everyone who waits, or it would not have been running.
         self.waiting.push_front(sequence);
         true
     }
 
-    /// Cells that the context holds now.
-    fn cells(&self) -> usize {
-        self.running.iter().map(|sequence| sequence.computed).sum()
-    }
-
     /// Cells that the running sequences need to hold all their tokens.
     fn demand(&self) -> usize {
-        self.running.iter().map(|sequence| sequence.tokens.len()).sum()
+        self.tree.pinned() + self.running.iter().map(Sequence::pending).sum::<usize>()
     }
 
-    fn make_room(&mut self) {
-        while self.demand() > self.limits.total_tokens && self.preempt_youngest() {}
-    }
-
-    /// Starts waiting sequences in their order, while a slot is free and the whole prompt and one more token fit. The
-    /// first that does not fit holds up those behind it: nobody is overtaken for ever.
-    fn start_waiting(&mut self) {
-        while let Some(next) = self.waiting.front() {
-            let needed = next.tokens.len() + usize::from(!self.running.is_empty()) * (1 + self.running.len());
-            if self.demand() + needed > self.limits.total_tokens {
-                return;
-            }
-            let Some(slot) = self.free_slots.pop() else { return };
-            if let Some(mut sequence) = self.waiting.pop_front() {
-                sequence.slot = Some(slot);
-                let at = self.running.partition_point(|other| other.id < sequence.id);
-                self.running.insert(at, sequence);
+    /// Starts waiting sequences in their order, while there is room. The first for which there is none holds up those
+    /// behind it: nobody is overtaken for ever. Who waits for another's tokens is overtaken only until these are computed.
+    fn start_waiting(&mut self, step: &mut Step) {
+        let mut at = 0;
+        while at < self.waiting.len() && self.running.len() < self.limits.running {
+            match self.start(at, step) {
+                Start::Started => {}
+                Start::WaitsForAnother => at += 1,
+                Start::NoRoom => return,
             }
         }
     }
 
-    fn release(&mut self, slot: Option<SeqId>) {
-        if let Some(slot) = slot {
-            self.free_slots.push(slot);
-            self.emptied.push(slot);
+    /// A sequence starts when a slot is free and the whole prompt and one more token of everybody fit.
+    fn start(&mut self, at: usize, step: &mut Step) -> Start {
+        let tokens = &self.waiting[at].tokens;
+        // The last token is always computed: its logits decide the next.
+        let wanted = &tokens[..tokens.len() - 1];
+        let found = match self.limits.reuse {
+            Reuse::Beginnings => self.tree.find(wanted, false),
+            Reuse::WholeStates => self.tree.find(wanted, true),
+            Reuse::Nothing => None,
+        };
+        let (reused, pinned) = found.map_or((0, 0), |found| (found.tokens, found.pinned));
+        if self.limits.reuse == Reuse::Beginnings && self.being_computed(wanted) >= reused + WORTH_WAITING {
+            return Start::WaitsForAnother;
         }
+        let reserve = usize::from(!self.running.is_empty()) * (1 + self.running.len());
+        if self.demand() + tokens.len() - pinned + reserve > self.limits.total_tokens {
+            return Start::NoRoom;
+        }
+        let Some(slot) = self.occupy(found) else { return Start::NoRoom };
+        if let Some(mut sequence) = self.waiting.remove(at) {
+            sequence.slot = Some(slot);
+            sequence.computed = reused;
+            if !std::mem::replace(&mut sequence.ran, true) {
+                step.started.push((sequence.id, reused));
+            }
+            let place = self.running.partition_point(|other| other.id < sequence.id);
+            self.running.insert(place, sequence);
+        }
+        Start::Started
+    }
+
+    /// How many of these tokens a running sequence has or will soon have computed.
+    fn being_computed(&self, tokens: &[Token]) -> usize {
+        self.running.iter().map(|other| common_prefix(&other.tokens, tokens)).max().unwrap_or(0)
+    }
+
+    /// A slot for a new sequence, in which what was found is held.
+    fn occupy(&mut self, found: Option<Match>) -> Option<SeqId> {
+        let Some(found) = found else {
+            let slot = self.free_slot(None)?;
+            self.tree.start(slot);
+            return Some(slot);
+        };
+        if found.kept && found.whole {
+            self.tree.adopt(found.slot, found.tokens);
+            return Some(found.slot);
+        }
+        if let Some(slot) = self.free_slot(Some(found.slot)) {
+            self.tree.fork(found.slot, slot, found.tokens);
+            self.edits.push(Edit::Copy { from: found.slot, to: slot, tokens: found.tokens });
+            return Some(slot);
+        }
+        if !found.kept {
+            return None;
+        }
+        // The slot that holds it is the only one that nobody runs in.
+        self.tree.adopt(found.slot, found.tokens);
+        self.edits.push(Edit::Cut { slot: found.slot, tokens: found.tokens });
+        Some(found.slot)
+    }
+
+    fn free_slot(&mut self, spared: Option<SeqId>) -> Option<SeqId> {
+        if let Some(slot) = self.tree.free_slot() {
+            return Some(slot);
+        }
+        self.evict(spared);
+        self.tree.free_slot()
+    }
+
+    /// Forgets the kept sequence that was used least recently.
+    fn evict(&mut self, spared: Option<SeqId>) -> bool {
+        let evicted = self.tree.evict(spared);
+        self.edits.extend(evicted.map(|slot| Edit::Cut { slot, tokens: 0 }));
+        evicted.is_some()
+    }
+
+    fn take(&mut self, id: RequestId) -> Option<Sequence> {
+        self.waiting.retain(|sequence| sequence.id != id);
+        let at = self.running.iter().position(|sequence| sequence.id == id)?;
+        Some(self.running.remove(at))
+    }
+
+    /// Nobody runs in this slot any more.
+    fn retire(&mut self, slot: SeqId) {
+        match self.limits.reuse {
+            Reuse::Nothing => self.forget(slot),
+            Reuse::Beginnings | Reuse::WholeStates => {
+                let spare = self.tree.keep(slot);
+                self.edits.extend(spare.into_iter().map(|slot| Edit::Cut { slot, tokens: 0 }));
+            }
+        }
+    }
+
+    fn forget(&mut self, slot: SeqId) {
+        self.tree.release(slot);
+        self.edits.push(Edit::Cut { slot, tokens: 0 });
     }
 }
 

@@ -7,12 +7,21 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
 
-const LIMITS: Limits = Limits { total_tokens: 100, sequence_tokens: 50, slots: 3, step_tokens: 8 };
+const LIMITS: Limits = Limits {
+    total_tokens: 100,
+    sequence_tokens: 50,
+    running: 3,
+    slots: 3,
+    step_tokens: 8,
+    reuse: Reuse::Nothing,
+};
+
+const ALL: usize = usize::MAX;
 
 fn scheduler(limits: Limits, prompts: &[usize]) -> Scheduler {
     let mut scheduler = Scheduler::new(limits);
     for (id, &length) in prompts.iter().enumerate() {
-        scheduler.add(RequestId(id as u64), vec![Token(7); length]);
+        scheduler.add(RequestId(id as u64), (0..length).map(|at| Token((100 * id + at) as u32)).collect());
     }
     scheduler
 }
@@ -20,7 +29,7 @@ fn scheduler(limits: Limits, prompts: &[usize]) -> Scheduler {
 /// One step: rows per request, and who samples.
 fn step(scheduler: &mut Scheduler) -> (Vec<(u64, usize)>, Vec<u64>) {
     let mut step = Step::default();
-    scheduler.plan(&mut step);
+    scheduler.plan(&mut step, ALL);
     scheduler.done(&step);
     let sampling: Vec<u64> = step.wanted.iter().map(|(_, id)| id.0).collect();
     for &(row, id) in &step.wanted {
@@ -55,13 +64,14 @@ fn a_fourth_waits_for_one_of_three_slots() {
     assert_eq!(step(&mut scheduler).1, [0, 1, 2]);
     assert_eq!((scheduler.running(), scheduler.waiting()), (3, 1));
     scheduler.remove(RequestId(1));
-    assert_eq!(scheduler.take_emptied().len(), 1);
+    assert_eq!(scheduler.take_edits().len(), 1);
     assert_eq!(step(&mut scheduler).1, [0, 2, 3]);
 }
 
 #[test]
 fn the_youngest_gives_way_when_cells_run_out_and_comes_back() {
-    let limits = Limits { total_tokens: 12, sequence_tokens: 12, slots: 2, step_tokens: 8 };
+    let limits =
+        Limits { total_tokens: 12, sequence_tokens: 12, running: 2, slots: 2, step_tokens: 8, ..LIMITS };
     let mut scheduler = scheduler(limits, &[4, 4]);
     let mut seen = Vec::new();
     while scheduler.running() != 1 {
@@ -69,7 +79,7 @@ fn the_youngest_gives_way_when_cells_run_out_and_comes_back() {
         assert!(seen.len() < 10, "never preempted: {seen:?}");
     }
     assert_eq!(scheduler.waiting(), 1);
-    assert_eq!(scheduler.take_emptied().len(), 1);
+    assert_eq!(scheduler.take_edits().len(), 1);
     scheduler.remove(RequestId(0));
     let (shares, sampling) = step(&mut scheduler);
     assert_eq!((shares[0].0, sampling), (1, vec![1]));
@@ -78,58 +88,194 @@ fn the_youngest_gives_way_when_cells_run_out_and_comes_back() {
 
 #[test]
 fn a_lone_sequence_fills_the_context_and_is_full() {
-    let limits = Limits { total_tokens: 6, sequence_tokens: 50, slots: 2, step_tokens: 8 };
+    let limits =
+        Limits { total_tokens: 6, sequence_tokens: 50, running: 2, slots: 2, step_tokens: 8, ..LIMITS };
     let mut scheduler = scheduler(limits, &[4]);
     let mut step = Step::default();
-    scheduler.plan(&mut step);
+    scheduler.plan(&mut step, ALL);
     scheduler.done(&step);
     assert_eq!(scheduler.push(RequestId(0), Token(1)), Growth::Grown);
-    scheduler.plan(&mut step);
+    scheduler.plan(&mut step, ALL);
     scheduler.done(&step);
     assert_eq!(scheduler.push(RequestId(0), Token(1)), Growth::Full);
 }
 
-/// Random arrivals, cancellations and sizes: no row twice or out of order, never more cells than there are, and
-/// everyone who stays ends.
+fn prompts(scheduler: &mut Scheduler, texts: &[&str]) {
+    for (id, text) in texts.iter().enumerate() {
+        scheduler.add(RequestId(id as u64), text.bytes().map(|byte| Token(byte.into())).collect());
+    }
+}
+
+/// Who started in the next step, with the tokens that were there already.
+fn started(scheduler: &mut Scheduler) -> Vec<(u64, usize)> {
+    let mut step = Step::default();
+    scheduler.plan(&mut step, ALL);
+    scheduler.done(&step);
+    step.started.iter().map(|&(id, reused)| (id.0, reused)).collect()
+}
+
+const KEEPING: Limits = Limits { slots: 6, step_tokens: 64, reuse: Reuse::Beginnings, ..LIMITS };
+
+#[test]
+fn a_prompt_starts_from_what_another_has_computed() {
+    let mut scheduler = Scheduler::new(KEEPING);
+    prompts(&mut scheduler, &["you are kind. one"]);
+    assert_eq!(started(&mut scheduler), [(0, 0)]);
+    scheduler.remove(RequestId(0));
+    assert_eq!(scheduler.take_edits(), [], "it is kept");
+    scheduler.add(RequestId(1), "you are kind. two".bytes().map(|byte| Token(byte.into())).collect());
+    assert_eq!(started(&mut scheduler), [(1, 14)]);
+    assert_eq!(scheduler.take_edits(), [Edit::Copy { from: SeqId(0), to: SeqId(1), tokens: 14 }]);
+    assert_eq!(scheduler.cells(), 20, "what is shared is held once");
+}
+
+#[test]
+fn the_last_token_of_a_prompt_is_always_computed() {
+    let mut scheduler = Scheduler::new(KEEPING);
+    prompts(&mut scheduler, &["the very same"]);
+    started(&mut scheduler);
+    scheduler.remove(RequestId(0));
+    scheduler.add(RequestId(1), "the very same".bytes().map(|byte| Token(byte.into())).collect());
+    assert_eq!(started(&mut scheduler), [(1, 12)]);
+}
+
+#[test]
+fn who_shares_what_is_just_being_computed_waits_for_it_and_others_do_not() {
+    let mut scheduler = Scheduler::new(Limits { step_tokens: 12, ..KEEPING });
+    let shared = "a beginning that is shared, ";
+    prompts(&mut scheduler, &[&format!("{shared}one"), &format!("{shared}two"), "other"]);
+    assert_eq!(started(&mut scheduler), [(0, 0), (2, 0)]);
+    assert_eq!(started(&mut scheduler), []);
+    assert_eq!(started(&mut scheduler), [(1, 24)], "the rest is not worth another step");
+}
+
+#[test]
+fn states_that_cannot_be_cut_are_used_whole_or_not_at_all() {
+    let mut scheduler = Scheduler::new(Limits { reuse: Reuse::WholeStates, ..KEEPING });
+    prompts(&mut scheduler, &["begin", "begin again"]);
+    assert_eq!(started(&mut scheduler), [(0, 0), (1, 0)], "nothing is copied from what runs");
+    scheduler.remove(RequestId(0));
+    scheduler.remove(RequestId(1));
+    prompts(&mut scheduler, &["begin", "begin anew", "begin again, again"]);
+    assert_eq!(started(&mut scheduler), [(0, 0), (1, 5), (2, 11)]);
+    assert_eq!(scheduler.take_edits(), [], "both go on in their slots");
+}
+
+#[test]
+fn what_is_kept_goes_before_anybody_gives_way() {
+    let mut scheduler = Scheduler::new(Limits { total_tokens: 20, ..KEEPING });
+    prompts(&mut scheduler, &["0123456789"]);
+    started(&mut scheduler);
+    scheduler.remove(RequestId(0));
+    scheduler.add(RequestId(1), vec![Token(1); 15]);
+    assert_eq!(started(&mut scheduler), [(1, 0)]);
+    assert_eq!(scheduler.take_edits(), [Edit::Cut { slot: SeqId(0), tokens: 0 }]);
+    assert!(!scheduler.give_way(), "it is alone and nothing is kept");
+}
+
+#[test]
+fn the_only_slot_is_used_again() {
+    let mut scheduler = Scheduler::new(Limits { running: 1, slots: 1, ..KEEPING });
+    prompts(&mut scheduler, &["the weather today"]);
+    started(&mut scheduler);
+    scheduler.remove(RequestId(0));
+    scheduler.add(RequestId(1), "the weather tomorrow".bytes().map(|byte| Token(byte.into())).collect());
+    assert_eq!(started(&mut scheduler), [(1, 14)]);
+    assert_eq!(scheduler.take_edits(), [Edit::Cut { slot: SeqId(0), tokens: 14 }]);
+}
+
+/// A context that keeps every cell by itself, as one with `seq_cp` does.
+#[derive(Default)]
+struct Cells {
+    slots: BTreeMap<u32, Vec<(Token, u64)>>,
+    next: u64,
+}
+
+impl Cells {
+    fn edit(&mut self, edit: Edit, reuse: Reuse) {
+        match edit {
+            Edit::Copy { from, to, tokens } => {
+                assert_eq!(reuse, Reuse::Beginnings);
+                let copy = self.slots[&from.0][..tokens].to_vec();
+                assert!(self.slots.insert(to.0, copy).is_none_or(|held| held.is_empty()));
+            }
+            Edit::Cut { slot, tokens } => {
+                assert!(reuse == Reuse::Beginnings || tokens == 0);
+                self.slots.entry(slot.0).or_default().truncate(tokens);
+            }
+        }
+    }
+
+    fn compute(&mut self, rows: &Rows) {
+        for row in 0..rows.len() {
+            let held = self.slots.entry(rows.sequences[row].0).or_default();
+            assert_eq!(rows.positions[row].0 as usize, held.len());
+            held.push((rows.tokens[row], self.next));
+            self.next += 1;
+        }
+    }
+
+    fn used(&self) -> usize {
+        self.slots.values().flatten().map(|&(_, cell)| cell).collect::<BTreeSet<_>>().len()
+    }
+
+    /// What a model would say next: it follows from all that the slot holds.
+    fn next_token(&self, slot: SeqId) -> Token {
+        next_token(self.slots[&slot.0].iter().map(|&(token, _)| token))
+    }
+}
+
+fn next_token(tokens: impl Iterator<Item = Token>) -> Token {
+    Token(tokens.fold(7_u32, |hash, token| hash.wrapping_mul(31).wrapping_add(token.0)) >> 5 & 3)
+}
+
+/// Random arrivals, cancellations, evictions and sizes: no row twice or out of order, never more cells than there are,
+/// every token the one that would come without any cache and without company, and everyone who stays ends.
 #[test]
 fn under_random_load_the_invariants_hold() {
-    for seed in 0..200 {
+    for seed in 0..600 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut below = |bound: u32| (random.next_u32() % bound) as usize;
-        let total_tokens = 20 + below(80);
-        let sequence_tokens = 10 + below(60);
-        let limits =
-            Limits { total_tokens, sequence_tokens, slots: 1 + below(5), step_tokens: 5 + below(20) };
-        let mut scheduler = Scheduler::new(limits);
-        let (mut held, mut left) = (BTreeMap::<u32, usize>::new(), BTreeSet::new());
+        let running = 1 + below(5);
+        let limits = Limits {
+            total_tokens: 20 + below(80),
+            sequence_tokens: 10 + below(60),
+            running,
+            slots: running + below(4),
+            step_tokens: 5 + below(20),
+            reuse: [Reuse::Beginnings, Reuse::WholeStates, Reuse::Nothing][below(3)],
+        };
+        let (mut scheduler, mut cells) = (Scheduler::new(limits), Cells::default());
+        let mut left = BTreeMap::<RequestId, Vec<Token>>::new();
         let mut step = Step::default();
         for round in 0..3000_u64 {
             if round < 60 && below(2) == 0 {
                 let length = 1 + below((limits.longest() - 1) as u32);
-                scheduler.add(RequestId(round), vec![Token(0); length]);
-                left.insert(RequestId(round));
+                // Few different tokens: beginnings are shared often.
+                let prompt: Vec<Token> = (0..length).map(|_| Token((below(8) == 0).into())).collect();
+                scheduler.add(RequestId(round), prompt.clone());
+                left.insert(RequestId(round), prompt);
             }
             if below(20) == 0
-                && let Some(&id) = left.iter().nth(below(8))
+                && let Some((&id, _)) = left.iter().nth(below(8))
             {
                 scheduler.remove(id);
                 left.remove(&id);
             }
-            scheduler.plan(&mut step);
-            for slot in scheduler.take_emptied() {
-                held.remove(&slot.0);
-            }
-            for row in 0..step.rows.len() {
-                let cells = held.entry(step.rows.sequences[row].0).or_default();
-                assert_eq!(step.rows.positions[row].0 as usize, *cells, "seed {seed}, round {round}");
-                *cells += 1;
-            }
+            scheduler.plan(&mut step, [ALL, 1, 7][below(3)]);
+            scheduler.take_edits().into_iter().for_each(|edit| cells.edit(edit, limits.reuse));
+            cells.compute(&step.rows);
             assert!(step.rows.len() <= limits.step_tokens);
-            assert!(held.values().sum::<usize>() <= limits.total_tokens, "seed {seed}, round {round}");
+            assert!(cells.used() <= limits.total_tokens, "seed {seed}, round {round}");
             assert!(scheduler.is_idle() || !step.rows.is_empty(), "stuck: seed {seed}, round {round}");
             scheduler.done(&step);
-            for (_, id) in std::mem::take(&mut step.wanted) {
-                if scheduler.push(id, Token(0)) == Growth::Full || below(6) == 0 {
+            assert_eq!(scheduler.cells(), cells.used(), "seed {seed}, round {round}");
+            for (row, id) in std::mem::take(&mut step.wanted) {
+                let next = cells.next_token(step.rows.sequences[row]);
+                let alone = left.get_mut(&id).unwrap();
+                assert_eq!(next, next_token(alone.iter().copied()), "seed {seed}, round {round}");
+                alone.push(next);
+                if scheduler.push(id, next) == Growth::Full || below(6) == 0 {
                     scheduler.remove(id);
                     left.remove(&id);
                 }

@@ -58,6 +58,8 @@ impl Models {
                 max_sequences: engine.max_sequences,
                 queue: engine.queue,
                 step_tokens: engine.step_tokens,
+                step_ms: engine.step_ms,
+                kept_sequences: engine.kept_sequences,
             },
             slots: Mutex::default(),
         })

@@ -235,12 +235,20 @@ impl Context {
         )))
     }
 
-    /// Forgets a sequence whole.
+    /// Forgets all but the first `tokens` tokens of a sequence.
     ///
     /// # Errors
     /// What the plugin reports.
-    pub fn forget(&mut self, sequence: SeqId) -> Result<(), api::PluginError> {
-        self.inner.seq_rm(sequence, PosRange::ALL).into_result()
+    pub fn cut(&mut self, sequence: SeqId, tokens: u32) -> Result<(), api::PluginError> {
+        self.inner.seq_rm(sequence, PosRange::from(Position(tokens))).into_result()
+    }
+
+    /// Makes the first `tokens` tokens of a sequence those of another, empty one as well.
+    ///
+    /// # Errors
+    /// What the plugin reports.
+    pub fn copy(&mut self, from: SeqId, to: SeqId, tokens: u32) -> Result<(), api::PluginError> {
+        self.inner.seq_cp(from, to, PosRange::new(Position(0), Position(tokens))).into_result()
     }
 
     /// How many tokens of a sequence the context holds, by its last position.

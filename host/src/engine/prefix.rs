@@ -1,0 +1,381 @@
+//! Which tokens the context holds for which slot: a radix tree over token ids. Pure: it knows no plugin and no clock.
+//!
+//! A node is a run of cells, and a slot's sequence is the path from a root to the node where it ends. What two slots share
+//! they share as nodes, exactly as `seq_cp` makes them share cells, so the tree's size is the number of cells in use.
+//! Slots are running or kept: kept ones belong to nobody, wait for a prompt that begins as they do, and are the first to
+//! go when cells or slots run out, the one that was used least recently first.
+
+use crate::plugins::model::{SeqId, Token};
+
+/// The tree and its slots.
+#[derive(Debug)]
+pub(super) struct PrefixTree {
+    nodes: Vec<Node>,
+    /// Places in `nodes` that are free.
+    vacant: Vec<usize>,
+    /// Nodes without a parent. Two may begin alike: whoever computed the same twice holds it twice.
+    roots: Vec<usize>,
+    slots: Vec<Option<Slot>>,
+    uses: u64,
+    cells: usize,
+    pinned: usize,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    tokens: Vec<Token>,
+    /// Position of the first token.
+    start: usize,
+    parent: Option<usize>,
+    children: Vec<usize>,
+    /// Slots that end here.
+    ends: Vec<SeqId>,
+    /// Slots whose path leads through here, and how many of them run. Never none: a node that nobody holds is gone.
+    holders: usize,
+    running: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Where it ends; `None` while it holds nothing.
+    node: Option<usize>,
+    running: bool,
+    last_use: u64,
+}
+
+/// What a new sequence can start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Match {
+    /// A slot that holds these tokens.
+    pub(super) slot: SeqId,
+    /// How many.
+    pub(super) tokens: usize,
+    /// How many of them running sequences hold anyway.
+    pub(super) pinned: usize,
+    /// Nobody runs in the slot.
+    pub(super) kept: bool,
+    /// The slot holds nothing beyond them.
+    pub(super) whole: bool,
+}
+
+impl PrefixTree {
+    /// A tree for slots `0..slots`, all free.
+    pub(super) fn new(slots: usize) -> Self {
+        PrefixTree {
+            nodes: Vec::new(),
+            vacant: Vec::new(),
+            roots: Vec::new(),
+            slots: vec![None; slots],
+            uses: 0,
+            cells: 0,
+            pinned: 0,
+        }
+    }
+
+    /// Cells in use.
+    pub(super) fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// Of these, the ones that running sequences hold: no eviction frees them.
+    pub(super) fn pinned(&self) -> usize {
+        self.pinned
+    }
+
+    /// A slot that is free.
+    pub(super) fn free_slot(&self) -> Option<SeqId> {
+        self.slots.iter().position(Option::is_none).map(|at| SeqId(at as u32))
+    }
+
+    /// Tokens that a slot holds.
+    pub(super) fn held(&self, slot: SeqId) -> usize {
+        self.slots[slot.0 as usize].and_then(|slot| slot.node).map_or(0, |node| self.nodes[node].end())
+    }
+
+    /// Slots that hold something or run.
+    pub(super) fn occupied(&self) -> impl Iterator<Item = SeqId> + '_ {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some()).map(|(at, _)| SeqId(at as u32))
+    }
+
+    /// The longest beginning of `tokens` that a slot holds. With `whole_only`, the longest kept slot that is such a
+    /// beginning whole: for states that cannot be cut.
+    pub(super) fn find(&self, tokens: &[Token], whole_only: bool) -> Option<Match> {
+        let mut best: Option<Match> = None;
+        let mut open: Vec<(usize, usize)> = self.roots.iter().map(|&root| (root, 0)).collect();
+        while let Some((at, pinned_above)) = open.pop() {
+            let node = &self.nodes[at];
+            let common = common_prefix(&node.tokens, &tokens[node.start..]);
+            if common == 0 {
+                continue;
+            }
+            let pinned = pinned_above + if node.running > 0 { common } else { 0 };
+            let all = common == node.tokens.len();
+            if all {
+                open.extend(node.children.iter().map(|&child| (child, pinned)));
+            }
+            let reached = node.start + common;
+            if best.is_some_and(|best| best.tokens >= reached) {
+                continue;
+            }
+            let kept_end = node.ends.iter().copied().find(|&slot| all && !self.is_running(slot));
+            let slot = if whole_only { kept_end } else { kept_end.or_else(|| Some(self.any_end(at))) };
+            best = slot.map_or(best, |slot| {
+                let (kept, whole) = (!self.is_running(slot), self.held(slot) == reached);
+                Some(Match { slot, tokens: reached, pinned, kept, whole })
+            });
+        }
+        best
+    }
+
+    /// Lets a sequence run in a free slot; it holds nothing yet.
+    pub(super) fn start(&mut self, slot: SeqId) {
+        self.uses += 1;
+        self.slots[slot.0 as usize] = Some(Slot { node: None, running: true, last_use: self.uses });
+    }
+
+    /// Lets a sequence run in a free slot, from the first `tokens` tokens of another slot on.
+    pub(super) fn fork(&mut self, from: SeqId, to: SeqId, tokens: usize) {
+        self.touch(from);
+        self.start(to);
+        let Some(mut at) = self.slot(from).node else { return };
+        while self.nodes[at].start >= tokens {
+            let Some(parent) = self.nodes[at].parent else { return };
+            at = parent;
+        }
+        if self.nodes[at].end() > tokens {
+            at = self.split(at, tokens);
+        }
+        self.nodes[at].ends.push(to);
+        self.set_node(to, Some(at));
+        self.walk(at, |node| (node.holders + 1, node.running + 1));
+    }
+
+    /// Lets a sequence run on in a kept slot, of which only the first `tokens` tokens stay.
+    pub(super) fn adopt(&mut self, slot: SeqId, tokens: usize) {
+        self.touch(slot);
+        self.truncate(slot, tokens);
+        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+            entry.running = true;
+            if let Some(at) = entry.node {
+                self.walk(at, |node| (node.holders, node.running + 1));
+            }
+        }
+    }
+
+    /// A running slot holds these tokens too, from here on.
+    pub(super) fn extend(&mut self, slot: SeqId, tokens: &[Token]) {
+        if tokens.is_empty() {
+            return;
+        }
+        self.cells += tokens.len();
+        self.pinned += tokens.len();
+        let end = self.slot(slot).node;
+        if let Some(at) = end {
+            let node = &mut self.nodes[at];
+            if node.holders == 1 {
+                node.tokens.extend_from_slice(tokens);
+                return;
+            }
+            node.ends.retain(|&other| other != slot);
+        }
+        let start = end.map_or(0, |at| self.nodes[at].end());
+        let child = self.insert(Node {
+            tokens: tokens.to_vec(),
+            start,
+            parent: end,
+            ends: vec![slot],
+            holders: 1,
+            running: 1,
+            ..Node::default()
+        });
+        self.siblings(end).push(child);
+        self.set_node(slot, Some(child));
+    }
+
+    /// A slot forgets all but its first `tokens` tokens.
+    pub(super) fn truncate(&mut self, slot: SeqId, tokens: usize) {
+        let Slot { node: Some(end), running, .. } = self.slot(slot) else { return };
+        if self.nodes[end].end() <= tokens {
+            return;
+        }
+        self.nodes[end].ends.retain(|&other| other != slot);
+        let mut next = Some(end);
+        while let Some(at) = next.filter(|&at| self.nodes[at].start >= tokens) {
+            next = self.nodes[at].parent;
+            self.leave(at, running);
+        }
+        if let Some(at) = next {
+            let mut at = at;
+            if self.nodes[at].end() > tokens {
+                let upper = self.split(at, tokens);
+                self.leave(at, running);
+                at = upper;
+            }
+            self.nodes[at].ends.push(slot);
+            next = Some(at);
+        }
+        self.set_node(slot, next);
+    }
+
+    /// A running slot's sequence has ended: it is kept. Gives the slots that are free now because another holds all that
+    /// they held; the context must forget them.
+    pub(super) fn keep(&mut self, slot: SeqId) -> Vec<SeqId> {
+        self.touch(slot);
+        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+            entry.running = false;
+        }
+        let Some(end) = self.slot(slot).node else {
+            self.release(slot);
+            return vec![slot];
+        };
+        self.walk(end, |node| (node.holders, node.running - 1));
+        let mut spare = Vec::new();
+        if self.nodes[end].holders > 1 {
+            spare.push(slot);
+        } else {
+            let mut next = self.nodes[end].parent;
+            while let Some(at) = next {
+                spare.extend(self.nodes[at].ends.iter().copied().filter(|&other| !self.is_running(other)));
+                next = self.nodes[at].parent;
+            }
+        }
+        spare.iter().for_each(|&slot| self.release(slot));
+        spare
+    }
+
+    /// Frees a slot, whatever it holds.
+    pub(super) fn release(&mut self, slot: SeqId) {
+        self.truncate(slot, 0);
+        self.slots[slot.0 as usize] = None;
+    }
+
+    /// Frees the kept slot that was used least recently, except `spared`; the context must forget it.
+    pub(super) fn evict(&mut self, spared: Option<SeqId>) -> Option<SeqId> {
+        let kept = self.occupied().filter(|&slot| !self.is_running(slot) && Some(slot) != spared);
+        let oldest = kept.min_by_key(|&slot| self.slot(slot).last_use)?;
+        self.release(oldest);
+        Some(oldest)
+    }
+
+    fn is_running(&self, slot: SeqId) -> bool {
+        self.slot(slot).running
+    }
+
+    fn slot(&self, slot: SeqId) -> Slot {
+        self.slots[slot.0 as usize].unwrap_or(Slot { node: None, running: false, last_use: 0 })
+    }
+
+    fn set_node(&mut self, slot: SeqId, node: Option<usize>) {
+        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+            entry.node = node;
+        }
+    }
+
+    fn touch(&mut self, slot: SeqId) {
+        self.uses += 1;
+        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+            entry.last_use = self.uses;
+        }
+    }
+
+    /// A slot that holds this node whole. Every node has one at or below it.
+    fn any_end(&self, mut at: usize) -> SeqId {
+        loop {
+            let node = &self.nodes[at];
+            match (node.ends.first(), node.children.first()) {
+                (Some(&slot), _) => return slot,
+                (None, Some(&child)) => at = child,
+                (None, None) => unreachable!("a leaf where no slot ends: this is a bug"),
+            }
+        }
+    }
+
+    /// Cuts a node in two before position `at_token`; the upper part is new and is given back.
+    fn split(&mut self, at: usize, at_token: usize) -> usize {
+        let node = &mut self.nodes[at];
+        let rest = node.tokens.split_off(at_token - node.start);
+        let upper = Node {
+            tokens: std::mem::replace(&mut node.tokens, rest),
+            start: std::mem::replace(&mut node.start, at_token),
+            parent: node.parent,
+            children: vec![at],
+            ends: Vec::new(),
+            holders: node.holders,
+            running: node.running,
+        };
+        let parent = upper.parent;
+        let upper = self.insert(upper);
+        self.nodes[at].parent = Some(upper);
+        let siblings = self.siblings(parent);
+        siblings.retain(|&other| other != at);
+        siblings.push(upper);
+        upper
+    }
+
+    /// One slot's path leads through this node no more.
+    fn leave(&mut self, at: usize, was_running: bool) {
+        let node = &mut self.nodes[at];
+        node.holders -= 1;
+        if was_running {
+            node.running -= 1;
+            if node.running == 0 {
+                self.pinned -= node.tokens.len();
+            }
+        }
+        if node.holders == 0 {
+            self.cells -= node.tokens.len();
+            let parent = node.parent;
+            self.nodes[at] = Node::default();
+            self.siblings(parent).retain(|&other| other != at);
+            self.vacant.push(at);
+        }
+    }
+
+    /// Sets holders and running of a node and of all above it.
+    fn walk(&mut self, from: usize, counts: impl Fn(&Node) -> (usize, usize)) {
+        let mut next = Some(from);
+        while let Some(at) = next {
+            let node = &mut self.nodes[at];
+            let (holders, running) = counts(node);
+            match (node.running, running) {
+                (0, 1..) => self.pinned += node.tokens.len(),
+                (1.., 0) => self.pinned -= node.tokens.len(),
+                _ => {}
+            }
+            (node.holders, node.running) = (holders, running);
+            next = node.parent;
+        }
+    }
+
+    fn insert(&mut self, node: Node) -> usize {
+        if let Some(at) = self.vacant.pop() {
+            self.nodes[at] = node;
+            return at;
+        }
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    fn siblings(&mut self, parent: Option<usize>) -> &mut Vec<usize> {
+        match parent {
+            Some(parent) => &mut self.nodes[parent].children,
+            None => &mut self.roots,
+        }
+    }
+}
+
+impl Node {
+    /// The position behind the last token.
+    fn end(&self) -> usize {
+        self.start + self.tokens.len()
+    }
+}
+
+/// How many tokens two sequences begin with alike.
+pub(super) fn common_prefix(one: &[Token], other: &[Token]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
+#[cfg(test)]
+#[path = "prefix_tests.rs"]
+mod tests;
