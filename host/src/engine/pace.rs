@@ -13,8 +13,9 @@ pub(super) struct Pace {
 /// Steps of fewer rows are left out of the measurement: they spend their time on reading weights, not on rows.
 const TELLING_ROWS: usize = 32;
 
-/// A step has at least these, or prompts would never end on a slow machine.
-const FEWEST_ROWS: usize = 32;
+/// Kernels compute rows in tiles of about so many (llama.cpp's attention: 64): a tile that is begun costs as much as a
+/// full one. A step has at least one, or prompts would never end on a slow machine.
+const TILE_ROWS: usize = 64;
 
 /// Weight of the newest measurement in the moving average.
 const NEWEST: f64 = 0.3;
@@ -34,10 +35,10 @@ impl Pace {
         self.rows_per_second = Some(before + NEWEST * (seen - before));
     }
 
-    /// Rows that take about the target time; the fewest before anything was measured.
+    /// Whole tiles of rows that take about the target time; one before anything was measured.
     pub(super) fn rows(&self) -> usize {
         let rows = self.rows_per_second.map_or(0.0, |speed| speed * self.target.as_secs_f64());
-        (rows as usize).max(FEWEST_ROWS)
+        (rows as usize / TILE_ROWS).max(1) * TILE_ROWS
     }
 }
 
@@ -48,18 +49,18 @@ mod tests {
     #[test]
     fn the_budget_follows_the_measured_speed() {
         let mut pace = Pace::new(Duration::from_millis(250));
-        assert_eq!(pace.rows(), 32);
-        pace.observe(400, Duration::from_secs(1));
-        assert_eq!(pace.rows(), 100);
+        assert_eq!(pace.rows(), 64);
+        pace.observe(600, Duration::from_secs(1));
+        assert_eq!(pace.rows(), 128);
         for _ in 0..50 {
             pace.observe(800, Duration::from_secs(1));
         }
-        assert!((195..=200).contains(&pace.rows()), "{}", pace.rows());
+        assert_eq!(pace.rows(), 192);
         pace.observe(1, Duration::from_millis(8));
-        assert!(pace.rows() >= 195, "a step of one row says nothing about prompts");
+        assert_eq!(pace.rows(), 192, "a step of one row says nothing about prompts");
         for _ in 0..50 {
             pace.observe(32, Duration::from_secs(10));
         }
-        assert_eq!(pace.rows(), 32);
+        assert_eq!(pace.rows(), 64);
     }
 }

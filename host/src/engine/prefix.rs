@@ -40,6 +40,8 @@ struct Slot {
     /// Where it ends; `None` while it holds nothing.
     node: Option<usize>,
     running: bool,
+    /// Its sequence began with much that another had computed: so may the next.
+    proven: bool,
     last_use: u64,
 }
 
@@ -130,7 +132,8 @@ impl PrefixTree {
     /// Lets a sequence run in a free slot; it holds nothing yet.
     pub(super) fn start(&mut self, slot: SeqId) {
         self.uses += 1;
-        self.slots[slot.0 as usize] = Some(Slot { node: None, running: true, last_use: self.uses });
+        self.slots[slot.0 as usize] =
+            Some(Slot { node: None, running: true, proven: false, last_use: self.uses });
     }
 
     /// Lets a sequence run in a free slot, from the first `tokens` tokens of another slot on.
@@ -159,6 +162,13 @@ impl PrefixTree {
             if let Some(at) = entry.node {
                 self.walk(at, |node| (node.holders, node.running + 1));
             }
+        }
+    }
+
+    /// The sequence of a running slot is one that others go on from, or that goes on from others.
+    pub(super) fn prove(&mut self, slot: SeqId) {
+        if let Some(entry) = &mut self.slots[slot.0 as usize] {
+            entry.proven = true;
         }
     }
 
@@ -257,12 +267,39 @@ impl PrefixTree {
         Some(oldest)
     }
 
+    /// Frees, least recently used first, kept slots that nothing was ever used again of, until these hold at most `cells`
+    /// cells alone; the last one kept stays. Gives the slots that the context must forget.
+    pub(super) fn evict_unproven(&mut self, cells: usize) -> Vec<SeqId> {
+        let unproven = |slot: &SeqId| !self.slot(*slot).running && !self.slot(*slot).proven;
+        let mut found: Vec<SeqId> = self.occupied().filter(unproven).collect();
+        found.sort_by_key(|&slot| std::cmp::Reverse(self.slot(slot).last_use));
+        let mut held = 0;
+        let beyond = found.iter().enumerate().filter(|&(at, &slot)| {
+            held += self.held_alone(slot);
+            at > 0 && held > cells
+        });
+        let evicted: Vec<SeqId> = beyond.map(|(_, &slot)| slot).collect();
+        evicted.iter().for_each(|&slot| self.release(slot));
+        evicted
+    }
+
+    /// Cells that no other slot holds.
+    fn held_alone(&self, slot: SeqId) -> usize {
+        let mut cells = 0;
+        let mut next = self.slot(slot).node;
+        while let Some(at) = next.filter(|&at| self.nodes[at].holders == 1) {
+            cells += self.nodes[at].tokens.len();
+            next = self.nodes[at].parent;
+        }
+        cells
+    }
+
     fn is_running(&self, slot: SeqId) -> bool {
         self.slot(slot).running
     }
 
     fn slot(&self, slot: SeqId) -> Slot {
-        self.slots[slot.0 as usize].unwrap_or(Slot { node: None, running: false, last_use: 0 })
+        self.slots[slot.0 as usize].unwrap_or(Slot { node: None, running: false, proven: false, last_use: 0 })
     }
 
     fn set_node(&mut self, slot: SeqId, node: Option<usize>) {

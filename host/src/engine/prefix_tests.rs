@@ -72,6 +72,22 @@ fn the_least_recently_used_goes_first_and_frees_only_what_it_holds_alone() {
     assert_eq!(tree.evict(None), None, "what runs is not evicted");
 }
 
+#[test]
+fn what_nothing_was_used_of_again_has_a_share_and_what_was_stays() {
+    let mut tree = PrefixTree::new(6);
+    for (slot, text) in [(0, "proven"), (1, "once"), (2, "twice"), (3, "thrice")] {
+        run(&mut tree, slot, text);
+        if slot == 0 {
+            tree.prove(SeqId(slot));
+        }
+        tree.keep(SeqId(slot));
+    }
+    assert_eq!(tree.evict_unproven(100), []);
+    assert_eq!(tree.evict_unproven(11), [SeqId(1)], "`thrice` and `twice` fit");
+    assert_eq!(tree.evict_unproven(0), [SeqId(2)], "the last one stays");
+    assert_eq!(tree.cells(), "proventhrice".len());
+}
+
 /// The same without any sharing of structure: each slot is a list of tokens with the cell of each.
 #[derive(Default)]
 struct Model {

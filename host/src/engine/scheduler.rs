@@ -125,6 +125,13 @@ enum Start {
 /// Waiting for another's tokens costs a step; for fewer than these it is not worth it.
 const WORTH_WAITING: usize = 16;
 
+/// A sequence that reuses at least one token in so many shows that its kind comes again.
+const PROVEN_SHARE: usize = 2;
+
+/// One cell in so many may hold what nothing was ever used again of. Prompts that come once would otherwise push out
+/// conversations that go on, and kept cells are not free: llama.cpp's attention passes over every cell in use.
+const UNPROVEN_SHARE: usize = 8;
+
 impl Scheduler {
     pub(super) fn new(limits: Limits) -> Self {
         let tree = PrefixTree::new(limits.slots);
@@ -295,7 +302,11 @@ impl Scheduler {
         if self.demand() + tokens.len() - pinned + reserve > self.limits.total_tokens {
             return Start::NoRoom;
         }
+        let tokens_len = tokens.len();
         let Some(slot) = self.occupy(found) else { return Start::NoRoom };
+        if reused * PROVEN_SHARE >= tokens_len {
+            self.tree.prove(slot);
+        }
         if let Some(mut sequence) = self.waiting.remove(at) {
             sequence.slot = Some(slot);
             sequence.computed = reused;
@@ -364,7 +375,8 @@ impl Scheduler {
         match self.limits.reuse {
             Reuse::Nothing => self.forget(slot),
             Reuse::Beginnings | Reuse::WholeStates => {
-                let spare = self.tree.keep(slot);
+                let mut spare = self.tree.keep(slot);
+                spare.extend(self.tree.evict_unproven(self.limits.total_tokens / UNPROVEN_SHARE));
                 self.edits.extend(spare.into_iter().map(|slot| Edit::Cut { slot, tokens: 0 }));
             }
         }

@@ -151,7 +151,7 @@ fn who_shares_what_is_just_being_computed_waits_for_it_and_others_do_not() {
 
 #[test]
 fn states_that_cannot_be_cut_are_used_whole_or_not_at_all() {
-    let mut scheduler = Scheduler::new(Limits { reuse: Reuse::WholeStates, ..KEEPING });
+    let mut scheduler = Scheduler::new(Limits { total_tokens: 200, reuse: Reuse::WholeStates, ..KEEPING });
     prompts(&mut scheduler, &["begin", "begin again"]);
     assert_eq!(started(&mut scheduler), [(0, 0), (1, 0)], "nothing is copied from what runs");
     scheduler.remove(RequestId(0));
