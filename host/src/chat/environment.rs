@@ -3,14 +3,18 @@
 
 use std::fmt;
 
+use chrono::{Local, NaiveDateTime};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+use super::json::{float, tojson};
 
 /// Steps that a template may take: a real one takes thousands, one that loops for ever takes them all.
-const FUEL: u64 = 50_000_000;
+pub(super) const FUEL: u64 = 50_000_000;
+
+/// Steps that it may take for a chat of three short messages.
+pub(super) const PROBE_FUEL: u64 = 500_000;
 
 /// What a template said by `raise_exception`.
 #[derive(Debug)]
@@ -31,14 +35,23 @@ impl std::error::Error for Raised {}
 pub(super) fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(PROBE_FUEL));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(print_as_python);
     environment.add_filter("tojson", tojson);
+    environment.add_filter("string", string);
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", strftime_now);
+    environment.add_function("strftime_now", |format: &str| strftime(Local::now().naive_local(), format));
     Ok(environment)
+}
+
+/// From here on it is this time in this environment.
+#[cfg(test)]
+pub(super) fn stop_the_clock(environment: &mut Environment<'static>, now: NaiveDateTime) {
+    environment.add_function("strftime_now", move |format: &str| strftime(now, format));
 }
 
 /// `{% generation %}` marks an assistant's text for training and changes nothing in what is rendered.
@@ -60,76 +73,48 @@ pub(super) fn without_generation_marks(source: &str) -> String {
     result + rest
 }
 
-/// Python writes `None`, `True` and `False`.
+/// minijinja prints as Python does, but for large and small floats.
 fn print_as_python(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    if value.is_none() {
-        return Ok(out.write_str("None")?);
+    match as_float(value) {
+        Some(number) => Ok(out.write_str(&float(number))?),
+        None => minijinja::escape_formatter(out, state, value),
     }
-    match bool::try_from(value.clone()) {
-        Ok(truth) if value.kind() == minijinja::value::ValueKind::Bool => {
-            Ok(out.write_str(if truth { "True" } else { "False" })?)
-        }
-        _ => minijinja::escape_formatter(out, state, value),
+}
+
+fn string(value: &Value) -> Value {
+    match as_float(value) {
+        Some(number) => float(number).into(),
+        None if value.kind() == ValueKind::String => value.clone(),
+        None => value.to_string().into(),
     }
+}
+
+fn as_float(value: &Value) -> Option<f64> {
+    let is_float = value.kind() == ValueKind::Number && !value.is_integer();
+    is_float.then(|| f64::try_from(value.clone()).ok()).flatten().filter(|number| number.is_finite())
+}
+
+/// What has a length and elements: in Python texts and mappings too.
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
+}
+
+/// What can be gone through. `None` cannot.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && (value.kind() == ValueKind::String || value.try_iter().is_ok())
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
 }
 
-fn strftime_now(format: &str) -> Result<String, Error> {
+fn strftime(now: NaiveDateTime, format: &str) -> Result<String, Error> {
     use fmt::Write as _;
 
     let mut text = String::new();
     // A format that does not exist is an error of the formatter, not a panic, when it is written this way.
-    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
+    write!(text, "{}", now.format(format)).map_err(|_| {
         Error::new(ErrorKind::InvalidOperation, format!("strftime_now: unknown format {format:?}"))
     })?;
     Ok(text)
-}
-
-/// `json.dumps(value, ensure_ascii=False)`: no escaping for HTML, a blank behind each comma and colon.
-fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // Hugging Face's filter takes these; the values below are the ones that templates give.
-    let _: (Option<Value>, Option<Value>, Option<Value>) =
-        (options.get("ensure_ascii")?, options.get("separators")?, options.get("sort_keys")?);
-    options.assert_all_used()?;
-    let text = match indent {
-        Some(width) => serialize(value, PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes())),
-        None => serialize(value, PythonFormatter),
-    };
-    text.map(Value::from).map_err(|error| {
-        Error::new(ErrorKind::BadSerialization, "cannot be written as JSON").with_source(error)
-    })
-}
-
-fn serialize(value: &Value, formatter: impl Formatter) -> Result<String, serde_json::Error> {
-    let mut bytes = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-struct PythonFormatter;
-
-impl Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
 }

@@ -9,7 +9,7 @@ pub struct Message {
     pub role: String,
     /// What is said; an assistant that only called tools says nothing.
     pub content: Option<String>,
-    /// What else the template is given: `name`, `tool_calls`, `tool_call_id`, `reasoning_content` …
+    /// What else the template is given: `name`, `tool_calls` in OpenAI's shape, `tool_call_id`, `reasoning_content` …
     pub extra: Map<String, Value>,
 }
 
@@ -17,16 +17,5 @@ impl Message {
     /// A message with nothing but a role and a text.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Message { role: role.into(), content: Some(content.into()), extra: Map::new() }
-    }
-
-    /// What Hugging Face's `apply_chat_template` hands to templates: what is absent is absent.
-    pub(super) fn to_json(&self) -> Value {
-        let mut object = Map::new();
-        object.insert("role".to_owned(), self.role.clone().into());
-        if let Some(content) = &self.content {
-            object.insert("content".to_owned(), content.clone().into());
-        }
-        object.extend(self.extra.clone());
-        object.into()
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Knows no tokens but by their text, no wire format, no plugin.
 
+mod dialect;
 mod environment;
+#[cfg(test)]
+mod golden_tests;
+mod json;
 mod literals;
 mod message;
 mod template;

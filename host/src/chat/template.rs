@@ -7,7 +7,8 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde_json::{Map, Value};
 
-use super::environment::{Raised, environment, without_generation_marks};
+use super::dialect::Dialect;
+use super::environment::{FUEL, Raised, environment, without_generation_marks};
 use super::literals::Literals;
 use super::message::Message;
 
@@ -81,6 +82,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
     tokens: SpecialTokens,
+    dialect: Dialect,
 }
 
 const NAME: &str = "chat_template";
@@ -95,7 +97,17 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, without_generation_marks(source))
             .map_err(|error| TemplateError::Syntax(one_line(&error)))?;
-        Ok(ChatTemplate { environment, source: source.to_owned(), tokens })
+        let dialect = Dialect::UNKNOWN;
+        let mut template = ChatTemplate { environment, source: source.to_owned(), tokens, dialect };
+        template.dialect = Dialect::of(&template);
+        template.environment.set_fuel(Some(FUEL));
+        Ok(template)
+    }
+
+    /// From here on it is this time for the template.
+    #[cfg(test)]
+    pub(super) fn stop_the_clock(&mut self, now: chrono::NaiveDateTime) {
+        super::environment::stop_the_clock(&mut self.environment, now);
     }
 
     /// The template's text.
@@ -108,7 +120,17 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Raised`] in the template's own words, or [`TemplateError::Failed`] with the line.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Prompt, TemplateError> {
-        let mut messages = Value::Array(messages.iter().map(Message::to_json).collect());
+        self.render_as(self.dialect, messages, options)
+    }
+
+    /// Renders a chat as if the template had these ways.
+    pub(super) fn render_as(
+        &self,
+        dialect: Dialect,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Prompt, TemplateError> {
+        let mut messages = Value::Array(messages.iter().map(|message| dialect.message(message)).collect());
         let mut tools = options.tools.clone().unwrap_or(Value::Null);
         let mut variables = Value::Object(options.variables.clone());
         let mut literals =
