@@ -215,3 +215,22 @@ async fn many_that_share_a_beginning_compute_it_once() {
         assert_eq!(alone.chat_text(), answer.chat_text());
     }
 }
+
+#[tokio::test]
+async fn a_state_that_cannot_be_cut_goes_on_whole_or_begins_anew() {
+    let server = fake("recurrent");
+    let mut body = chat("m", "a conversation", 6);
+    let first = server.post(CHAT, &body).await;
+    let messages = body["messages"].as_array_mut().unwrap();
+    messages.push(json!({"role": "assistant", "content": first.chat_text()}));
+    messages.push(json!({"role": "user", "content": " goes on"}));
+    let second = server.post(CHAT, &body).await;
+    // The last token of an answer is never computed: nothing followed from it.
+    let held = "a conversation".len() as u64 + 6 - 1;
+    assert_eq!(cached_tokens(&second), held, "{}", second.text);
+    let cut = server.post(CHAT, &chat("m", "a conversation that parts", 6)).await;
+    assert_eq!(cached_tokens(&cut), 0);
+    for (body, answer) in [(body, second), (chat("m", "a conversation that parts", 6), cut)] {
+        assert_eq!(fake("").post(CHAT, &body).await.chat_text(), answer.chat_text());
+    }
+}

@@ -91,9 +91,12 @@ fn a_second_library_of_one_id_is_refused() {
 
 #[test]
 fn a_wrong_option_of_the_gguf_plugin_is_named() {
-    let house = House::with(&["gguf"]).config("[plugin.gguf.options]\nthread = 2");
-    assert_eq!(state(&house), "init_failed");
-    assert!(records(&house)[0]["reason"].as_str().unwrap().contains("thread"));
+    // This build has no GPU backend: layers that could go nowhere are refused, not ignored.
+    for (option, word) in [("thread = 2", "thread"), ("gpu_layers = 1", "gpu_layers")] {
+        let house = House::with(&["gguf"]).config(&format!("[plugin.gguf.options]\n{option}"));
+        assert_eq!(state(&house), "init_failed");
+        assert!(records(&house)[0]["reason"].as_str().unwrap().contains(word));
+    }
 }
 
 #[test]

@@ -80,6 +80,9 @@ impl Model for Script {
     }
 
     fn capabilities(&self) -> Capabilities {
+        if self.behaviour.has("recurrent") {
+            return Capabilities::GENERATE.with(Capabilities::RECURRENT);
+        }
         Capabilities::GENERATE.with(Capabilities::PARTIAL_SEQ_RM).with(Capabilities::SEQ_CP)
     }
 

@@ -97,13 +97,20 @@ impl Context for Reader {
     }
 
     fn seq_rm(&mut self, sequence: SeqId, range: PosRange) -> Result<(), PluginError> {
+        let recurrent = self.script.behaviour.has("recurrent");
         let tokens = &mut self.sequences[sequence.0 as usize];
         let end = tokens.len().min(range.end.0 as usize);
+        if recurrent && range.start.0 > 0 && (range.start.0 as usize) < end {
+            return Err(PluginError::unsupported("a recurrent state cannot be cut"));
+        }
         tokens.drain(end.min(range.start.0 as usize)..end);
         Ok(())
     }
 
     fn seq_cp(&mut self, from: SeqId, to: SeqId, range: PosRange) -> Result<(), PluginError> {
+        if self.script.behaviour.has("recurrent") {
+            return Err(PluginError::unsupported("a recurrent state cannot be copied"));
+        }
         let source = &self.sequences[from.0 as usize];
         self.sequences[to.0 as usize] = source[..source.len().min(range.end.0 as usize)].to_vec();
         Ok(())
