@@ -91,11 +91,20 @@ pub struct Engine {
     pub step_ms: u32,
     /// Ended sequences whose keys and values are kept for prompts that begin as they do; 0: none.
     pub kept_sequences: u32,
+    /// Verify guesses of a lone sequence's next tokens where that was measured to be faster.
+    pub speculate: bool,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Engine { max_sequences: 8, queue: 64, step_tokens: 512, step_ms: 250, kept_sequences: 32 }
+        Engine {
+            max_sequences: 8,
+            queue: 64,
+            step_tokens: 512,
+            step_ms: 250,
+            kept_sequences: 32,
+            speculate: true,
+        }
     }
 }
 

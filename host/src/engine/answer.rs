@@ -1,5 +1,6 @@
 //! One request's answer as it grows: logits become a token, tokens become whole text, text ends at a stop string.
 
+use super::lookup::Lookup;
 use super::message::{Alternative, Event, FinishReason, Request, TokenLogprob, Usage};
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
@@ -19,6 +20,7 @@ pub(super) struct Answer {
     held: Vec<TokenLogprob>,
     max_tokens: u32,
     usage: Usage,
+    lookup: Lookup,
 }
 
 /// What a new token led to.
@@ -48,7 +50,13 @@ impl Answer {
             held: Vec::new(),
             max_tokens: request.max_tokens.unwrap_or(u32::MAX),
             usage: Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() },
+            lookup: Lookup::new(prompt),
         }
+    }
+
+    /// What it may go on with, by what it said before.
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
     }
 
     /// The prompt begins to be computed, but for its first `cached_tokens` tokens, which the context holds. Gives what is
@@ -71,6 +79,7 @@ impl Answer {
     ) -> Result<Progress> {
         let token = self.sampler.sample(logits).map_err(no_token)?;
         self.usage.completion_tokens += 1;
+        self.lookup.push(Token(token));
         if vocabulary.ends(token) {
             return Ok(Progress::Ended(FinishReason::Stop));
         }

@@ -4,12 +4,15 @@
 //! between it and its callers without their noticing. It knows nothing of HTTP, templates or files.
 
 mod answer;
+mod lookup;
 pub mod message;
 mod pace;
 mod prefix;
 mod router;
 mod runner;
 mod scheduler;
+mod speculation;
+mod step;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -40,6 +43,8 @@ pub struct Settings {
     pub step_ms: u32,
     /// Ended sequences whose keys and values are kept for prompts that begin as they do; 0: none.
     pub kept_sequences: u32,
+    /// Verify guesses of a lone sequence's next tokens where that was measured to be faster.
+    pub speculate: bool,
 }
 
 /// What an engine is doing.

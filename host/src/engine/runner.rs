@@ -10,7 +10,9 @@ use super::answer::{Answer, Progress};
 use super::message::{Command, Event, FinishReason, Prompt, Request, RequestId, Segment};
 use super::pace::Pace;
 use super::router::Router;
-use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler, Step};
+use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler};
+use super::speculation::{Costs, LONGEST_DRAFT};
+use super::step::Step;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Context, ErrorCode, Model, Token, TokenizeOptions};
@@ -24,6 +26,7 @@ pub(super) struct Runner {
     answers: HashMap<RequestId, Answer>,
     step: Step,
     pace: Pace,
+    costs: Costs,
     commands: Receiver<Command>,
     router: Arc<Router>,
     settings: Settings,
@@ -52,6 +55,7 @@ impl Runner {
             answers: HashMap::new(),
             step: Step::default(),
             pace: Pace::new(Duration::from_millis(settings.step_ms.into())),
+            costs: Costs::default(),
             commands,
             router,
             settings,
@@ -92,8 +96,10 @@ impl Runner {
         let started = Instant::now();
         match self.context.decode(&self.step.rows) {
             Ok(()) => {
+                let generating = self.step.wanted.len() == self.step.rows.len();
                 self.advance();
-                self.pace.observe(self.step.rows.len(), started.elapsed());
+                self.observe(generating, started.elapsed());
+                self.propose();
             }
             Err(error) if error.code == ErrorCode::CACHE_FULL => self.make_room(),
             Err(error) => return self.fail(error.code, &error.message),
@@ -169,7 +175,12 @@ impl Runner {
     /// Samples for every row that wanted it, emits, and retires what ended.
     fn advance(&mut self) {
         self.scheduler.done(&self.step);
+        let mut parted = None;
         for (row, id) in std::mem::take(&mut self.step.wanted) {
+            // The rows after a token that did not come as proposed say nothing.
+            if parted == Some(id) {
+                continue;
+            }
             let Some(answer) = self.answers.get_mut(&id) else { continue };
             let progress = match self.context.logits(row) {
                 Ok(logits) => {
@@ -178,14 +189,36 @@ impl Runner {
                 Err(error) => Err(Error::new(Kind::EngineCrashed, error.message)),
             };
             match progress {
-                Ok(Progress::Goes(token)) => {
-                    if self.scheduler.push(id, token) == Growth::Full {
-                        self.finish(id, FinishReason::Length);
-                    }
-                }
+                Ok(Progress::Goes(token)) => match self.scheduler.push(id, token) {
+                    Growth::Full => self.finish(id, FinishReason::Length),
+                    Growth::Grown => parted = Some(id),
+                    Growth::AsProposed => {}
+                },
                 Ok(Progress::Ended(reason)) => self.finish(id, reason),
                 Err(error) => self.fail_one(id, error),
             }
+        }
+    }
+
+    fn observe(&mut self, generating: bool, took: Duration) {
+        self.pace.observe(self.step.rows.len(), took);
+        // A step of one sequence that generates is what drafts are weighed by.
+        if generating && self.scheduler.running() == 1 {
+            self.costs.observe(self.step.rows.len(), took);
+        }
+    }
+
+    /// Proposes what a sequence that is alone may go on with. In company a row more costs what it costs anybody else.
+    fn propose(&mut self) {
+        let can_be_cut = self.scheduler.limits().reuse == Reuse::Beginnings;
+        let Some(id) = self.scheduler.only_one().filter(|_| can_be_cut && self.settings.speculate) else {
+            return;
+        };
+        let Some(answer) = self.answers.get(&id) else { return };
+        let (right, there) = (answer.lookup().right(), answer.lookup().draft(LONGEST_DRAFT));
+        let worth = self.costs.best_draft(right, there.len());
+        if worth > 0 {
+            self.scheduler.propose(id, &there[..worth]);
         }
     }
 

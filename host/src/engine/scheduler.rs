@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 
 use super::message::RequestId;
 use super::prefix::{Match, PrefixTree, common_prefix};
-use crate::plugins::model::{Position, Rows, SeqId, Token};
+use super::step::{Sequence, Step};
+use crate::plugins::model::{SeqId, Token};
 
 /// What a context has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,50 +67,13 @@ pub(super) struct Scheduler {
     edits: Vec<Edit>,
 }
 
-/// A request's tokens, and how many of them the context holds.
-#[derive(Debug)]
-struct Sequence {
-    id: RequestId,
-    tokens: Vec<Token>,
-    computed: usize,
-    /// `None` while it waits.
-    slot: Option<SeqId>,
-    /// It ran before and gave way.
-    ran: bool,
-}
-
-/// One step's work.
-#[derive(Debug, Default)]
-pub(super) struct Step {
-    /// What to decode.
-    pub(super) rows: Rows,
-    /// Rows whose logits decide a next token, with the sequence that they belong to.
-    pub(super) wanted: Vec<(usize, RequestId)>,
-    /// Sequences that began with this step, with the tokens that they did not have to compute.
-    pub(super) started: Vec<(RequestId, usize)>,
-    /// How many rows each sequence has in this step.
-    shares: Vec<(RequestId, usize)>,
-}
-
-impl Step {
-    /// The sequences of this step.
-    pub(super) fn members(&self) -> impl Iterator<Item = RequestId> {
-        self.shares.iter().map(|&(id, _)| id)
-    }
-
-    fn clear(&mut self) {
-        self.rows.clear();
-        self.wanted.clear();
-        self.started.clear();
-        self.shares.clear();
-    }
-}
-
 /// Whether a sequence can take another token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Growth {
     /// There is room.
     Grown,
+    /// There is room, and the logits after this token are already there.
+    AsProposed,
     /// The sequence has the longest length that it can have here.
     Full,
 }
@@ -145,13 +109,13 @@ impl Scheduler {
     /// Lets a prompt wait for its turn. The caller has checked that it is not empty and shorter than
     /// [`Limits::longest`].
     pub(super) fn add(&mut self, id: RequestId, prompt: Vec<Token>) {
-        self.waiting.push_back(Sequence { id, tokens: prompt, computed: 0, slot: None, ran: false });
+        self.waiting.push_back(Sequence::new(id, prompt));
     }
 
     /// Lets a sequence go, wherever it stands. What the context holds of it may be used again.
     pub(super) fn remove(&mut self, id: RequestId) {
-        if let Some(slot) = self.take(id).and_then(|sequence| sequence.slot) {
-            self.retire(slot);
+        if let Some(mut sequence) = self.take(id) {
+            self.retire(&mut sequence);
         }
     }
 
@@ -162,18 +126,48 @@ impl Scheduler {
         }
     }
 
-    /// Appends a sampled token.
+    /// Appends a sampled token. Where it is the proposed one, the context holds it already.
     pub(super) fn push(&mut self, id: RequestId, token: Token) -> Growth {
         let longest = self.limits.longest();
         let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) else {
             return Growth::Full;
         };
+        let as_proposed = sequence.ahead.first() == Some(&token);
         sequence.tokens.push(token);
-        if sequence.tokens.len() < longest { Growth::Grown } else { Growth::Full }
+        if let Some(slot) = sequence.slot.filter(|_| as_proposed) {
+            sequence.ahead.remove(0);
+            sequence.computed += 1;
+            self.tree.extend(slot, &[token]);
+        }
+        if sequence.tokens.len() >= longest {
+            Growth::Full
+        } else if as_proposed {
+            Growth::AsProposed
+        } else {
+            Growth::Grown
+        }
+    }
+
+    /// Tokens that this sequence may go on with: they are computed with the next step, as far as there is room, and each
+    /// wants logits. Only for contexts that can be cut.
+    pub(super) fn propose(&mut self, id: RequestId, draft: &[Token]) {
+        let longest = self.limits.longest();
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+            let room = longest - 1 - sequence.tokens.len().min(longest - 1);
+            sequence.proposed = draft[..draft.len().min(room)].to_vec();
+        }
     }
 
     pub(super) fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// The only sequence that there is, if it is alone.
+    pub(super) fn only_one(&self) -> Option<RequestId> {
+        match &self.running[..] {
+            [one] if self.waiting.is_empty() => Some(one.id),
+            _ => None,
+        }
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -197,6 +191,7 @@ impl Scheduler {
     /// Fills `step` with what to compute next, of about `budget` rows. Empty rows mean that nobody has anything to compute.
     pub(super) fn plan(&mut self, step: &mut Step, budget: usize) {
         step.clear();
+        self.running.iter_mut().for_each(|sequence| Self::cut_ahead(sequence, &mut self.edits));
         while self.demand() > self.limits.total_tokens && self.preempt_youngest() {}
         self.start_waiting(step);
         // Everybody who generates takes part, however small the budget.
@@ -206,10 +201,9 @@ impl Scheduler {
         let (answers, prompts): (Vec<usize>, Vec<usize>) =
             (0..self.running.len()).partition(|&at| self.running[at].pending() == 1);
         for at in answers.into_iter().chain(prompts) {
-            let share = self.running[at].pending().min(budget).min(cells);
-            self.running[at].emit(share, step);
-            budget -= share;
-            cells -= share;
+            let rows = self.running[at].emit(budget.min(cells), step);
+            budget -= rows;
+            cells -= rows;
         }
         while self.tree.cells() + step.rows.len() > self.limits.total_tokens && self.evict(None) {}
     }
@@ -257,10 +251,7 @@ impl Scheduler {
             return false;
         }
         let Some(mut sequence) = self.running.pop() else { return false };
-        if let Some(slot) = sequence.slot.take() {
-            self.retire(slot);
-        }
-        sequence.computed = 0;
+        self.retire(&mut sequence);
         // It arrived before everyone who waits, or it would not have been running.
         self.waiting.push_front(sequence);
         true
@@ -370,8 +361,12 @@ impl Scheduler {
         Some(self.running.remove(at))
     }
 
-    /// Nobody runs in this slot any more.
-    fn retire(&mut self, slot: SeqId) {
+    /// A sequence runs no more; what the context holds of it may be used again.
+    fn retire(&mut self, sequence: &mut Sequence) {
+        Self::cut_ahead(sequence, &mut self.edits);
+        sequence.proposed.clear();
+        sequence.computed = 0;
+        let Some(slot) = sequence.slot.take() else { return };
         match self.limits.reuse {
             Reuse::Nothing => self.forget(slot),
             Reuse::Beginnings | Reuse::WholeStates => {
@@ -382,31 +377,16 @@ impl Scheduler {
         }
     }
 
+    /// The context forgets what the last step computed of proposed tokens that did not come.
+    fn cut_ahead(sequence: &mut Sequence, edits: &mut Vec<Edit>) {
+        let slot = sequence.slot.filter(|_| !sequence.ahead.is_empty());
+        edits.extend(slot.map(|slot| Edit::Cut { slot, tokens: sequence.computed }));
+        sequence.ahead.clear();
+    }
+
     fn forget(&mut self, slot: SeqId) {
         self.tree.release(slot);
         self.edits.push(Edit::Cut { slot, tokens: 0 });
-    }
-}
-
-impl Sequence {
-    fn pending(&self) -> usize {
-        self.tokens.len() - self.computed
-    }
-
-    /// Writes the next `share` rows. Logits are wanted where they decide a new token: at the last one.
-    fn emit(&self, share: usize, step: &mut Step) {
-        let Some(slot) = self.slot.filter(|_| share > 0) else { return };
-        for at in self.computed..self.computed + share {
-            let last = at + 1 == self.tokens.len();
-            if last {
-                step.wanted.push((step.rows.len(), self.id));
-            }
-            step.rows.tokens.push(self.tokens[at]);
-            step.rows.positions.push(Position(at as u32));
-            step.rows.sequences.push(slot);
-            step.rows.wants_logits.push(last);
-        }
-        step.shares.push((self.id, share));
     }
 }
 

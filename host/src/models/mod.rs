@@ -60,6 +60,7 @@ impl Models {
                 step_tokens: engine.step_tokens,
                 step_ms: engine.step_ms,
                 kept_sequences: engine.kept_sequences,
+                speculate: engine.speculate,
             },
             slots: Mutex::default(),
         })

@@ -1,0 +1,86 @@
+//! One step's rows, and the sequences that they come from. Pure.
+
+use super::message::RequestId;
+use crate::plugins::model::{Position, Rows, SeqId, Token};
+
+/// A request's tokens, and how many of them the context holds.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) id: RequestId,
+    pub(super) tokens: Vec<Token>,
+    pub(super) computed: usize,
+    /// `None` while it waits.
+    pub(super) slot: Option<SeqId>,
+    /// It ran before and gave way.
+    pub(super) ran: bool,
+    /// Tokens that may come next, to be verified in the next step.
+    pub(super) proposed: Vec<Token>,
+    /// Such tokens that the context holds behind the computed ones since the last step.
+    pub(super) ahead: Vec<Token>,
+}
+
+/// One step's work.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// What to decode.
+    pub(super) rows: Rows,
+    /// Rows whose logits decide a next token, with the sequence that they belong to, a sequence's rows in order. All but
+    /// the first of a sequence count only as long as the tokens before them came as proposed.
+    pub(super) wanted: Vec<(usize, RequestId)>,
+    /// Sequences that began with this step, with the tokens that they did not have to compute.
+    pub(super) started: Vec<(RequestId, usize)>,
+    /// How many rows each sequence has in this step, those of proposed tokens left out.
+    pub(super) shares: Vec<(RequestId, usize)>,
+}
+
+impl Step {
+    /// The sequences of this step.
+    pub(super) fn members(&self) -> impl Iterator<Item = RequestId> {
+        self.shares.iter().map(|&(id, _)| id)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.wanted.clear();
+        self.started.clear();
+        self.shares.clear();
+    }
+
+    fn row(&mut self, token: Token, position: usize, sequence: SeqId, wanted: Option<RequestId>) {
+        self.wanted.extend(wanted.map(|id| (self.rows.len(), id)));
+        self.rows.tokens.push(token);
+        self.rows.positions.push(Position(position as u32));
+        self.rows.sequences.push(sequence);
+        self.rows.wants_logits.push(wanted.is_some());
+    }
+}
+
+impl Sequence {
+    pub(super) fn new(id: RequestId, tokens: Vec<Token>) -> Self {
+        let (proposed, ahead) = (Vec::new(), Vec::new());
+        Sequence { id, tokens, computed: 0, slot: None, ran: false, proposed, ahead }
+    }
+
+    /// Tokens that are still to be computed.
+    pub(super) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// Writes the next rows, at most `most`, and says how many. Logits are wanted where they decide a new token: at the last
+    /// one, and after each proposed one.
+    pub(super) fn emit(&mut self, most: usize, step: &mut Step) -> usize {
+        let mut proposed = std::mem::take(&mut self.proposed);
+        let share = self.pending().min(most);
+        let Some(slot) = self.slot.filter(|_| share > 0) else { return 0 };
+        for at in self.computed..self.computed + share {
+            step.row(self.tokens[at], at, slot, (at + 1 == self.tokens.len()).then_some(self.id));
+        }
+        step.shares.push((self.id, share));
+        proposed.truncate(if share == self.pending() { most - share } else { 0 });
+        for (at, &token) in proposed.iter().enumerate() {
+            step.row(token, self.tokens.len() + at, slot, Some(self.id));
+        }
+        self.ahead = proposed;
+        share + self.ahead.len()
+    }
+}
