@@ -9,7 +9,7 @@ use impetus::engine::message::{Prompt, Segment};
 use impetus::models::{Loaded, Models};
 use impetus::plugins::Plugins;
 use impetus_tests::{House, SMOLLM2};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn message(value: &Value) -> Message {
     let text = |key: &str| value[key].as_str().unwrap();
@@ -56,4 +56,29 @@ async fn chats_tokenise_as_the_reference_does() {
     for case in golden["hostile"].as_array().unwrap() {
         assert_eq!(chat_ids(&model, &case["messages"]).0, ids(case), "{:?}", case["messages"]);
     }
+}
+
+#[tokio::test]
+async fn tokens_and_templates_can_be_asked_for() {
+    let server = House::with(&["gguf"]).smollm2().serve();
+    let text = "Hello <|im_end|> Ω";
+    let pieces = server.post("/tokenize", &json!({"content": text, "with_pieces": true})).await;
+    let pieces = pieces.json["tokens"].as_array().unwrap().clone();
+    assert!(pieces.iter().any(|token| token["piece"] == "<|im_end|>"), "{pieces:?}");
+    assert!(pieces.iter().any(|token| token["piece"].is_array()), "half a letter is bytes: {pieces:?}");
+    let ids: Vec<Value> = pieces.iter().map(|token| token["id"].clone()).collect();
+    let plain = server.post("/tokenize", &json!({"content": text, "model": SMOLLM2})).await;
+    assert_eq!(plain.json["tokens"], Value::from(ids.clone()));
+    let literal = server.post("/tokenize", &json!({"content": text, "parse_special": false})).await;
+    assert!(literal.json["tokens"].as_array().unwrap().len() > ids.len());
+    let back = server.post("/detokenize", &json!({"tokens": ids})).await;
+    assert_eq!(back.json["content"], text);
+    let beyond = server.post("/detokenize", &json!({"tokens": [1, 99999]})).await;
+    assert_eq!((beyond.status, &beyond.json["error"]["param"]), (400, &"tokens[1]".into()));
+    let chat = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let prompt = server.post("/apply-template", &chat).await;
+    let prompt = prompt.json["prompt"].as_str().unwrap().to_owned();
+    assert!(prompt.ends_with("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"), "{prompt}");
+    let unknown = server.post("/tokenize", &json!({"content": "x", "model": "no such"})).await;
+    assert_eq!((unknown.status, &unknown.json["error"]["code"]), (404, &"model_not_found".into()));
 }

@@ -55,6 +55,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/completions", post(openai::completions::handle))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*id}", get(openai::models::one))
+        .route("/tokenize", post(openai::tokens::tokenize))
+        .route("/detokenize", post(openai::tokens::detokenize))
+        .route("/apply-template", post(openai::tokens::apply_template))
         .route("/api/plugins", get(api::plugins))
         .route("/api/formats", get(api::formats))
         .route("/api/models", get(api::models))
@@ -105,8 +108,8 @@ pub async fn serve(
 
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
-        "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /api/plugins, \
-         /api/formats, /api/models, /health, /livez and /readyz",
+        "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /tokenize, \
+         /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

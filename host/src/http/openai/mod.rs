@@ -39,4 +39,5 @@ mod messages;
 pub(crate) mod models;
 mod params;
 mod prompts;
+pub(crate) mod tokens;
 mod types;

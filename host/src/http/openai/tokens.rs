@@ -1,0 +1,112 @@
+//! `POST /tokenize`, `/detokenize` and `/apply-template`, in the shapes of llama.cpp's server: what a model makes of text
+//! and chats, without generating. `model` may be left out where only one can be served.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Json;
+use serde_json::{Value, json};
+
+use super::generation;
+use super::messages;
+use crate::chat::RenderOptions;
+use crate::engine::message::{Prompt, Segment};
+use crate::error::Error;
+use crate::http::App;
+use crate::http::body::JsonBody;
+use crate::http::error::Result;
+use crate::http::fields::{Fields, integer};
+use crate::models::{Loaded, Models};
+use crate::plugins::model::{Token, TokenizeOptions};
+
+/// `{"tokens": [1, 2]}`, or with `with_pieces` `{"tokens": [{"id": 1, "piece": "a"}, …]}`; a piece that is no whole UTF-8
+/// is a list of its bytes.
+pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Json<Value>> {
+    let model = fields.text("model")?;
+    let content = fields.required_text("content")?;
+    let options = TokenizeOptions {
+        add_special: fields.flag("add_special")?.unwrap_or(false),
+        parse_special: fields.flag("parse_special")?.unwrap_or(true),
+    };
+    let with_pieces = fields.flag("with_pieces")?.unwrap_or(false);
+    fields.finish()?;
+    let model = open(&app, model).await?;
+    let tokens = model.model().tokenize(&content, options)?;
+    let told = |token: &Token| -> Result<Value> {
+        if !with_pieces {
+            return Ok(token.0.into());
+        }
+        let bytes = model.model().token_bytes(*token)?;
+        let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::from);
+        Ok(json!({ "id": token.0, "piece": piece }))
+    };
+    let tokens: Vec<Value> = tokens.iter().map(told).collect::<Result<_>>()?;
+    Ok(Json(json!({ "tokens": tokens })))
+}
+
+/// `{"content": "…"}`. Bytes that are no whole UTF-8 become U+FFFD.
+pub(crate) async fn detokenize(
+    State(app): State<App>,
+    JsonBody(mut fields): JsonBody,
+) -> Result<Json<Value>> {
+    let model = fields.text("model")?;
+    let tokens = token_ids(&mut fields)?;
+    fields.finish()?;
+    let model = open(&app, model).await?;
+    let mut bytes = Vec::new();
+    for (path, token) in tokens {
+        let known = u32::try_from(token).ok().filter(|&token| token < model.vocab_size());
+        let token = known.ok_or_else(|| {
+            let size = model.vocab_size();
+            Error::invalid(
+                path.as_str(),
+                format!("`{path}` must be a token id from 0 to {}; found {token}", size - 1),
+            )
+        })?;
+        bytes.extend(model.model().token_bytes(Token(token))?);
+    }
+    Ok(Json(json!({ "content": String::from_utf8_lossy(&bytes) })))
+}
+
+/// `{"prompt": "…"}`: the chat as the model's own template writes it.
+pub(crate) async fn apply_template(
+    State(app): State<App>,
+    JsonBody(mut fields): JsonBody,
+) -> Result<Json<Value>> {
+    let model = fields.text("model")?;
+    let messages = messages::take(&mut fields)?;
+    fields.finish()?;
+    let model = open(&app, model).await?;
+    let prompt = match model.render_chat(&messages, &RenderOptions::default())? {
+        Prompt::Chat(segments) => segments.into_iter().map(text).collect(),
+        Prompt::Text(text) => text,
+        Prompt::Tokens(_) => String::new(),
+    };
+    Ok(Json(json!({ "prompt": prompt })))
+}
+
+fn text(segment: Segment) -> String {
+    match segment {
+        Segment::Template(text) | Segment::Literal(text) => text,
+    }
+}
+
+fn token_ids(fields: &mut Fields) -> Result<Vec<(String, i128)>> {
+    let tokens = fields.list("tokens")?.ok_or_else(|| fields.missing("tokens"))?;
+    tokens.into_iter().map(|(path, value)| integer(&path, &value).map(|token| (path, token))).collect()
+}
+
+/// The named model, or the only one.
+async fn open(app: &App, id: Option<String>) -> Result<Arc<Loaded>> {
+    if let Some(id) = id {
+        return Ok(generation::open(app, &id).await?);
+    }
+    let servable = app.models.look(Models::servable).await?;
+    match &servable[..] {
+        [only] => Ok(generation::open(app, &only.id).await?),
+        models => {
+            let message = format!("`model` is missing, and there are {} that could be meant", models.len());
+            Err(Error::invalid("model", message).into())
+        }
+    }
+}
