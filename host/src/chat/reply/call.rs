@@ -10,7 +10,7 @@ use super::{Delta, Tool};
 const LONGEST_HEAD: usize = 300;
 
 /// What is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reading {
     form: Reads,
     /// The blanks and the mark before it.
@@ -25,7 +25,7 @@ pub(super) struct Reading {
     is_told: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Reads {
     Json { calls: Calls, is_known: bool },
     Head { head: String, name: fn(&str) -> Option<String> },

@@ -5,7 +5,7 @@ use super::scan::{Scan, Step};
 use super::{Delta, Reply, Tool};
 
 /// Calls that are being read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Calls {
     place: Place,
     in_list: bool,

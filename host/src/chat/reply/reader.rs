@@ -5,7 +5,7 @@ use super::family::{Family, Form, Open, Thinking};
 use super::{Delta, Tool};
 
 /// Reads one answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reader {
     /// What is read as calls, and the tools; nothing where a request offers none.
     calls: Option<(Family, Vec<Tool>)>,
@@ -18,7 +18,7 @@ pub struct Reader {
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     /// Nothing yet but blanks: reasoning may begin.
     Start,
@@ -93,10 +93,7 @@ impl Reader {
     fn run(&mut self, is_end: bool) -> Vec<Delta> {
         let mut out = Vec::new();
         while self.step(is_end, &mut out) {}
-        out.retain(
-            |delta| !matches!(delta, Delta::Content(text) | Delta::Reasoning(text) if text.is_empty()),
-        );
-        out
+        merged(out)
     }
 
     /// Whether there may be more to decide.
@@ -330,6 +327,21 @@ impl Reader {
         let rest = self.held.split_off(bytes);
         std::mem::replace(&mut self.held, rest)
     }
+}
+
+/// Pieces of one kind that follow one another become one.
+fn merged(deltas: Vec<Delta>) -> Vec<Delta> {
+    let mut merged: Vec<Delta> = Vec::with_capacity(deltas.len());
+    for delta in deltas {
+        match (merged.last_mut(), delta) {
+            (_, Delta::Content(text) | Delta::Reasoning(text)) if text.is_empty() => {}
+            (Some(Delta::Content(text)), Delta::Content(more))
+            | (Some(Delta::Reasoning(text)), Delta::Reasoning(more))
+            | (Some(Delta::Arguments(text)), Delta::Arguments(more)) => text.push_str(&more),
+            (_, delta) => merged.push(delta),
+        }
+    }
+    merged
 }
 
 /// How many bytes of the text's end may be the beginning of a mark.
