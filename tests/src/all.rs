@@ -9,3 +9,4 @@ mod http;
 mod layout;
 mod plugins;
 mod tokens;
+mod tools;

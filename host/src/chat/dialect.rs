@@ -15,8 +15,6 @@ pub(super) struct Dialect {
     pub(super) describes_tools: bool,
     /// It renders earlier calls, if they come in this form.
     pub(super) calls: Option<CallForm>,
-    /// It renders the results of tools.
-    pub(super) results: bool,
     /// It renders a system message.
     pub(super) system: bool,
 }
@@ -61,7 +59,7 @@ impl CallForm {
 impl Dialect {
     /// Before anything is known.
     pub(super) const UNKNOWN: Dialect =
-        Dialect { describes_tools: true, calls: Some(CallForm::USUAL), results: true, system: true };
+        Dialect { describes_tools: true, calls: Some(CallForm::USUAL), system: true };
 
     /// Asks the template.
     pub(super) fn of(template: &ChatTemplate) -> Dialect {
@@ -83,7 +81,6 @@ impl Dialect {
         Dialect {
             describes_tools: shows(described, "probe_tool"),
             calls,
-            results: calls.is_some_and(|form| shows(with_form(form), "probe_result")),
             system: shows(rendered(template, Dialect::UNKNOWN, &chat[..2], None), "probe_system"),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows no tokens but by their text, no wire format, no plugin.
 
+mod adapt;
 mod dialect;
 mod environment;
 #[cfg(test)]
@@ -9,9 +10,13 @@ mod golden_tests;
 mod json;
 mod literals;
 mod message;
+mod reply;
+#[cfg(test)]
+mod round_trip_tests;
 mod template;
 #[cfg(test)]
 mod tests;
 
 pub use self::message::Message;
+pub use self::reply::{Call, Delta, Family, Reader, Reply, Thinking, Tool};
 pub use self::template::{ChatTemplate, Prompt, RenderOptions, Segment, SpecialTokens, TemplateError};

@@ -7,10 +7,12 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde_json::{Map, Value};
 
+use super::adapt::adapt;
 use super::dialect::Dialect;
 use super::environment::{FUEL, Raised, environment, without_generation_marks};
 use super::literals::Literals;
 use super::message::Message;
+use super::reply::{Family, Thinking};
 
 /// The texts of a model's special tokens.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +85,7 @@ pub struct ChatTemplate {
     source: String,
     tokens: SpecialTokens,
     dialect: Dialect,
+    family: Option<Family>,
 }
 
 const NAME: &str = "chat_template";
@@ -98,10 +101,25 @@ impl ChatTemplate {
             .add_template_owned(NAME, without_generation_marks(source))
             .map_err(|error| TemplateError::Syntax(one_line(&error)))?;
         let dialect = Dialect::UNKNOWN;
-        let mut template = ChatTemplate { environment, source: source.to_owned(), tokens, dialect };
+        let family = Family::of(source);
+        let mut template = ChatTemplate { environment, source: source.to_owned(), tokens, dialect, family };
         template.dialect = Dialect::of(&template);
+        if family.is_none() && !template.dialect.describes_tools {
+            template.dialect.calls = None;
+            template.family = Some(Family::GENERIC);
+        }
         template.environment.set_fuel(Some(FUEL));
         Ok(template)
+    }
+
+    /// Renders a chat as `transformers` does, with nothing adapted.
+    #[cfg(test)]
+    pub(super) fn render_plain(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Prompt, TemplateError> {
+        self.render_as(self.dialect, messages, options)
     }
 
     /// From here on it is this time for the template.
@@ -120,15 +138,45 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Raised`] in the template's own words, or [`TemplateError::Failed`] with the line.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Prompt, TemplateError> {
-        self.render_as(self.dialect, messages, options)
+        self.render_with(self.dialect, messages, options, |messages, tools| {
+            if let Some(family) = self.family {
+                adapt(messages, tools, self.dialect, family, self.takes_tools_in_system());
+            }
+        })
     }
 
-    /// Renders a chat as if the template had these ways.
+    /// How models of this template write calls of tools; nothing where it offers tools in a form that nobody here can
+    /// read.
+    pub fn family(&self) -> Option<Family> {
+        self.family
+    }
+
+    /// The marks around reasoning that the template names.
+    pub fn thinking(&self) -> Option<Thinking> {
+        Thinking::of(&self.source)
+    }
+
+    /// Phi-4-mini's template takes the tools as a field of the system message.
+    fn takes_tools_in_system(&self) -> bool {
+        self.source.contains("message['tools']")
+    }
+
+    /// Renders a chat as if the template had these ways, with nothing adapted to it.
     pub(super) fn render_as(
         &self,
         dialect: Dialect,
         messages: &[Message],
         options: &RenderOptions,
+    ) -> Result<Prompt, TemplateError> {
+        self.render_with(dialect, messages, options, |_, _| {})
+    }
+
+    fn render_with(
+        &self,
+        dialect: Dialect,
+        messages: &[Message],
+        options: &RenderOptions,
+        adapt: impl FnOnce(&mut Vec<Value>, &Value),
     ) -> Result<Prompt, TemplateError> {
         let mut messages = Value::Array(messages.iter().map(|message| dialect.message(message)).collect());
         let mut tools = options.tools.clone().unwrap_or(Value::Null);
@@ -137,6 +185,10 @@ impl ChatTemplate {
             Literals::new(&self.tokens.control, &self.source, &[&messages, &tools, &variables]);
         for value in [&mut messages, &mut tools, &mut variables] {
             literals.cut_out(value);
+        }
+        // Behind the cutting: what is written here on the template's behalf may have control tokens.
+        if let Value::Array(messages) = &mut messages {
+            adapt(messages, &tools);
         }
         let context = self.context(messages, tools, variables, options.add_generation_prompt);
         let template = self.environment.get_template(NAME).map_err(|error| failed(&error))?;

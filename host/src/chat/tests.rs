@@ -169,11 +169,9 @@ fn a_marker_may_be_repeated_or_dropped_but_not_taken_apart() {
 #[test]
 fn every_string_of_a_request_is_looked_at() {
     let mut message = Message::new("user", "x");
-    message
-        .extra
-        .insert("tool_calls".to_owned(), json!([{"function": {"arguments": {"<|im|>": "a<|im|>"}}}]));
+    message.extra.insert("calls".to_owned(), json!([{"function": {"arguments": {"<|im|>": "a<|im|>"}}}]));
     let template_text = ChatTemplate::compile(
-        "{{ messages[0].tool_calls[0].function.arguments | tojson }}{{ style }}{{ tools[0] }}",
+        "{{ messages[0].calls[0].function.arguments | tojson }}{{ style }}{{ tools[0] }}",
         tokens(),
     )
     .unwrap();

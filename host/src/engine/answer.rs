@@ -1,5 +1,7 @@
 //! One request's answer as it grows: logits become a token, tokens become whole text, text ends at a stop string.
 
+use std::collections::VecDeque;
+
 use super::lookup::Lookup;
 use super::message::{Alternative, Event, FinishReason, Request, TokenLogprob, Usage};
 use super::vocabulary::Vocabulary;
@@ -18,6 +20,9 @@ pub(super) struct Answer {
     logprobs: Option<u32>,
     /// Log probabilities of tokens whose text is still held back.
     held: Vec<TokenLogprob>,
+    /// Control tokens that are a part of the text.
+    shown: Vec<u32>,
+    told: Told,
     max_tokens: u32,
     usage: Usage,
     lookup: Lookup,
@@ -48,6 +53,12 @@ impl Answer {
             stopped: false,
             logprobs: request.logprobs,
             held: Vec::new(),
+            shown: if request.shown.is_empty() {
+                Vec::new()
+            } else {
+                vocabulary.control_tokens(&request.shown)
+            },
+            told: Told::default(),
             max_tokens: request.max_tokens.unwrap_or(u32::MAX),
             usage: Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() },
             lookup: Lookup::new(prompt),
@@ -86,7 +97,9 @@ impl Answer {
         if let Some(top) = self.logprobs {
             self.held.push(token_logprob(logits, token, top, vocabulary));
         }
-        let stopped = self.stops.push(&self.detokenizer.push(vocabulary.text_bytes(token)));
+        let text = self.detokenizer.push(vocabulary.text_bytes(token, &self.shown));
+        self.told.add_token(text.len());
+        let stopped = self.stops.push(&text);
         let ended = stopped.stop.is_some();
         self.emit_text(stopped.text, &mut emit);
         Ok(if ended {
@@ -108,7 +121,8 @@ impl Answer {
             let rest = if last.stop.is_some() { String::new() } else { self.stops.finish() };
             self.emit_text(last.text + &rest, &mut emit);
             if !self.held.is_empty() {
-                emit(Event::Text { text: String::new(), tokens: std::mem::take(&mut self.held) });
+                let tokens = std::mem::take(&mut self.held);
+                emit(Event::Text { text: String::new(), tokens, told: self.usage.completion_tokens });
             }
         }
         emit(Event::Finished { reason, usage: self.usage });
@@ -116,8 +130,36 @@ impl Answer {
 
     fn emit_text(&mut self, text: String, emit: &mut impl FnMut(Event)) {
         if !text.is_empty() {
-            emit(Event::Text { text, tokens: std::mem::take(&mut self.held) });
+            let told = self.told.tell(text.len());
+            emit(Event::Text { text, tokens: std::mem::take(&mut self.held), told });
         }
+    }
+}
+
+/// Counts tokens whose text has been told to its end: some text is held back, as it may belong to a stop string or to a
+/// character that is not whole.
+#[derive(Default)]
+struct Told {
+    /// Where the texts of tokens end that are not told, in bytes of the answer.
+    ends: VecDeque<usize>,
+    made_bytes: usize,
+    told_bytes: usize,
+    tokens: u32,
+}
+
+impl Told {
+    fn add_token(&mut self, bytes: usize) {
+        self.made_bytes += bytes;
+        self.ends.push_back(self.made_bytes);
+    }
+
+    fn tell(&mut self, bytes: usize) -> u32 {
+        self.told_bytes += bytes;
+        while self.ends.front().is_some_and(|&end| end <= self.told_bytes) {
+            self.ends.pop_front();
+            self.tokens += 1;
+        }
+        self.tokens
     }
 }
 

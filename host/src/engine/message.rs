@@ -37,6 +37,8 @@ pub enum Event {
         text: String,
         /// The tokens behind the text, where log probabilities were asked for; else empty.
         tokens: Vec<TokenLogprob>,
+        /// How many tokens of the answer have been told whole, with this piece.
+        told: u32,
     },
     /// The answer is complete.
     Finished {
@@ -66,6 +68,8 @@ pub struct Request {
     pub seed: Option<u64>,
     /// Report each token's log probability, with this many alternatives.
     pub logprobs: Option<u32>,
+    /// Control tokens with one of these texts are a part of the answer's text, which has none of the others.
+    pub shown: Vec<String>,
 }
 
 /// A prompt, as text or as tokens.

@@ -13,6 +13,7 @@ pub(super) struct Vocabulary {
     /// Tokens that are no part of an answer's text.
     hidden: Vec<bool>,
     end_of_generation: Vec<u32>,
+    control: Vec<u32>,
 }
 
 impl Vocabulary {
@@ -34,6 +35,7 @@ impl Vocabulary {
         for control in &model.metadata().control_tokens {
             if let Some(hidden) = vocabulary.hidden.get_mut(control.id as usize) {
                 *hidden = true;
+                vocabulary.control.push(control.id);
             }
         }
         Ok(vocabulary)
@@ -47,9 +49,16 @@ impl Vocabulary {
         &self.bytes[start.min(end)..end]
     }
 
-    /// What a token adds to an answer: nothing for those that steer the model.
-    pub(super) fn text_bytes(&self, token: u32) -> &[u8] {
-        if self.hidden.get(token as usize).copied().unwrap_or(true) { &[] } else { self.bytes(token) }
+    /// What a token adds to an answer: nothing for those that steer the model, unless they are to be shown.
+    pub(super) fn text_bytes(&self, token: u32, shown: &[u32]) -> &[u8] {
+        let is_hidden = self.hidden.get(token as usize).copied().unwrap_or(true);
+        if is_hidden && !shown.contains(&token) { &[] } else { self.bytes(token) }
+    }
+
+    /// The control tokens with these texts.
+    pub(super) fn control_tokens(&self, texts: &[String]) -> Vec<u32> {
+        let is_named = |token: &u32| texts.iter().any(|text| text.as_bytes() == self.bytes(*token));
+        self.control.iter().copied().filter(is_named).collect()
     }
 
     /// Whether the model ends its answer with this token.

@@ -38,8 +38,13 @@ impl Loaded {
         let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
         let template =
             model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
-        if matches!(template, Some(Ok(_))) {
-            capabilities.push("chat".to_owned());
+        if let Some(Ok(template)) = &template {
+            let known = [
+                ("chat", true),
+                ("tools", template.family().is_some()),
+                ("reasoning", template.thinking().is_some()),
+            ];
+            capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
         }
         let engine = Engine::start(&id, Arc::clone(&model), settings)?;
         Ok(Loaded { id, capabilities, engine, model, template })
@@ -65,23 +70,30 @@ impl Loaded {
         self.model.vocab_size()
     }
 
-    /// Messages to a prompt, by the model's own template.
+    /// The model's own chat template.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] without a template, [`Kind::TemplateBroken`] for a broken one, [`Kind::TemplateRefused`]
-    /// with the template's own words.
-    pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
-        let template = match &self.template {
+    /// [`Kind::Unsupported`] without one, [`Kind::TemplateBroken`] for a broken one.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        match &self.template {
             None => {
                 let message = format!(
                     "model `{}` has no chat template: use /v1/completions with a whole prompt",
                     self.id
                 );
-                return Err(Error::unsupported("messages", message));
+                Err(Error::unsupported("messages", message))
             }
-            Some(Err(error)) => return Err(error.clone()),
-            Some(Ok(template)) => template,
-        };
+            Some(Err(error)) => Err(error.clone()),
+            Some(Ok(template)) => Ok(template),
+        }
+    }
+
+    /// Messages to a prompt, by the model's own template.
+    ///
+    /// # Errors
+    /// As [`Loaded::chat_template`], and [`Kind::TemplateRefused`] with the template's own words.
+    pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
+        let template = self.chat_template()?;
         let rendered = template.render(messages, options).map_err(|error| render_error(&self.id, &error))?;
         let segment = |segment: chat::Segment| match segment {
             chat::Segment::Template(text) => Segment::Template(text),

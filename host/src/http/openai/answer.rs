@@ -26,21 +26,42 @@ pub(super) trait Shape: Send + 'static {
     /// Before a choice's first piece.
     fn opening(&mut self, index: usize) -> Option<String>;
     /// A piece of a choice.
-    fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String;
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<String>;
     /// After a choice's last piece.
-    fn ending(&mut self, index: usize, reason: FinishReason) -> String;
+    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<String>;
     /// After all choices, where it was asked for.
     fn usage(&mut self, usage: Usage) -> Option<String>;
     /// Everything at once.
     fn whole(self, choices: Vec<Choice>, usage: Usage) -> String;
 }
 
+/// A piece of an answer, as the engine gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Piece {
+    pub(super) text: String,
+    pub(super) tokens: Vec<TokenLogprob>,
+    /// Tokens of the answer so far.
+    pub(super) told: u32,
+}
+
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
-    pub(super) text: String,
-    pub(super) tokens: Vec<TokenLogprob>,
+    pub(super) pieces: Vec<Piece>,
     pub(super) reason: FinishReason,
+    pub(super) usage: Usage,
+}
+
+impl Choice {
+    /// Its text, and the tokens behind it.
+    pub(super) fn joined(self) -> (String, Vec<TokenLogprob>) {
+        let mut whole = (String::new(), Vec::new());
+        for piece in self.pieces {
+            whole.0.push_str(&piece.text);
+            whole.1.extend(piece.tokens);
+        }
+        whole
+    }
 }
 
 /// Waits for a generation to start, and answers with what it gives.
@@ -74,18 +95,15 @@ pub(super) async fn respond<S: Shape>(
 
 async fn whole<S: Shape>(generation: Generation, shape: S) -> Result<String, Error> {
     let mut tally = generation.tally();
-    let unfinished = Choice { text: String::new(), tokens: Vec::new(), reason: FinishReason::Stop };
+    let unfinished = Choice { pieces: Vec::new(), reason: FinishReason::Stop, usage: Usage::default() };
     let mut choices = vec![unfinished; generation.choices()];
     let mut events = generation.into_events();
     while let Some((index, event)) = events.next().await {
         match event {
             Event::Accepted { .. } => {}
-            Event::Text { text, tokens } => {
-                choices[index].text.push_str(&text);
-                choices[index].tokens.extend(tokens);
-            }
+            Event::Text { text, tokens, told } => choices[index].pieces.push(Piece { text, tokens, told }),
             Event::Finished { reason, usage } => {
-                choices[index].reason = reason;
+                (choices[index].reason, choices[index].usage) = (reason, usage);
                 tally.add(index, usage);
             }
             Event::Failed(error) => return Err(error),
@@ -144,12 +162,13 @@ impl<S: Shape> Script<S> {
     fn push(&mut self, index: usize, event: Event) {
         match event {
             Event::Accepted { .. } => {}
-            Event::Text { text, tokens } => {
-                self.ready.push_back(Line::Data(self.shape.piece(index, text, &tokens)));
+            Event::Text { text, tokens, told } => {
+                let lines = self.shape.piece(index, Piece { text, tokens, told });
+                self.ready.extend(lines.into_iter().map(Line::Data));
             }
             Event::Finished { reason, usage } => {
                 self.tally.add(index, usage);
-                self.ready.push_back(Line::Data(self.shape.ending(index, reason)));
+                self.ready.extend(self.shape.ending(index, reason, usage).into_iter().map(Line::Data));
             }
             Event::Failed(error) => self.fail(&Failure::from(error)),
         }
@@ -207,11 +226,11 @@ pub(super) mod tests {
         fn opening(&mut self, _: usize) -> Option<String> {
             None
         }
-        fn piece(&mut self, index: usize, text: String, _: &[TokenLogprob]) -> String {
-            format!("\"{index} {text}\"")
+        fn piece(&mut self, index: usize, piece: Piece) -> Vec<String> {
+            vec![format!("\"{index} {}\"", piece.text)]
         }
-        fn ending(&mut self, index: usize, _: FinishReason) -> String {
-            format!("\"{index} ends\"")
+        fn ending(&mut self, index: usize, _: FinishReason, _: Usage) -> Vec<String> {
+            vec![format!("\"{index} ends\"")]
         }
         fn usage(&mut self, _: Usage) -> Option<String> {
             None
@@ -222,7 +241,7 @@ pub(super) mod tests {
     }
 
     fn text(text: &str) -> Event {
-        Event::Text { text: text.to_owned(), tokens: Vec::new() }
+        Event::Text { text: text.to_owned(), tokens: Vec::new(), told: 1 }
     }
 
     #[test]

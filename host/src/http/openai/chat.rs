@@ -5,26 +5,22 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::answer::{self, Choice, Shape};
+use super::answer;
+use super::chat_shape::{Answer, ChatShape, Ids};
 use super::generation::{self, Generation, about};
-use super::logprobs;
 use super::messages;
 use super::params::{Delivery, MAX_LOGPROBS, Parameters};
-use super::types::{ChatChoice, ChatDelta, ChatMessage, Delta, Envelope, Stamp, UsageField};
-use crate::chat::{Message, RenderOptions};
-use crate::engine::message::{FinishReason, TokenLogprob, Usage};
+use super::tools::Tools;
+use super::types::Stamp;
+use crate::chat::{ChatTemplate, Family, Message, Reader, RenderOptions, Thinking};
+use crate::engine::message::{Prompt, Segment};
 use crate::error::{Error, Kind};
 use crate::http::App;
 use crate::http::body::JsonBody;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, found};
 use crate::http::request_id::RequestId;
-use crate::http::sse::json;
 use crate::models::Loaded;
-
-const OBJECT: &str = "chat.completion";
-const CHUNK: &str = "chat.completion.chunk";
-const ASSISTANT: &str = "assistant";
 
 /// Template variables that no one but us sets.
 const OF_THE_REQUEST: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
@@ -40,20 +36,65 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)> {
-    let ChatRequest { model, messages, parameters, logprobs, variables } = request;
+    let ChatRequest { model, messages, parameters, logprobs, variables, tools } = request;
     let model = generation::open(&app, &model).await?;
     parameters.check_vocabulary(model.vocab_size())?;
     check_variables(&variables, &model)?;
-    let options = RenderOptions { variables, ..RenderOptions::default() };
+    let objects = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
+    let options = RenderOptions { variables, tools: objects, ..RenderOptions::default() };
     let prompt = model.render_chat(&messages, &options).map_err(about_messages)?;
-    let requests = parameters.requests(&prompt, logprobs);
+    let template = model.chat_template()?;
+    let family = family(&model, template, &tools)?;
+    let reader = reader(template.thinking(), family, tools, &prompt);
+    let mut requests = parameters.requests(&prompt, logprobs);
+    let shown = shown(template.thinking(), family);
+    requests.iter_mut().for_each(|request| request.shown.clone_from(&shown));
     let shape = ChatShape {
         stamp: Stamp::new("chatcmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
         logprobs: logprobs.is_some(),
+        ids: if family.is_some_and(|family| family.has_short_ids()) { Ids::Short } else { Ids::Usual },
+        answers: requests.iter().map(|_| Answer::new(reader.clone())).collect(),
     };
     let generation = Generation::start(model, requests, parameters.choices as usize).await;
     Ok((generation.map_err(about_messages)?, shape))
+}
+
+/// How the model writes calls, where it is offered tools.
+fn family(model: &Loaded, template: &ChatTemplate, tools: &Tools) -> Result<Option<Family>> {
+    if tools.is_empty() {
+        return Ok(None);
+    }
+    template.family().map(Some).ok_or_else(|| {
+        let message = format!(
+            "model `{}` writes tool calls in a form that this version cannot read; leave `tools` out",
+            model.id
+        );
+        Error::unsupported("tools", message).into()
+    })
+}
+
+/// What reads one answer to a prompt.
+fn reader(thinking: Option<Thinking>, family: Option<Family>, tools: Tools, prompt: &Prompt) -> Reader {
+    let many_calls = tools.many_calls;
+    let mut reader = Reader::new(family.map(|family| (family, tools.known)), thinking);
+    let end = match prompt {
+        Prompt::Chat(segments) => segments.last(),
+        Prompt::Text(_) | Prompt::Tokens(_) => None,
+    };
+    if let (Some(marks), Some(Segment::Template(text))) = (thinking, end)
+        && marks.is_open_after(text)
+    {
+        reader = reader.within_thinking();
+    }
+    if many_calls { reader } else { reader.with_one_call() }
+}
+
+/// The control tokens that must be seen to read the answer.
+fn shown(thinking: Option<Thinking>, family: Option<Family>) -> Vec<String> {
+    let thinking = thinking.iter().flat_map(Thinking::marks).map(str::to_owned);
+    let calls = family.iter().flat_map(Family::marks).map(str::to_owned);
+    thinking.chain(calls).collect()
 }
 
 /// A chat's prompt is made of its messages: what is wrong with the one is wrong with the other.
@@ -99,6 +140,7 @@ struct ChatRequest {
     logprobs: Option<u32>,
     /// For the template.
     variables: Map<String, Value>,
+    tools: Tools,
 }
 
 impl ChatRequest {
@@ -108,10 +150,10 @@ impl ChatRequest {
         let parameters = Parameters::take(&mut fields)?;
         let logprobs = logprobs(&mut fields)?;
         let variables = variables(&mut fields)?;
-        refuse_tools(&mut fields)?;
+        let tools = Tools::take(&mut fields)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
-        Ok(ChatRequest { model, messages, parameters, logprobs, variables })
+        Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools })
     }
 }
 
@@ -145,24 +187,6 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
     Ok(variables)
 }
 
-fn refuse_tools(fields: &mut Fields) -> Result<()> {
-    if fields.list("tools")?.is_some_and(|tools| !tools.is_empty()) {
-        let message = "`tools` is not supported by this version: it calls no tools";
-        return Err(Error::unsupported("tools", message).into());
-    }
-    // Without tools this asks for nothing.
-    fields.flag("parallel_tool_calls")?;
-    match fields.value("tool_choice") {
-        None => Ok(()),
-        Some(Value::String(choice)) if choice == "none" => Ok(()),
-        Some(other) => {
-            let message =
-                format!("`tool_choice` can only be `none`: this version calls no tools; found {other}");
-            Err(Error::unsupported("tool_choice", message).into())
-        }
-    }
-}
-
 fn refuse_other_answers(fields: &mut Fields) -> Result<()> {
     if let Some(mut format) = fields.object("response_format")? {
         let kind = format.required_text("type")?;
@@ -180,61 +204,6 @@ fn refuse_other_answers(fields: &mut Fields) -> Result<()> {
             let message = format!("`modalities` can only be [\"text\"]: answers are text; found {other}");
             Err(Error::unsupported("modalities", message).into())
         }
-    }
-}
-
-/// The JSON of this endpoint.
-struct ChatShape {
-    stamp: Stamp,
-    include_usage: bool,
-    logprobs: bool,
-}
-
-impl ChatShape {
-    fn chunk(&self, delta: ChatDelta) -> String {
-        json(&self.streamed(vec![delta]))
-    }
-
-    fn streamed(&self, choices: Vec<ChatDelta>) -> Envelope<'_, ChatDelta> {
-        let mut envelope = self.stamp.envelope(CHUNK, choices);
-        envelope.usage = if self.include_usage { UsageField::Null } else { UsageField::Absent };
-        envelope
-    }
-}
-
-impl Shape for ChatShape {
-    fn opening(&mut self, index: usize) -> Option<String> {
-        let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()) };
-        Some(self.chunk(ChatDelta { index, delta, logprobs: None, finish_reason: None }))
-    }
-
-    fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String {
-        let delta = Delta { role: None, content: Some(text) };
-        let logprobs = self.logprobs.then(|| logprobs::chat(tokens));
-        self.chunk(ChatDelta { index, delta, logprobs, finish_reason: None })
-    }
-
-    fn ending(&mut self, index: usize, reason: FinishReason) -> String {
-        self.chunk(ChatDelta { index, delta: Delta::default(), logprobs: None, finish_reason: Some(reason) })
-    }
-
-    fn usage(&mut self, usage: Usage) -> Option<String> {
-        let mut envelope = self.streamed(Vec::new());
-        envelope.usage = UsageField::Told(usage.into());
-        self.include_usage.then(|| json(&envelope))
-    }
-
-    fn whole(self, choices: Vec<Choice>, usage: Usage) -> String {
-        let choice = |(index, choice): (usize, Choice)| ChatChoice {
-            index,
-            logprobs: self.logprobs.then(|| logprobs::chat(&choice.tokens)),
-            message: ChatMessage { role: ASSISTANT, content: choice.text, refusal: None },
-            finish_reason: choice.reason,
-        };
-        let choices = choices.into_iter().enumerate().map(choice).collect();
-        let mut envelope = self.stamp.envelope(OBJECT, choices);
-        envelope.usage = UsageField::Told(usage.into());
-        json(&envelope)
     }
 }
 

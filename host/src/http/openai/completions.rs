@@ -4,13 +4,13 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{self, Choice, Shape};
+use super::answer::{self, Choice, Piece, Shape};
 use super::generation::{self, Generation, about};
 use super::logprobs::TextShape;
 use super::params::{Delivery, MAX_LOGPROBS, Parameters};
 use super::prompts;
 use super::types::{Envelope, Stamp, TextChoice, UsageField};
-use crate::engine::message::{FinishReason, Prompt, TokenLogprob, Usage};
+use crate::engine::message::{FinishReason, Prompt, Usage};
 use crate::error::{Error, Kind};
 use crate::http::App;
 use crate::http::body::JsonBody;
@@ -148,31 +148,33 @@ impl Shape for CompletionShape {
         Some(self.chunk(TextChoice { text, index, logprobs: None, finish_reason: None }))
     }
 
-    fn piece(&mut self, index: usize, text: String, tokens: &[TokenLogprob]) -> String {
-        let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(tokens));
-        self.chunk(TextChoice { text, index, logprobs, finish_reason: None })
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<String> {
+        let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&piece.tokens));
+        vec![self.chunk(TextChoice { text: piece.text, index, logprobs, finish_reason: None })]
     }
 
-    fn ending(&mut self, index: usize, reason: FinishReason) -> String {
-        self.chunk(TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) })
+    fn ending(&mut self, index: usize, reason: FinishReason, _: Usage) -> Vec<String> {
+        let choice = TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) };
+        vec![self.chunk(choice)]
     }
 
     fn usage(&mut self, usage: Usage) -> Option<String> {
         let mut envelope = self.streamed(Vec::new());
-        envelope.usage = UsageField::Told(usage.into());
+        envelope.usage = UsageField::told(usage, 0);
         self.include_usage.then(|| json(&envelope))
     }
 
     fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> String {
-        let choice = |(index, choice): (usize, Choice)| TextChoice {
-            text: self.echo.get(index).cloned().unwrap_or_default() + &choice.text,
-            index,
-            logprobs: self.logprobs.as_mut().map(|shapes| shapes[index].push(&choice.tokens)),
-            finish_reason: Some(choice.reason),
+        let choice = |(index, choice): (usize, Choice)| {
+            let finish_reason = Some(choice.reason);
+            let (text, tokens) = choice.joined();
+            let text = self.echo.get(index).cloned().unwrap_or_default() + &text;
+            let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&tokens));
+            TextChoice { text, index, logprobs, finish_reason }
         };
         let choices = choices.into_iter().enumerate().map(choice).collect();
         let mut envelope = self.stamp.envelope(OBJECT, choices);
-        envelope.usage = UsageField::Told(usage.into());
+        envelope.usage = UsageField::told(usage, 0);
         json(&envelope)
     }
 }

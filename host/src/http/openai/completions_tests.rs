@@ -57,7 +57,7 @@ const USAGE: Usage = Usage { prompt_tokens: 3, cached_tokens: 1, completion_toke
 
 #[test]
 fn a_stream_has_the_original_s_shape() {
-    let text = Event::Text { text: "b".to_owned(), tokens: Vec::new() };
+    let text = Event::Text { text: "b".to_owned(), tokens: Vec::new(), told: 1 };
     let finished = Event::Finished { reason: FinishReason::Length, usage: USAGE };
     let chunk = |text: &str, finish_reason: Value| {
         json!({
@@ -82,7 +82,8 @@ fn a_stream_has_the_original_s_shape() {
 
 #[test]
 fn an_answer_has_the_original_s_shape() {
-    let choice = Choice { text: "b".to_owned(), tokens: Vec::new(), reason: FinishReason::Stop };
+    let piece = Piece { text: "b".to_owned(), tokens: Vec::new(), told: 1 };
+    let choice = Choice { pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE };
     let whole: Value = serde_json::from_str(&shape(false, &["a"]).whole(vec![choice], USAGE)).unwrap();
     let expected = json!({
         "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",

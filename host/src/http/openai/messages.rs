@@ -65,7 +65,7 @@ fn take_answer(fields: &mut Fields, extra: &mut Map<String, Value>) -> Result<()
     Ok(())
 }
 
-/// Templates take a call's arguments as an object; on the wire they are its JSON text.
+/// A call's arguments are JSON text on the wire; whether a template takes them as an object is known in `chat`.
 fn tool_call(mut call: Fields) -> Result<Value> {
     let id = call.text("id")?;
     let kind = call.text("type")?.unwrap_or_else(|| "function".to_owned());
@@ -79,10 +79,11 @@ fn tool_call(mut call: Fields) -> Result<Value> {
     }
     let mut function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
     let name = function.required_text("name")?;
-    let arguments = function.value("arguments").unwrap_or_default();
-    let arguments = match &arguments {
-        Value::String(text) => serde_json::from_str(text).ok().filter(Value::is_object).unwrap_or(arguments),
-        _ => arguments,
+    let path = function.path("arguments");
+    let arguments = match function.value("arguments") {
+        None => "{}".into(),
+        Some(arguments @ (Value::String(_) | Value::Object(_))) => arguments,
+        Some(other) => return Err(Failure::wrong_shape(&path, "JSON text", found(&other))),
     };
     function.finish()?;
     // A stream's pieces bear an index; clients that put them together may leave it in.

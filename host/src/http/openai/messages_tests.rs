@@ -37,12 +37,22 @@ fn what_is_said_is_handed_on() {
     check(
         json!({"role": "assistant", "content": null, "tool_calls": call(json!("{\"x\": 1}"))}),
         None,
-        json!({"tool_calls": call(json!({"x": 1}))}),
+        json!({"tool_calls": call(json!("{\"x\": 1}"))}),
     );
     check(
         json!({"role": "assistant", "tool_calls": call(json!("no json"))}),
         None,
         json!({"tool_calls": call(json!("no json"))}),
+    );
+    check(
+        json!({"role": "assistant", "tool_calls": call(json!({"x": 1}))}),
+        None,
+        json!({"tool_calls": call(json!({"x": 1}))}),
+    );
+    check(
+        json!({"role": "assistant", "tool_calls": call(Value::Null)}),
+        None,
+        json!({"tool_calls": call(json!("{}"))}),
     );
 }
 
@@ -85,6 +95,11 @@ fn what_is_not_text_and_what_no_message_has_is_refused_with_its_place() {
         json!({"role": "assistant", "tool_calls": [{"function": {}}]}),
         400,
         "messages[1].tool_calls[0].function.name",
+    );
+    check(
+        json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": 1}}]}),
+        422,
+        "messages[1].tool_calls[0].function.arguments",
     );
     check(
         json!({"role": "assistant", "tool_calls": [{"type": "custom"}]}),

@@ -22,16 +22,18 @@
 //! | `echo` | with prompts of text, without `logprobs` |
 //! | `best_of` | only equal to `n` |
 //! | `suffix` | only empty |
-//! | `tools` | only empty |
-//! | `tool_choice` | only `none` |
+//! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict` only `false` |
+//! | `tool_choice` | `auto`, and `none`, with which no tools are offered |
+//! | `parallel_tool_calls` | `false`: calls beyond the first are dropped |
 //! | `response_format` | only `{"type": "text"}` |
 //! | `modalities` | only `["text"]` |
 //! | `service_tier` | only `auto` and `default`: there is one |
 //! | `store` | only `false`: nothing is kept |
-//! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key`, `parallel_tool_calls` | bookkeeping, and a flag about tools that cannot be there: no effect |
+//! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key` | bookkeeping: no effect |
 
 mod answer;
 pub(crate) mod chat;
+mod chat_shape;
 pub(crate) mod completions;
 mod generation;
 mod logprobs;
@@ -40,4 +42,5 @@ pub(crate) mod models;
 mod params;
 mod prompts;
 pub(crate) mod tokens;
+mod tools;
 mod types;

@@ -68,6 +68,7 @@ impl Parameters {
             sampling: self.sampling.clone(),
             seed: self.seed.map(|seed| seed.wrapping_add(u64::from(choice))),
             logprobs,
+            shown: Vec::new(),
         };
         (0..self.choices).map(request).collect()
     }

@@ -91,16 +91,16 @@ struct CompletionDetails {
     reasoning_tokens: u32,
 }
 
-impl From<Usage> for UsageBody {
-    fn from(usage: Usage) -> Self {
-        UsageBody {
+impl UsageField {
+    /// The figures; so many of the generated tokens were reasoning.
+    pub(super) fn told(usage: Usage, reasoning_tokens: u32) -> Self {
+        UsageField::Told(UsageBody {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
-            // No reasoning is told apart from an answer here.
-            completion_tokens_details: CompletionDetails { reasoning_tokens: 0 },
-        }
+            completion_tokens_details: CompletionDetails { reasoning_tokens },
+        })
     }
 }
 
@@ -110,15 +110,51 @@ pub(super) struct ChatChoice {
     pub(super) index: usize,
     pub(super) message: ChatMessage,
     pub(super) logprobs: Option<ChatLogprobs>,
-    pub(super) finish_reason: FinishReason,
+    pub(super) finish_reason: ChatFinish,
+}
+
+/// Why an answer of a chat ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChatFinish {
+    Stop,
+    Length,
+    /// The model waits for what its tools answer.
+    ToolCalls,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct ChatMessage {
     pub(super) role: &'static str,
-    pub(super) content: String,
+    /// `null` where nothing is said and tools are called.
+    pub(super) content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<ToolCall>,
     /// Always `null`: a model's refusal is text like any other.
     pub(super) refusal: Option<String>,
+}
+
+/// A call of a tool, or a piece of one: id, type and name stand in the first.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ToolCall {
+    /// Which of the answer's calls; in streams only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'static str>,
+    pub(super) function: FunctionCall,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct FunctionCall {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// JSON text.
+    pub(super) arguments: String,
 }
 
 /// A piece of one answer of a chat.
@@ -127,7 +163,7 @@ pub(super) struct ChatDelta {
     pub(super) index: usize,
     pub(super) delta: Delta,
     pub(super) logprobs: Option<ChatLogprobs>,
-    pub(super) finish_reason: Option<FinishReason>,
+    pub(super) finish_reason: Option<ChatFinish>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -136,6 +172,10 @@ pub(super) struct Delta {
     pub(super) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tool_calls: Vec<ToolCall>,
 }
 
 #[derive(Debug, Serialize)]

@@ -2,6 +2,8 @@
 
 use impetus_plugin_api::PluginError;
 
+use crate::CONTROL;
+
 /// What a model file says.
 pub(crate) struct Behaviour(Vec<(String, String)>);
 
@@ -26,6 +28,17 @@ impl Behaviour {
 
     pub(crate) fn has(&self, key: &str) -> bool {
         self.text(key).is_some()
+    }
+
+    /// What is to be answered to every prompt, as tokens: the text of `answer`, in which `\\n` is a line break and the
+    /// text of `control` the control token.
+    pub(crate) fn answer(&self) -> Option<Vec<u32>> {
+        let text = self.text("answer")?.replace("\\n", "\n");
+        let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<u32>>();
+        Some(match self.text("control") {
+            None => bytes(&text),
+            Some(control) => text.split(control).map(bytes).collect::<Vec<_>>().join(&CONTROL),
+        })
     }
 
     /// The number behind a key; `otherwise` without it.

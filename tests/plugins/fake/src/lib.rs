@@ -57,8 +57,10 @@ impl FormatPlugin for Fake {
 
 /// The id of the token that ends an answer.
 pub(crate) const END: u32 = 256;
-/// Bytes, and the end.
-pub(crate) const VOCABULARY: u32 = 257;
+/// The id of the control token whose text the file may name.
+pub(crate) const CONTROL: u32 = 257;
+/// Bytes, the end and the control token.
+pub(crate) const VOCABULARY: u32 = 258;
 
 /// A model file's words.
 pub(crate) struct Script {
@@ -76,7 +78,13 @@ impl Model for Script {
             Some(template) => format!("{template:?}"),
             None => "\"{% for m in messages %}{{ m.content }}{% endfor %}\"".to_owned(),
         };
-        format!(r#"{{"architecture": "fake", "context_length": 512, "chat_template": {template}}}"#)
+        let control = match self.behaviour.text("control").filter(|text| !text.is_empty()) {
+            Some(text) => format!(r#"[{{"id": {CONTROL}, "text": {text:?}}}]"#),
+            None => "[]".to_owned(),
+        };
+        format!(
+            r#"{{"architecture": "fake", "context_length": 512, "chat_template": {template}, "control_tokens": {control}}}"#
+        )
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -98,7 +106,10 @@ impl Model for Script {
     }
 
     fn token_bytes(&self, token: Token) -> Result<Vec<u8>, PluginError> {
-        Ok(u8::try_from(token.0).into_iter().collect())
+        match self.behaviour.text("control") {
+            Some(control) if token.0 == CONTROL => Ok(control.as_bytes().to_vec()),
+            _ => Ok(u8::try_from(token.0).into_iter().collect()),
+        }
     }
 
     fn is_end_of_generation(&self, token: Token) -> bool {

@@ -8,6 +8,9 @@ use impetus_plugin_api::{Batch, ContextLimits, ErrorCode, PluginError, PosRange,
 
 use crate::{END, Script, VOCABULARY};
 
+/// What the template of a file with `answer` must end with.
+const PROMPT_END: &[u8] = b"<answer>";
+
 pub(crate) struct Reader {
     script: Arc<Script>,
     limits: ContextLimits,
@@ -39,6 +42,12 @@ impl Reader {
     fn next(&self, said: &[u8]) -> u32 {
         if said.len() >= self.script.behaviour.number("end_at", u32::MAX) as usize {
             return END;
+        }
+        if let Some(answer) = self.script.behaviour.answer() {
+            // Prompts end with this; an answer has none of it.
+            let end = said.windows(PROMPT_END.len()).rposition(|bytes| bytes == PROMPT_END);
+            let told = said.len() - end.map_or(0, |at| at + PROMPT_END.len());
+            return answer.get(told).copied().unwrap_or(END);
         }
         if let Some(text) = self.script.behaviour.text("say") {
             return text.as_bytes()[said.len() % text.len()].into();
