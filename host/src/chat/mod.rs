@@ -18,5 +18,5 @@ mod template;
 mod tests;
 
 pub use self::message::Message;
-pub use self::reply::{Call, Delta, Family, Reader, Reply, Thinking, Tool};
+pub use self::reply::{Call, Delta, Manner, Reader, Reply, Tool};
 pub use self::template::{ChatTemplate, Prompt, RenderOptions, Segment, SpecialTokens, TemplateError};

@@ -169,6 +169,9 @@ pub(super) const GRANITE: Family = Family {
     ..NOTHING
 };
 
+/// gpt-oss.
+pub(super) const HARMONY: Family = Family { name: "gpt-oss", ..NOTHING };
+
 /// LFM2 writes Python.
 pub(super) const LFM2: Family = Family {
     name: "lfm2",

@@ -3,6 +3,9 @@
 use serde_json::json;
 
 use super::families::*;
+use super::family::Thinking;
+use super::harmony::Harmony;
+use super::marked::Marked;
 use super::*;
 
 const THINK: Option<Thinking> = Some(Thinking { open: "<think>", close: "</think>" });
@@ -55,8 +58,12 @@ pub(super) fn read(reader: impl Fn() -> Reader, text: &str) -> Reply {
     reply
 }
 
+fn marked(calls: Option<(Family, Vec<Tool>)>, thinking: Option<Thinking>) -> Reader {
+    Reader::marked(Marked::new(calls, thinking))
+}
+
 fn of(family: Family, text: &str) -> Reply {
-    read(|| Reader::new(Some((family, tools())), THINK), text)
+    read(|| marked(Some((family, tools())), THINK), text)
 }
 
 fn reply(content: &str, reasoning: &str, calls: &[(&str, &str)]) -> Reply {
@@ -142,7 +149,7 @@ fn a_broken_call_is_content() {
 
 #[test]
 fn what_was_told_of_a_broken_call_is_known() {
-    let mut reader = Reader::new(Some((HERMES, tools())), None);
+    let mut reader = marked(Some((HERMES, tools())), None);
     let mut told = reader.push("<tool_call>{\"name\": \"search\", \"arguments\": {\"a\": 1");
     told.extend(reader.push("</tool_call>"));
     told.extend(reader.finish());
@@ -228,7 +235,7 @@ fn mistral() {
         check(broken, reply(broken, "", &[]));
     }
     let marks = Some(Thinking { open: "[THINK]", close: "[/THINK]" });
-    let found = read(|| Reader::new(Some((MISTRAL, tools())), marks), "[THINK]Hm.[/THINK]It is [so].");
+    let found = read(|| marked(Some((MISTRAL, tools())), marks), "[THINK]Hm.[/THINK]It is [so].");
     assert_eq!(found, reply("It is [so].", "Hm.", &[]));
 }
 
@@ -276,7 +283,7 @@ fn gemma() {
         check(broken, reply(broken, "", &[]));
     }
     let marks = Thinking::of("{{ '<|channel>thought\n' }}<channel|>");
-    let found = read(|| Reader::new(None, marks), "<|channel>thought\nHm.\n<channel|>So.");
+    let found = read(|| marked(None, marks), "<|channel>thought\nHm.\n<channel|>So.");
     assert_eq!(found, reply("So.", "Hm.", &[]));
     let function_gemma =
         "<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>";
@@ -348,7 +355,7 @@ fn models_that_were_told_how_to_call() {
 #[test]
 fn reasoning_is_split_from_content() {
     let check = |text: &str, expected: Reply| {
-        assert_eq!(read(|| Reader::new(None, THINK), text), expected, "{text}");
+        assert_eq!(read(|| marked(None, THINK), text), expected, "{text}");
     };
     check("<think>\na\n\nb\n</think>\n\nc\n", reply("c\n", "a\n\nb", &[]));
     check(" \n<think></think> c", reply(" c", "", &[]));
@@ -357,7 +364,8 @@ fn reasoning_is_split_from_content() {
     check("no <think>a</think> b", reply("no <think>a</think> b", "", &[]));
     check(" <thi", reply(" <thi", "", &[]));
     check("\n\n a \n", reply("\n\n a \n", "", &[]));
-    let within = read(|| Reader::new(None, THINK).within_thinking(), "\na\n</think>\n\nb </think>");
+    let within =
+        read(|| Reader::marked(Marked::new(None, THINK).within_thinking()), "\na\n</think>\n\nb </think>");
     assert_eq!(within, reply("b </think>", "a", &[]));
     let marks = Thinking::of("…'</think>'…").unwrap();
     assert!(marks.is_open_after("<|im_start|>assistant\n<think>\n"));
@@ -367,7 +375,7 @@ fn reasoning_is_split_from_content() {
 #[test]
 fn calls_beyond_the_first_are_dropped_where_one_is_wanted() {
     let one = |family: Family, text: &str| {
-        read(|| Reader::new(Some((family, tools())), THINK).with_one_call(), text)
+        read(|| Reader::marked(Marked::new(Some((family, tools())), THINK).with_one_call()), text)
     };
     let call = r#"{"name": "get_weather", "arguments": {"city": "Paris"}}"#;
     let twice = format!("Well.<tool_call>{call}</tool_call><tool_call>{call}</tool_call>");
@@ -376,4 +384,36 @@ fn calls_beyond_the_first_are_dropped_where_one_is_wanted() {
     let after_broken =
         format!("<tool_call>{{\"name\": \"search\", \"arguments\": {{x<tool_call>{call}</tool_call>");
     assert_eq!(one(HERMES, &after_broken).calls, reply("", "", &[PARIS]).calls);
+}
+
+#[test]
+fn gpt_oss() {
+    let manner = Manner::of("<|start|>assistant<|channel|>final<|message|>");
+    let check = |text: &str, expected: Reply| {
+        assert_eq!(read(|| manner.reader("", tools(), true), text), expected, "{text}");
+    };
+    check(
+        "<|channel|>analysis<|message|>They want\nweather.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{\"city\": \"Paris\"}<|call|>",
+        reply("", "They want\nweather.", &[PARIS]),
+    );
+    check(
+        " to=functions.get_weather<|channel|>commentary json<|message|>{\"city\": \"Paris\"}",
+        reply("", "", &[PARIS]),
+    );
+    check(
+        "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>So < it\nis. <|return|>",
+        reply("I look.So < it\nis. ", "", &[]),
+    );
+    check("<|channel|>commentary to=functions.search<|message|>", reply("", "", &[("search", "{}")]));
+    check(
+        "<|channel|>commentary to=functions.search<|message|>{\"query\": x}",
+        reply("{\"query\": x}", "", &[]),
+    );
+    check("<|channel|>commentary to=functions.search<|message|>{\"query", reply("{\"query", "", &[]));
+    check("<|channel|>analysis<|message|>cut o", reply("", "cut o", &[]));
+    check("No channel at all.", reply("No channel at all.", "", &[]));
+    check("to whom?", reply("to whom?", "", &[]));
+    let untold =
+        read(|| Reader::harmony(Harmony::new(false)), " to=functions.f<|channel|>commentary<|message|>{}");
+    assert_eq!(untold, reply("{}", "", &[]));
 }
