@@ -6,7 +6,7 @@ use super::golden_tests::{chat, compiled, messages, options};
 use super::*;
 
 /// Template, the family it belongs to, what stands before an assistant's text and what behind it.
-const TEMPLATES: [(&str, &str, &str, &str); 23] = [
+const TEMPLATES: [(&str, &str, &str, &str); 25] = [
     ("qwen2.5", "hermes", "<|im_start|>assistant\n", "<|im_end|>"),
     ("qwen3", "hermes", "<|im_start|>assistant\n", "<|im_end|>"),
     ("qwq", "hermes", "<|im_start|>assistant\n", "<|im_end|>"),
@@ -29,6 +29,8 @@ const TEMPLATES: [(&str, &str, &str, &str); 23] = [
     ("phi-3.5", "generic", "<|assistant|>\n", "<|end|>"),
     ("smollm2", "generic", "<|im_start|>assistant\n", "<|im_end|>"),
     ("smollm3", "generic", "<|im_start|>assistant\n", "<|im_end|>"),
+    ("glm-4.6", "glm", "<|assistant|>", "<|observation|>"),
+    ("kimi-k2", "kimi", "<|im_assistant|>assistant<|im_middle|>", "<|im_end|>"),
     ("gpt-oss", "gpt-oss", "<|end|><|start|>assistant", "<|call|>"),
     ("gemma-2", "generic", "<start_of_turn>model\n", "<end_of_turn>"),
 ];

@@ -9,6 +9,8 @@ mod family;
 mod gemma;
 mod harmony;
 mod marked;
+#[cfg(test)]
+mod more_tests;
 mod object;
 mod python;
 mod reader;
