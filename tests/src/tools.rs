@@ -85,6 +85,12 @@ async fn calls_and_reasoning_are_told_whole_and_in_pieces() {
         let reasoning_bytes = "<think>\nThey want weather.\n</think>".len() as u64;
         let expected = if control.contains("think") { reasoning_bytes - 7 } else { reasoning_bytes };
         assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], expected, "{control}");
+        let models = server.get("/v1/models").await;
+        let can = &models.json["data"][0]["meta"]["capabilities"];
+        assert!(
+            ["chat", "tools", "reasoning"].iter().all(|one| can.as_array().unwrap().contains(&json!(one))),
+            "{can}"
+        );
         let single = server.post(CHAT, &request(json!({"parallel_tool_calls": false}))).await;
         assert_eq!(whole(&single)["calls"].as_array().unwrap().len(), 1, "{control}");
     }

@@ -26,6 +26,9 @@ pub(super) fn adapt(
     for message in messages.iter_mut().filter(|message| loses_calls(message)) {
         write_calls(message, family);
     }
+    if dialect.calls.is_some() && !dialect.many_calls {
+        *messages = one_call_each(std::mem::take(messages));
+    }
     if dialect.calls.is_none() && !dialect.describes_tools {
         *messages = results_as_user(std::mem::take(messages));
     }
@@ -100,6 +103,38 @@ fn write_calls(message: &mut Value, family: Family) {
         Some(content) => format!("{content}\n{written}"),
     };
     message.insert("content".to_owned(), content.into());
+}
+
+/// Several calls of one message, and their results behind it, become calls and results in turn.
+fn one_call_each(messages: Vec<Value>) -> Vec<Value> {
+    let mut adapted: Vec<Value> = Vec::with_capacity(messages.len());
+    let mut messages = messages.into_iter().peekable();
+    while let Some(mut message) = messages.next() {
+        let calls = match message.get_mut("tool_calls") {
+            Some(Value::Array(calls)) if calls.len() > 1 => std::mem::take(calls),
+            _ => {
+                adapted.push(message);
+                continue;
+            }
+        };
+        let mut results = Vec::new();
+        while let Some(result) = messages.next_if(|next| next["role"] == "tool") {
+            results.push(result);
+        }
+        for call in calls {
+            let of_call = results.iter().position(|result| result["tool_call_id"] == call["id"]);
+            message["tool_calls"] = Value::Array(vec![call]);
+            adapted.push(message.clone());
+            adapted.extend(of_call.map(|at| results.remove(at)));
+            // What was said and thought came before the first.
+            message["content"] = "".into();
+            if let Value::Object(message) = &mut message {
+                message.retain(|key, _| !matches!(key.as_str(), "reasoning_content" | "thinking"));
+            }
+        }
+        adapted.extend(results);
+    }
+    adapted
 }
 
 /// Results that follow one another become one message: many templates insist on turns.

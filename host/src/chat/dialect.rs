@@ -15,6 +15,8 @@ pub(super) struct Dialect {
     pub(super) describes_tools: bool,
     /// It renders earlier calls, if they come in this form.
     pub(super) calls: Option<CallForm>,
+    /// It renders several calls of one message.
+    pub(super) many_calls: bool,
     /// It renders a system message.
     pub(super) system: bool,
 }
@@ -59,7 +61,7 @@ impl CallForm {
 impl Dialect {
     /// Before anything is known.
     pub(super) const UNKNOWN: Dialect =
-        Dialect { describes_tools: true, calls: Some(CallForm::USUAL), system: true };
+        Dialect { describes_tools: true, calls: Some(CallForm::USUAL), many_calls: true, system: true };
 
     /// Asks the template.
     pub(super) fn of(template: &ChatTemplate) -> Dialect {
@@ -78,9 +80,14 @@ impl Dialect {
         };
         let calls = CallForm::ALL.into_iter().find(renders_call);
         let described = rendered(template, Dialect::UNKNOWN, question, Some(probe_tools()));
+        let many = |form: CallForm| {
+            let dialect = Dialect { calls: Some(form), ..Dialect::UNKNOWN };
+            shows(rendered(template, dialect, &with_second_call(&chat), None), "probe_second")
+        };
         Dialect {
             describes_tools: shows(described, "probe_tool"),
             calls,
+            many_calls: calls.is_some_and(many),
             system: shows(rendered(template, Dialect::UNKNOWN, &chat[..2], None), "probe_system"),
         }
     }
@@ -143,6 +150,16 @@ fn probe_chat() -> [Message; 4] {
     let mut result = Message::new("tool", "probe_result");
     result.extra.insert("tool_call_id".to_owned(), "probe1234".into());
     [Message::new("system", "probe_system"), Message::new("user", "probe_question"), call, result]
+}
+
+/// The same without the system, and two calls in one message.
+fn with_second_call(chat: &[Message; 4]) -> Vec<Message> {
+    let mut chat = chat[1..3].to_vec();
+    if let Some(Value::Array(calls)) = chat[1].extra.get_mut("tool_calls") {
+        let function = json!({"name": "probe_second", "arguments": "{}"});
+        calls.push(json!({"id": "probe5678", "type": "function", "function": function}));
+    }
+    chat
 }
 
 fn rendered(

@@ -1,4 +1,5 @@
-//! Pure text: a chat's messages become a prompt by the model's own Jinja template.
+//! Pure text: a chat's messages become a prompt by the model's own Jinja template, and what the model writes becomes
+//! content, reasoning and calls of tools.
 //!
 //! Knows no tokens but by their text, no wire format, no plugin.
 
@@ -18,5 +19,5 @@ mod template;
 mod tests;
 
 pub use self::message::Message;
-pub use self::reply::{Call, Delta, Family, Reader, Reply, Thinking, Tool};
+pub use self::reply::{Call, Delta, Manner, Reader, Reply, Tool};
 pub use self::template::{ChatTemplate, Prompt, RenderOptions, Segment, SpecialTokens, TemplateError};

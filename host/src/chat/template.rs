@@ -12,7 +12,7 @@ use super::dialect::Dialect;
 use super::environment::{FUEL, Raised, environment, without_generation_marks};
 use super::literals::Literals;
 use super::message::Message;
-use super::reply::{Family, Thinking};
+use super::reply::{Family, Manner};
 
 /// The texts of a model's special tokens.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +85,7 @@ pub struct ChatTemplate {
     source: String,
     tokens: SpecialTokens,
     dialect: Dialect,
-    family: Option<Family>,
+    manner: Manner,
 }
 
 const NAME: &str = "chat_template";
@@ -101,12 +101,12 @@ impl ChatTemplate {
             .add_template_owned(NAME, without_generation_marks(source))
             .map_err(|error| TemplateError::Syntax(one_line(&error)))?;
         let dialect = Dialect::UNKNOWN;
-        let family = Family::of(source);
-        let mut template = ChatTemplate { environment, source: source.to_owned(), tokens, dialect, family };
+        let manner = Manner::of(source);
+        let mut template = ChatTemplate { environment, source: source.to_owned(), tokens, dialect, manner };
         template.dialect = Dialect::of(&template);
-        if family.is_none() && !template.dialect.describes_tools {
+        if manner.family.is_none() && !template.dialect.describes_tools {
             template.dialect.calls = None;
-            template.family = Some(Family::GENERIC);
+            template.manner.family = Some(Family::GENERIC);
         }
         template.environment.set_fuel(Some(FUEL));
         Ok(template)
@@ -139,21 +139,15 @@ impl ChatTemplate {
     /// [`TemplateError::Raised`] in the template's own words, or [`TemplateError::Failed`] with the line.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Prompt, TemplateError> {
         self.render_with(self.dialect, messages, options, |messages, tools| {
-            if let Some(family) = self.family {
+            if let Some(family) = self.manner.family {
                 adapt(messages, tools, self.dialect, family, self.takes_tools_in_system());
             }
         })
     }
 
-    /// How models of this template write calls of tools; nothing where it offers tools in a form that nobody here can
-    /// read.
-    pub fn family(&self) -> Option<Family> {
-        self.family
-    }
-
-    /// The marks around reasoning that the template names.
-    pub fn thinking(&self) -> Option<Thinking> {
-        Thinking::of(&self.source)
+    /// How models of this template write reasoning and calls of tools.
+    pub fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     /// Phi-4-mini's template takes the tools as a field of the system message.

@@ -41,8 +41,9 @@ impl Loaded {
         if let Some(Ok(template)) = &template {
             let known = [
                 ("chat", true),
-                ("tools", template.family().is_some()),
-                ("reasoning", template.thinking().is_some()),
+                // A model that is only told how to call may or may not do it: nothing is promised.
+                ("tools", template.manner().has_tools() && !template.manner().is_generic()),
+                ("reasoning", template.manner().has_reasoning()),
             ];
             capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
         }

@@ -35,8 +35,14 @@ const fn list(before: &'static str, behind: &'static str) -> Writing {
 }
 
 /// Hermes 2 and 3, Qwen 2.5 and 3, QwQ, SmolLM3, Granite 4.
-pub(super) const HERMES: Family =
-    Family { name: "hermes", opens: &[open("<tool_call>", Form::Json)], frame: &["</tool_call>"], ..NOTHING };
+pub(super) const HERMES: Family = Family {
+    name: "hermes",
+    opens: &[open("<tool_call>", Form::Json)],
+    // The smaller ones forget the tags.
+    first: &[bracket("{", Form::KnownJson)],
+    frame: &["</tool_call>"],
+    ..NOTHING
+};
 
 /// Qwen3-Coder, Qwen 3.5.
 pub(super) const QWEN_TAGS: Family = Family {
@@ -168,6 +174,9 @@ pub(super) const GRANITE: Family = Family {
     writing: list("<|tool_call|>[", "]"),
     ..NOTHING
 };
+
+/// gpt-oss.
+pub(super) const HARMONY: Family = Family { name: "gpt-oss", ..NOTHING };
 
 /// LFM2 writes Python.
 pub(super) const LFM2: Family = Family {

@@ -2,13 +2,13 @@
 
 use super::Tool;
 use super::families::{
-    DEEPSEEK, DEEPSEEK_R1, DSML, FUNCTION_GEMMA, FUNCTIONARY, GEMMA, GENERIC, GLM, GRANITE, HERMES, KIMI,
-    LFM2, LLAMA, MISTRAL, PHI, QWEN_TAGS,
+    DEEPSEEK, DEEPSEEK_R1, DSML, FUNCTION_GEMMA, FUNCTIONARY, GEMMA, GENERIC, GLM, GRANITE, HARMONY, HERMES,
+    KIMI, LFM2, LLAMA, MISTRAL, PHI, QWEN_TAGS,
 };
 
 /// How a family writes calls.
 #[derive(Debug, Clone, Copy)]
-pub struct Family {
+pub(crate) struct Family {
     pub(super) name: &'static str,
     /// What begins a call, anywhere in an answer.
     pub(super) opens: &'static [Open],
@@ -62,7 +62,7 @@ pub(super) enum Form {
 
 /// The marks around reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thinking {
+pub(crate) struct Thinking {
     pub(super) open: &'static str,
     pub(super) close: &'static str,
 }
@@ -76,28 +76,31 @@ const THINKING: [Thinking; 4] = [
 
 impl Thinking {
     /// Those that a template names.
-    pub fn of(template: &str) -> Option<Thinking> {
+    pub(crate) fn of(template: &str) -> Option<Thinking> {
         THINKING.into_iter().find(|marks| template.contains(marks.close))
     }
 
     /// Whether a prompt ends within reasoning: the template has begun it.
-    pub fn is_open_after(&self, prompt: &str) -> bool {
+    pub(crate) fn is_open_after(&self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open)
     }
 
     /// Texts of tokens that must be seen in the answer.
-    pub fn marks(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> {
         // Gemma's mark is a token and a word.
         [self.open.trim_end_matches("thought"), self.close].into_iter()
     }
 }
 
 impl Family {
+    /// gpt-oss: its answers are read by `harmony`.
+    pub(crate) const HARMONY: Family = HARMONY;
+
     /// For models whose template knows no tools: they are told how to write calls.
-    pub const GENERIC: Family = GENERIC;
+    pub(crate) const GENERIC: Family = GENERIC;
 
     /// The one whose marks a template has. The first of these: some marks are parts of others' formats.
-    pub fn of(template: &str) -> Option<Family> {
+    pub(crate) fn of(template: &str) -> Option<Family> {
         let has = |marks: &[&str]| marks.iter().all(|mark| template.contains(mark));
         let known: [(&[&str], Family); 16] = [
             (&["<|tool_call>", "<tool_call|>"], GEMMA),
@@ -121,7 +124,7 @@ impl Family {
     }
 
     /// Texts of tokens that must be seen in the answer.
-    pub fn marks(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> {
         let opens = self.opens.iter().chain(self.first).map(|open| open.mark);
         let closes = self.opens.iter().filter_map(|open| match open.form {
             Form::Block { close, .. } => Some(close),
@@ -131,7 +134,7 @@ impl Family {
     }
 
     /// Its name, for people.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
@@ -147,7 +150,7 @@ impl Family {
     }
 
     /// Whether ids of calls must be nine letters and digits, as Mistral's templates insist.
-    pub fn has_short_ids(&self) -> bool {
+    pub(crate) fn has_short_ids(&self) -> bool {
         self.name == MISTRAL.name
     }
 }

@@ -1,12 +1,16 @@
 //! What a model wrote becomes content, reasoning and calls of tools: pure text in, deltas out, piece by piece.
 //!
 //! The result depends on the text alone, never on how it was cut into pieces. A call that turns out broken is content;
-//! nothing is lost. Which words mark a call is known for each [`Family`], read off the chat template.
+//! nothing is lost. Which words mark a call is known for each family of models, read off the chat template: its [`Manner`].
 
 mod call;
 mod families;
 mod family;
 mod gemma;
+mod harmony;
+mod marked;
+#[cfg(test)]
+mod more_tests;
 mod object;
 mod python;
 mod reader;
@@ -17,8 +21,8 @@ mod tests;
 
 use serde_json::Value;
 
-pub use self::family::{Family, Thinking};
-pub use self::reader::Reader;
+pub(super) use self::family::Family;
+pub use self::reader::{Manner, Reader};
 
 /// A function that a request offers to the model.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,9 +3,11 @@
 use serde_json::json;
 
 use super::families::*;
+use super::family::Thinking;
+use super::marked::Marked;
 use super::*;
 
-const THINK: Option<Thinking> = Some(Thinking { open: "<think>", close: "</think>" });
+pub(super) const THINK: Option<Thinking> = Some(Thinking { open: "<think>", close: "</think>" });
 
 pub(super) fn tools() -> Vec<Tool> {
     let tool = |name: &str, properties: Value| Tool {
@@ -55,11 +57,15 @@ pub(super) fn read(reader: impl Fn() -> Reader, text: &str) -> Reply {
     reply
 }
 
-fn of(family: Family, text: &str) -> Reply {
-    read(|| Reader::new(Some((family, tools())), THINK), text)
+pub(super) fn marked(calls: Option<(Family, Vec<Tool>)>, thinking: Option<Thinking>) -> Reader {
+    Reader::marked(Marked::new(calls, thinking))
 }
 
-fn reply(content: &str, reasoning: &str, calls: &[(&str, &str)]) -> Reply {
+pub(super) fn of(family: Family, text: &str) -> Reply {
+    read(|| marked(Some((family, tools())), THINK), text)
+}
+
+pub(super) fn reply(content: &str, reasoning: &str, calls: &[(&str, &str)]) -> Reply {
     let call = |(name, arguments): &(&str, &str)| Call {
         name: (*name).to_owned(),
         arguments: (*arguments).to_owned(),
@@ -71,8 +77,8 @@ fn reply(content: &str, reasoning: &str, calls: &[(&str, &str)]) -> Reply {
     }
 }
 
-const PARIS: (&str, &str) = ("get_weather", r#"{"city": "Paris"}"#);
-const OSLO: (&str, &str) = ("get_weather", r#"{"city": "Oslo", "days": 3}"#);
+pub(super) const PARIS: (&str, &str) = ("get_weather", r#"{"city": "Paris"}"#);
+pub(super) const OSLO: (&str, &str) = ("get_weather", r#"{"city": "Oslo", "days": 3}"#);
 
 #[test]
 fn hermes_and_qwen() {
@@ -108,6 +114,8 @@ fn hermes_and_qwen() {
         r#"<tool_call>[{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}]</tool_call>"#,
         reply("", "", &[PARIS, OSLO]),
     );
+    check(r#"{"name": "get_weather", "arguments": {"city": "Paris"}}"#, reply("", "", &[PARIS]));
+    check(r#"{"name": "Ada", "arguments": {}}"#, reply(r#"{"name": "Ada", "arguments": {}}"#, "", &[]));
     // A mark that never became one.
     check("a <tool_ca b < <tool", reply("a <tool_ca b < <tool", "", &[]));
 }
@@ -142,7 +150,7 @@ fn a_broken_call_is_content() {
 
 #[test]
 fn what_was_told_of_a_broken_call_is_known() {
-    let mut reader = Reader::new(Some((HERMES, tools())), None);
+    let mut reader = marked(Some((HERMES, tools())), None);
     let mut told = reader.push("<tool_call>{\"name\": \"search\", \"arguments\": {\"a\": 1");
     told.extend(reader.push("</tool_call>"));
     told.extend(reader.finish());
@@ -228,7 +236,7 @@ fn mistral() {
         check(broken, reply(broken, "", &[]));
     }
     let marks = Some(Thinking { open: "[THINK]", close: "[/THINK]" });
-    let found = read(|| Reader::new(Some((MISTRAL, tools())), marks), "[THINK]Hm.[/THINK]It is [so].");
+    let found = read(|| marked(Some((MISTRAL, tools())), marks), "[THINK]Hm.[/THINK]It is [so].");
     assert_eq!(found, reply("It is [so].", "Hm.", &[]));
 }
 
@@ -276,7 +284,7 @@ fn gemma() {
         check(broken, reply(broken, "", &[]));
     }
     let marks = Thinking::of("{{ '<|channel>thought\n' }}<channel|>");
-    let found = read(|| Reader::new(None, marks), "<|channel>thought\nHm.\n<channel|>So.");
+    let found = read(|| marked(None, marks), "<|channel>thought\nHm.\n<channel|>So.");
     assert_eq!(found, reply("So.", "Hm.", &[]));
     let function_gemma =
         "<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>";
@@ -292,88 +300,4 @@ fn phi_and_granite() {
     assert_eq!(of(GRANITE, &format!("<|tool_call|>{list}")), expected);
     let words = "functools are fun [1]";
     assert_eq!(of(PHI, words), reply(words, "", &[]));
-}
-
-#[test]
-fn other_families() {
-    assert_eq!(
-        of(
-            GLM,
-            "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>"
-        ),
-        reply("", "", &[OSLO])
-    );
-    assert_eq!(
-        of(
-            KIMI,
-            "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{\"city\": \"Paris\"}<|tool_call_end|><|tool_calls_section_end|>"
-        ),
-        reply("", "", &[PARIS])
-    );
-    assert_eq!(
-        of(
-            LFM2,
-            "<|tool_call_start|>[get_weather(city=\"Paris\"), get_weather(city='Oslo', days=3)]<|tool_call_end|>Wait."
-        ),
-        reply("Wait.", "", &[PARIS, OSLO])
-    );
-    assert_eq!(
-        of(FUNCTIONARY, "<function=get_weather>{\"city\": \"Paris\"}</function>"),
-        reply("", "", &[PARIS])
-    );
-}
-
-#[test]
-fn models_that_were_told_how_to_call() {
-    let check = |text: &str, expected: Reply| assert_eq!(of(GENERIC, text), expected, "{text}");
-    let json = r#"{"name": "get_weather", "arguments": {"city": "Paris"}}"#;
-    check(&format!("<tool_call>\n{json}\n</tool_call>"), reply("", "", &[PARIS]));
-    check(json, reply("", "", &[PARIS]));
-    check(&format!("```json\n{json}\n```"), reply("", "", &[PARIS]));
-    check(&format!("```json\n[{json}]\n```"), reply("", "", &[PARIS]));
-    check("```tool_code\nprint(get_weather(city=\"Paris\"))\n```", reply("", "", &[PARIS]));
-    check("```tool_code\nget_weather(\"Oslo\", 3)\n```", reply("", "", &[OSLO]));
-    for answer in [
-        "```json\n{\"name\": \"Ada\"}\n```",
-        "```tool_code\nopen(\"x\")\n```",
-        "```python\nx = 1\n```",
-        "[1, 2]",
-        "[a link](https://example.com)",
-        "{\"a\": 1}",
-    ] {
-        check(answer, reply(answer, "", &[]));
-    }
-}
-
-#[test]
-fn reasoning_is_split_from_content() {
-    let check = |text: &str, expected: Reply| {
-        assert_eq!(read(|| Reader::new(None, THINK), text), expected, "{text}");
-    };
-    check("<think>\na\n\nb\n</think>\n\nc\n", reply("c\n", "a\n\nb", &[]));
-    check(" \n<think></think> c", reply(" c", "", &[]));
-    check("<think>cut o", reply("", "cut o", &[]));
-    check("<think>a</thin", reply("", "a</thin", &[]));
-    check("no <think>a</think> b", reply("no <think>a</think> b", "", &[]));
-    check(" <thi", reply(" <thi", "", &[]));
-    check("\n\n a \n", reply("\n\n a \n", "", &[]));
-    let within = read(|| Reader::new(None, THINK).within_thinking(), "\na\n</think>\n\nb </think>");
-    assert_eq!(within, reply("b </think>", "a", &[]));
-    let marks = Thinking::of("…'</think>'…").unwrap();
-    assert!(marks.is_open_after("<|im_start|>assistant\n<think>\n"));
-    assert!(!marks.is_open_after("<|im_start|>assistant\n<think>\n\n</think>\n\n"));
-}
-
-#[test]
-fn calls_beyond_the_first_are_dropped_where_one_is_wanted() {
-    let one = |family: Family, text: &str| {
-        read(|| Reader::new(Some((family, tools())), THINK).with_one_call(), text)
-    };
-    let call = r#"{"name": "get_weather", "arguments": {"city": "Paris"}}"#;
-    let twice = format!("Well.<tool_call>{call}</tool_call><tool_call>{call}</tool_call>");
-    assert_eq!(one(HERMES, &twice), reply("Well.", "", &[PARIS]));
-    assert_eq!(one(MISTRAL, &format!("[TOOL_CALLS][{call}, {call}]")), reply("", "", &[PARIS]));
-    let after_broken =
-        format!("<tool_call>{{\"name\": \"search\", \"arguments\": {{x<tool_call>{call}</tool_call>");
-    assert_eq!(one(HERMES, &after_broken).calls, reply("", "", &[PARIS]).calls);
 }

@@ -12,7 +12,7 @@ use super::messages;
 use super::params::{Delivery, MAX_LOGPROBS, Parameters};
 use super::tools::Tools;
 use super::types::Stamp;
-use crate::chat::{ChatTemplate, Family, Message, Reader, RenderOptions, Thinking};
+use crate::chat::{Manner, Message, RenderOptions};
 use crate::engine::message::{Prompt, Segment};
 use crate::error::{Error, Kind};
 use crate::http::App;
@@ -43,58 +43,44 @@ async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)
     let objects = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
     let options = RenderOptions { variables, tools: objects, ..RenderOptions::default() };
     let prompt = model.render_chat(&messages, &options).map_err(about_messages)?;
-    let template = model.chat_template()?;
-    let family = family(&model, template, &tools)?;
-    let reader = reader(template.thinking(), family, tools, &prompt);
+    let manner = manner(&model, &tools)?;
     let mut requests = parameters.requests(&prompt, logprobs);
-    let shown = shown(template.thinking(), family);
+    let shown = manner.marks(!tools.is_empty());
     requests.iter_mut().for_each(|request| request.shown.clone_from(&shown));
+    let reader = manner.reader(end_of(&prompt), tools.known, tools.many_calls);
     let shape = ChatShape {
         stamp: Stamp::new("chatcmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
         logprobs: logprobs.is_some(),
-        ids: if family.is_some_and(|family| family.has_short_ids()) { Ids::Short } else { Ids::Usual },
+        ids: if manner.has_short_ids() { Ids::Short } else { Ids::Usual },
         answers: requests.iter().map(|_| Answer::new(reader.clone())).collect(),
     };
     let generation = Generation::start(model, requests, parameters.choices as usize).await;
     Ok((generation.map_err(about_messages)?, shape))
 }
 
-/// How the model writes calls, where it is offered tools.
-fn family(model: &Loaded, template: &ChatTemplate, tools: &Tools) -> Result<Option<Family>> {
-    if tools.is_empty() {
-        return Ok(None);
+/// How the model writes, if it can be offered these tools.
+fn manner(model: &Loaded, tools: &Tools) -> Result<Manner> {
+    let manner = *model.chat_template()?.manner();
+    if tools.is_empty() || manner.has_tools() {
+        return Ok(manner);
     }
-    template.family().map(Some).ok_or_else(|| {
-        let message = format!(
-            "model `{}` writes tool calls in a form that this version cannot read; leave `tools` out",
-            model.id
-        );
-        Error::unsupported("tools", message).into()
-    })
+    let message = format!(
+        "model `{}` writes tool calls in a form that this version cannot read; leave `tools` out",
+        model.id
+    );
+    Err(Error::unsupported("tools", message).into())
 }
 
-/// What reads one answer to a prompt.
-fn reader(thinking: Option<Thinking>, family: Option<Family>, tools: Tools, prompt: &Prompt) -> Reader {
-    let many_calls = tools.many_calls;
-    let mut reader = Reader::new(family.map(|family| (family, tools.known)), thinking);
-    let end = match prompt {
-        Prompt::Chat(segments) => segments.last(),
-        Prompt::Text(_) | Prompt::Tokens(_) => None,
-    };
-    if let (Some(marks), Some(Segment::Template(text))) = (thinking, end)
-        && marks.is_open_after(text)
-    {
-        reader = reader.within_thinking();
+/// The last that the template wrote: it may have begun the answer's reasoning.
+fn end_of(prompt: &Prompt) -> &str {
+    match prompt {
+        Prompt::Chat(segments) => match segments.last() {
+            Some(Segment::Template(text)) => text,
+            Some(Segment::Literal(_)) | None => "",
+        },
+        Prompt::Text(_) | Prompt::Tokens(_) => "",
     }
-    if many_calls { reader } else { reader.with_one_call() }
-}
-
-/// The control tokens that must be seen to read the answer.
-fn shown(thinking: Option<Thinking>, family: Option<Family>) -> Vec<String> {
-    let thinking = thinking.iter().flat_map(Thinking::marks).map(str::to_owned);
-    let calls = family.iter().flat_map(Family::marks).map(str::to_owned);
-    thinking.chain(calls).collect()
 }
 
 /// A chat's prompt is made of its messages: what is wrong with the one is wrong with the other.

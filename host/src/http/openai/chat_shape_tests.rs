@@ -9,7 +9,12 @@ use crate::engine::message::{Alternative, Event};
 
 fn shape(include_usage: bool, logprobs: bool) -> ChatShape {
     let stamp = Stamp { id: "chatcmpl-1".to_owned(), created: 9, model: "m".to_owned() };
-    reading(stamp, include_usage, logprobs, &Reader::new(None, None))
+    reading(stamp, include_usage, logprobs, &plain())
+}
+
+fn plain() -> Reader {
+    let template = ChatTemplate::compile("", SpecialTokens::default()).unwrap();
+    template.manner().reader("", Vec::new(), true)
 }
 
 fn reading(stamp: Stamp, include_usage: bool, logprobs: bool, reader: &Reader) -> ChatShape {
@@ -102,7 +107,7 @@ fn hermes() -> Reader {
     let template = "<tool_call></think>{% for t in tools %}{{ t.function.name }}{% endfor %}";
     let template = ChatTemplate::compile(template, SpecialTokens::default()).unwrap();
     let tools = vec![Tool { name: "f".to_owned(), parameters: Value::Null }];
-    Reader::new(template.family().map(|family| (family, tools)), template.thinking())
+    template.manner().reader("", tools, true)
 }
 
 fn hermes_shape() -> ChatShape {
