@@ -1,0 +1,85 @@
+//! Why a grammar cannot be followed, in words for whoever wrote it.
+
+use std::fmt;
+
+use super::Grammar;
+
+/// The longest that llguidance's own words may be; some of them quote whole grammars.
+const MAX_CHARS: usize = 300;
+
+/// A grammar that is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Where in the grammar, as `.properties.age`; empty for the whole of it.
+    pub at: String,
+    /// What is wrong, the keyword included.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Refusal { at: String::new(), message: message.into() }
+    }
+
+    pub(super) fn at(path: &str, message: impl Into<String>) -> Self {
+        Refusal { at: path.to_owned(), message: message.into() }
+    }
+
+    /// This model's tokens cannot be used for any grammar.
+    pub(super) fn of_vocabulary(words: &str) -> Self {
+        Refusal::new(format!("this model's vocabulary cannot be put into a trie: {words}"))
+    }
+
+    /// llguidance refused to compile it.
+    pub(super) fn of_grammar(grammar: &Grammar, error: &anyhow::Error) -> Self {
+        let words = plain(error);
+        Refusal::new(match grammar {
+            Grammar::JsonObject | Grammar::JsonSchema(_) => schema_words(words),
+            Grammar::Regex(_) | Grammar::Lark(_) | Grammar::Gbnf(_) => words,
+        })
+    }
+
+    /// llguidance gave up in the middle of an answer.
+    pub(super) fn on_the_way(error: &anyhow::Error) -> Self {
+        Refusal::new(format!("the grammar is too complex to be followed any further: {}", plain(error)))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// All that the error says, on one line, without excerpts of parser states and backtraces.
+fn plain(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in error.chain().map(ToString::to_string) {
+        let part = part.split("\n<").next().unwrap_or_default();
+        let line = part.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !line.is_empty() && !parts.iter().any(|other| other.contains(&line)) {
+            parts.push(line);
+        }
+    }
+    short(&parts.join(": "))
+}
+
+/// As much of it as a message has room for.
+pub(super) fn short(text: &str) -> String {
+    match text.char_indices().nth(MAX_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// llguidance's options are not the client's: where it would advise to change one, the keyword is told instead.
+fn schema_words(words: String) -> String {
+    if words.contains("oneOf constraints are not supported") {
+        return "`oneOf` is supported where no instance can match two of its schemas, such as schemas of different types, \
+                or objects that require one property with different constants; use `anyOf`"
+            .to_owned();
+    }
+    words
+}
