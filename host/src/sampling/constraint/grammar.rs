@@ -39,49 +39,30 @@ impl Grammar {
         }
     }
 
-    /// Whether its language has a way to ask for tokens instead of text.
-    pub(super) fn may_name_tokens(&self) -> bool {
-        matches!(self, Grammar::Lark(_))
+    /// How much may be in question at one place (llguidance's `max_items_in_row`). A step takes up to the square of it
+    /// where a grammar is ambiguous, which schemas hardly are: there it is four for each property that may be left out.
+    pub(super) fn most_items(&self) -> usize {
+        match self {
+            Grammar::JsonObject | Grammar::JsonSchema(_) => 5_000,
+            Grammar::Regex(_) | Grammar::Lark(_) | Grammar::Gbnf(_) => 1_000,
+        }
     }
 }
 
-/// Where all of a text must match, `^` before and `$` after the expression say nothing, and llguidance knows neither.
-pub(super) fn unanchored(regex: &str) -> Result<&str, Refusal> {
-    let backslashes = |text: &str| text.bytes().rev().take_while(|&byte| byte == b'\\').count();
-    if backslashes(regex) % 2 == 1 {
-        return Err(Refusal::new("a backslash ends the expression, with nothing behind it to escape"));
+/// The longest that a grammar or an expression may be: its depth, and with it what a stack must hold, is bounded so too.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// The text of a grammar or an expression, unless it is too long.
+pub(super) fn bounded(text: &str) -> Result<&str, Refusal> {
+    if text.len() <= MAX_TEXT_BYTES {
+        return Ok(text);
     }
-    let rest = regex.strip_prefix('^').unwrap_or(regex);
-    let rest = match rest.strip_suffix('$') {
-        Some(before) if backslashes(before).is_multiple_of(2) => before,
-        _ => rest,
-    };
-    if rest.is_empty() {
-        return Err(Refusal::new("the expression matches only the empty text"));
-    }
-    Ok(rest)
+    Err(Refusal::new(format!("it has {} bytes, and may have {MAX_TEXT_BYTES}", text.len())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn anchors_at_the_ends_are_taken_off() {
-        for (regex, expected) in [
-            ("^ab$", Some("ab")),
-            ("ab", Some("ab")),
-            (r"a\$", Some(r"a\$")),
-            (r"a\\$", Some(r"a\\")),
-            ("^a|b$", Some("a|b")),
-            ("^$", None),
-            ("", None),
-            (r"ab\", None),
-            (r"ab\\", Some(r"ab\\")),
-        ] {
-            assert_eq!(unanchored(regex).ok(), expected, "{regex}");
-        }
-    }
 
     #[test]
     fn the_language_of_a_grammar_is_told_by_its_text() {

@@ -11,19 +11,21 @@ mod cache;
 mod gbnf;
 mod grammar;
 mod refusal;
+mod regex;
 mod schema;
 mod unions;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarInit, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Logger, Matcher, ParserFactory};
 
 use self::cache::Cache;
 pub use self::grammar::Grammar;
+use self::grammar::bounded;
 pub use self::refusal::Refusal;
 
 /// The stack of a thread on which grammars are compiled or followed. Only what is used of it is ever backed by memory.
@@ -103,23 +105,27 @@ impl Grammars {
         if let Some(matcher) = self.cache().find(&key) {
             return Ok(Constraint { matcher });
         }
-        let parser = self.factory.create_parser(self.lower(grammar)?);
+        let init = GrammarInit::Serialized(self.lower(grammar)?);
+        let mut limits = self.factory.limits().clone();
+        limits.max_items_in_row = grammar.most_items();
+        let (quiet, capabilities) = (Logger::new(0, 0), InferenceCapabilities::default());
+        let parser = self.factory.create_parser_from_init_ext(init, quiet, capabilities, limits);
         let parser = parser.map_err(|error| Refusal::of_grammar(grammar, &error))?;
-        if !grammar.may_name_tokens() || parser.parser.grammar().lexer_spec().special_token_rx.is_none() {
-            let matcher = Matcher::new(Ok(parser));
-            self.cache().keep(key, &matcher);
-            return Ok(Constraint { matcher });
+        if parser.parser.grammar().lexer_spec().special_token_rx.is_some() {
+            return Err(Refusal::of_token_names());
         }
-        Err(Refusal::new("it names tokens (`<…>`); only text can be asked for"))
+        let matcher = Matcher::new(Ok(parser));
+        self.cache().keep(key, &matcher);
+        Ok(Constraint { matcher })
     }
 
     fn lower(&self, grammar: &Grammar) -> Result<TopLevelGrammar, Refusal> {
         Ok(match grammar {
             Grammar::JsonObject => TopLevelGrammar::from_json_schema(schema::any_object()),
             Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema::prepare(schema)?),
-            Grammar::Regex(regex) => TopLevelGrammar::from_regex(grammar::unanchored(regex)?),
-            Grammar::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
-            Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(gbnf)?),
+            Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex::unanchored(bounded(regex)?)?),
+            Grammar::Lark(lark) => TopLevelGrammar::from_lark(bounded(lark)?.to_owned()),
+            Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(bounded(gbnf)?)?),
         })
     }
 

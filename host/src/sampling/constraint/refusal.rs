@@ -35,8 +35,16 @@ impl Refusal {
         let words = plain(error);
         Refusal::new(match grammar {
             Grammar::JsonObject | Grammar::JsonSchema(_) => schema_words(words),
-            Grammar::Regex(_) | Grammar::Lark(_) | Grammar::Gbnf(_) => words,
+            // What follows in one line is an excerpt of the grammar, which its writer has.
+            Grammar::Regex(_) => without_excerpt(&words),
+            // It looks for a token of that name, and there are none to be found.
+            Grammar::Lark(_) if words.contains("special token") => return Refusal::of_token_names(),
+            Grammar::Lark(_) | Grammar::Gbnf(_) => words,
         })
+    }
+
+    pub(super) fn of_token_names() -> Self {
+        Refusal::new("it names tokens (`<…>`): only text can be asked for")
     }
 
     /// llguidance gave up in the middle of an answer.
@@ -72,6 +80,17 @@ pub(super) fn short(text: &str) -> String {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
+}
+
+/// What is wrong with an expression.
+pub(super) fn of_regex(error: &anyhow::Error) -> String {
+    without_excerpt(&plain(error))
+}
+
+/// The reason alone: between it and the beginning stands the expression itself.
+fn without_excerpt(words: &str) -> String {
+    let rest = words.rfind("error: ").map_or(words, |at| &words[at + "error: ".len()..]);
+    rest.split(" 1 | ").next().unwrap_or(rest).to_owned()
 }
 
 /// llguidance's options are not the client's: where it would advise to change one, the keyword is told instead.

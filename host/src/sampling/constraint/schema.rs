@@ -4,7 +4,7 @@
 use serde_json::{Map, Number, Value, json};
 
 use super::unions;
-use super::{Refusal, refusal};
+use super::{Refusal, refusal, regex};
 
 /// Schemas within a schema, at most.
 const MAX_SCHEMAS: usize = 5_000;
@@ -12,11 +12,23 @@ const MAX_SCHEMAS: usize = 5_000;
 /// How deeply they may be nested, references aside.
 const MAX_DEPTH: usize = 64;
 
+/// Constants and names of required properties, at most. Each becomes states of the lexer.
+const MAX_NAMES: usize = 10_000;
+
+/// The largest step of `multipleOf`: an automaton has to know all remainders.
+const MAX_STEP: f64 = 9_999.0;
+
+/// Properties of an object. As many may come next as may be left out, and the parser looks at each.
+const MAX_PROPERTIES: usize = 1_000;
+
 /// The largest bound on a number of items, characters or properties: each costs states of the parser.
 const MAX_COUNT: u64 = 10_000;
 
+/// The longest pattern, and the longest constant.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+
 /// Whole numbers up to here are what they are as 64-bit floats, which is what llguidance reads.
-const MAX_EXACT: u64 = 1 << 53;
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// One space, or a new line with some indentation: enough for every usual layout, and no model can get lost in it.
 const WHITESPACE: &str = r"[\x20]|\n[\x20\t]{0,20}";
@@ -58,7 +70,13 @@ pub(super) fn any_object() -> Value {
 /// Names the first keyword that cannot be kept, and where it stands.
 pub(super) fn prepare(schema: &Value) -> Result<Value, Refusal> {
     let mut schema = schema.clone();
-    Walk { schemas: 0, path: String::new() }.schema(&mut schema, 0)?;
+    let mut walk = Walk { steps: 1.0, ..Walk::default() };
+    walk.schema(&mut schema, 0)?;
+    if walk.combines && walk.steps > MAX_STEP {
+        let message =
+            format!("the values of `multipleOf` together have a least common multiple beyond {MAX_STEP}");
+        return Err(Refusal::new(message));
+    }
     unions::settle(&mut schema);
     match schema {
         Value::Object(schema) => Ok(with_options(schema)),
@@ -72,8 +90,13 @@ fn with_options(mut schema: Map<String, Value>) -> Value {
 }
 
 /// A walk over every schema within a schema.
+#[derive(Default)]
 struct Walk {
     schemas: usize,
+    names: usize,
+    /// The least common multiple of all steps, and whether some may have to be kept together.
+    steps: f64,
+    combines: bool,
     /// Where it is, as `.properties.age`.
     path: String,
 }
@@ -107,6 +130,11 @@ impl Walk {
             return self
                 .within(keyword, |walk| walk.refuse(format!("the keyword `{keyword}` is not supported")));
         }
+        let joins = ["$ref", "anyOf", "oneOf"].iter().any(|keyword| keywords.contains_key(*keyword));
+        self.combines |= keywords.contains_key("allOf") || (joins && keywords.len() > 1);
+        if let Some(Value::Number(step)) = keywords.get("multipleOf") {
+            self.steps = least_common_multiple(self.steps, digits(step));
+        }
         self.bounds(keywords)?;
         for (keyword, value) in keywords.iter_mut() {
             self.within(keyword, |walk| walk.keyword(keyword, value, depth))?;
@@ -118,11 +146,30 @@ impl Walk {
         match keyword {
             "properties" | "patternProperties" | "$defs" | "definitions" => {
                 let Value::Object(schemas) = value else { return self.shape(keyword, "an object", value) };
+                if keyword.ends_with("roperties") && schemas.len() > MAX_PROPERTIES {
+                    return self.refuse(format!("`{keyword}` has more than {MAX_PROPERTIES} properties"));
+                }
                 for (name, schema) in schemas {
-                    self.within(name, |walk| walk.schema(schema, depth + 1))?;
+                    self.within(name, |walk| {
+                        if keyword == "patternProperties" {
+                            walk.pattern(keyword, name)?;
+                        }
+                        walk.schema(schema, depth + 1)
+                    })?;
                 }
                 Ok(())
             }
+            "pattern" => match value.as_str() {
+                Some(pattern) => self.pattern(keyword, pattern),
+                None => self.shape(keyword, "a string", value),
+            },
+            "required" => match value.as_array() {
+                Some(names) => names.iter().try_for_each(|name| match name {
+                    Value::String(name) => self.name(keyword, name),
+                    other => self.shape(keyword, "a list of strings", other),
+                }),
+                None => self.shape(keyword, "a list of strings", value),
+            },
             "allOf" | "anyOf" | "oneOf" | "prefixItems" => self.list(keyword, value, depth),
             "items" if value.is_array() => self.list(keyword, value, depth),
             "items" | "additionalItems" | "additionalProperties" => self.schema(value, depth + 1),
@@ -179,13 +226,35 @@ impl Walk {
         }
     }
 
-    fn constant(&self, keyword: &str, value: &Value) -> Result<(), Refusal> {
+    fn constant(&mut self, keyword: &str, value: &Value) -> Result<(), Refusal> {
+        self.name(keyword, value.as_str().unwrap_or_default())?;
         match value {
             Value::Number(_) => self.number(keyword, value),
             Value::Array(values) => values.iter().try_for_each(|value| self.constant(keyword, value)),
             Value::Object(values) => values.values().try_for_each(|value| self.constant(keyword, value)),
             Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
         }
+    }
+
+    fn name(&mut self, keyword: &str, name: &str) -> Result<(), Refusal> {
+        self.names += 1;
+        if self.names > MAX_NAMES {
+            return self
+                .refuse(format!("the schema has more than {MAX_NAMES} constants, the last in `{keyword}`"));
+        }
+        self.text(keyword, name)
+    }
+
+    fn text(&self, keyword: &str, text: &str) -> Result<(), Refusal> {
+        if text.len() <= MAX_TEXT_BYTES {
+            return Ok(());
+        }
+        self.refuse(format!("a text in `{keyword}` has {} bytes, and may have {MAX_TEXT_BYTES}", text.len()))
+    }
+
+    fn pattern(&self, keyword: &str, pattern: &str) -> Result<(), Refusal> {
+        self.text(keyword, pattern)?;
+        regex::check(pattern).or_else(|refusal| self.refuse(format!("`{keyword}`: {}", refusal.message)))
     }
 
     fn number(&self, keyword: &str, value: &Value) -> Result<(), Refusal> {
@@ -195,9 +264,12 @@ impl Walk {
             Value::Number(number) if keyword == "multipleOf" && number.as_f64().is_none_or(|n| n <= 0.0) => {
                 self.refuse(format!("`multipleOf` must be over 0; found {number}"))
             }
+            Value::Number(number) if keyword == "multipleOf" && digits(number) > MAX_STEP => {
+                self.refuse(format!("`multipleOf` may have up to 4 digits; found {number}"))
+            }
             Value::Number(number) if is_exact(number) => Ok(()),
             Value::Number(number) => {
-                self.refuse(format!("`{keyword}` has {number}: whole numbers beyond ±2^53 are not supported"))
+                self.refuse(format!("`{keyword}` has {number}: numbers beyond ±2^53 are not supported"))
             }
             other => self.shape(keyword, "a number", other),
         }
@@ -253,9 +325,24 @@ impl Walk {
 }
 
 fn is_exact(number: &Number) -> bool {
-    match (number.as_u64(), number.as_i64()) {
-        (Some(whole), _) => whole <= MAX_EXACT,
-        (None, Some(whole)) => whole.unsigned_abs() <= MAX_EXACT,
-        (None, None) => number.as_f64().is_some_and(f64::is_finite),
+    // What is rounded on the way is rounded to no less than the bound.
+    number.as_f64().is_some_and(|number| number.abs() < MAX_EXACT)
+}
+
+/// A number as it is written, without its point.
+fn digits(number: &Number) -> f64 {
+    let text = number.as_f64().unwrap_or(f64::INFINITY).to_string();
+    text.replace('.', "").parse().unwrap_or(f64::INFINITY)
+}
+
+/// Beyond [`MAX_STEP`] some number beyond it.
+fn least_common_multiple(a: f64, b: f64) -> f64 {
+    if !(1.0..=MAX_STEP).contains(&a) || !(1.0..=MAX_STEP).contains(&b) {
+        return f64::INFINITY;
     }
+    let (mut x, mut y) = (a, b);
+    while y > 0.0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
 }
