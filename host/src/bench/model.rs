@@ -88,6 +88,7 @@ async fn timed(engine: &Engine, prompt: Vec<u32>, max_tokens: u32) -> Result<Tim
         sampling: sampling::Settings { temperature: 0.0, ..sampling::Settings::default() },
         seed: Some(0),
         logprobs: None,
+        structure: None,
         shown: Vec::new(),
     };
     let started = Instant::now();

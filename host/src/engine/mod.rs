@@ -4,6 +4,7 @@
 //! between it and its callers without their noticing. It knows nothing of HTTP, templates or files.
 
 mod answer;
+mod guide;
 mod lookup;
 pub mod message;
 mod pace;
@@ -13,6 +14,7 @@ mod runner;
 mod scheduler;
 mod speculation;
 mod step;
+mod structures;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -82,7 +84,7 @@ impl Engine {
     pub fn start(name: &str, model: Arc<Model>, settings: Settings) -> Result<Engine> {
         let (commands, receiver) = channel();
         let router = Arc::new(Router::default());
-        let runner = Runner::new(model, settings, receiver, Arc::clone(&router))?;
+        let runner = Runner::new(model, settings, (commands.clone(), receiver), Arc::clone(&router))?;
         let limits = runner.limits();
         let (end, ended) = watch::channel(());
         let at_end = AtEnd { router: Arc::clone(&router), _end: end };

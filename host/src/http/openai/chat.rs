@@ -48,7 +48,14 @@ async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)
     let reader = reader(template.thinking(), family, tools, &prompt);
     let mut requests = parameters.requests(&prompt, logprobs);
     let shown = shown(template.thinking(), family);
-    requests.iter_mut().for_each(|request| request.shown.clone_from(&shown));
+    let thoughts_end =
+        template.thinking().filter(|marks| is_open(*marks, &prompt)).and_then(|marks| marks.marks().last());
+    for request in &mut requests {
+        request.shown.clone_from(&shown);
+        if let Some(structure) = &mut request.structure {
+            structure.after = thoughts_end.map(str::to_owned);
+        }
+    }
     let shape = ChatShape {
         stamp: Stamp::new("chatcmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
@@ -78,16 +85,20 @@ fn family(model: &Loaded, template: &ChatTemplate, tools: &Tools) -> Result<Opti
 fn reader(thinking: Option<Thinking>, family: Option<Family>, tools: Tools, prompt: &Prompt) -> Reader {
     let many_calls = tools.many_calls;
     let mut reader = Reader::new(family.map(|family| (family, tools.known)), thinking);
-    let end = match prompt {
-        Prompt::Chat(segments) => segments.last(),
-        Prompt::Text(_) | Prompt::Tokens(_) => None,
-    };
-    if let (Some(marks), Some(Segment::Template(text))) = (thinking, end)
-        && marks.is_open_after(text)
-    {
+    if thinking.is_some_and(|marks| is_open(marks, prompt)) {
         reader = reader.within_thinking();
     }
     if many_calls { reader } else { reader.with_one_call() }
+}
+
+/// Whether the answer begins in the middle of the model's thinking.
+fn is_open(marks: Thinking, prompt: &Prompt) -> bool {
+    match prompt {
+        Prompt::Chat(segments) => {
+            matches!(segments.last(), Some(Segment::Template(text)) if marks.is_open_after(text))
+        }
+        Prompt::Text(_) | Prompt::Tokens(_) => false,
+    }
 }
 
 /// The control tokens that must be seen to read the answer.
@@ -151,6 +162,7 @@ impl ChatRequest {
         let logprobs = logprobs(&mut fields)?;
         let variables = variables(&mut fields)?;
         let tools = Tools::take(&mut fields)?;
+        refuse_structure_of_calls(&parameters, &tools)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
         Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools })
@@ -187,16 +199,19 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
     Ok(variables)
 }
 
-fn refuse_other_answers(fields: &mut Fields) -> Result<()> {
-    if let Some(mut format) = fields.object("response_format")? {
-        let kind = format.required_text("type")?;
-        if kind != "text" {
-            let message =
-                format!("`response_format` of type `{kind}` is not supported by this version; use `text`");
-            return Err(Error::unsupported("response_format", message).into());
+/// A call is no answer of the structure that was asked for.
+fn refuse_structure_of_calls(parameters: &Parameters, tools: &Tools) -> Result<()> {
+    match &parameters.structure {
+        Some(structure) if !tools.is_empty() => {
+            let field = &structure.field;
+            let message = format!("`{field}` is not supported together with `tools`; leave one of them out");
+            Err(Error::unsupported(field.as_str(), message).into())
         }
-        format.finish()?;
+        Some(_) | None => Ok(()),
     }
+}
+
+fn refuse_other_answers(fields: &mut Fields) -> Result<()> {
     let modalities = fields.list("modalities")?.unwrap_or_default();
     match modalities.iter().find(|(_, modality)| modality != "text") {
         None => Ok(()),

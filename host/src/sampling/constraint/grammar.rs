@@ -14,6 +14,8 @@ pub enum Grammar {
     JsonSchema(Value),
     /// A text that a regular expression (Rust's syntax, without look-around and back-references) matches as a whole.
     Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
     /// llguidance's variant of Lark: <https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md>.
     Lark(String),
     /// llama.cpp's grammars: <https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md>.
@@ -34,6 +36,7 @@ impl Grammar {
             Grammar::JsonObject => "o".to_owned(),
             Grammar::JsonSchema(schema) => format!("s{schema}"),
             Grammar::Regex(text) => format!("r{text}"),
+            Grammar::Choice(texts) => format!("c{texts:?}"),
             Grammar::Lark(text) => format!("l{text}"),
             Grammar::Gbnf(text) => format!("g{text}"),
         }
@@ -44,7 +47,7 @@ impl Grammar {
     pub(super) fn most_items(&self) -> usize {
         match self {
             Grammar::JsonObject | Grammar::JsonSchema(_) => 5_000,
-            Grammar::Regex(_) | Grammar::Lark(_) | Grammar::Gbnf(_) => 1_000,
+            Grammar::Regex(_) | Grammar::Choice(_) | Grammar::Lark(_) | Grammar::Gbnf(_) => 1_000,
         }
     }
 }

@@ -124,6 +124,7 @@ impl Grammars {
             Grammar::JsonObject => TopLevelGrammar::from_json_schema(schema::any_object()),
             Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema::prepare(schema)?),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex::unanchored(bounded(regex)?)?),
+            Grammar::Choice(texts) => TopLevelGrammar::from_regex(bounded(&regex::choice(texts))?),
             Grammar::Lark(lark) => TopLevelGrammar::from_lark(bounded(lark)?.to_owned()),
             Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(bounded(gbnf)?)?),
         })

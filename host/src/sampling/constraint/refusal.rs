@@ -36,7 +36,7 @@ impl Refusal {
         Refusal::new(match grammar {
             Grammar::JsonObject | Grammar::JsonSchema(_) => schema_words(words),
             // What follows in one line is an excerpt of the grammar, which its writer has.
-            Grammar::Regex(_) => without_excerpt(&words),
+            Grammar::Regex(_) | Grammar::Choice(_) => without_excerpt(&words),
             // It looks for a token of that name, and there are none to be found.
             Grammar::Lark(_) if words.contains("special token") => return Refusal::of_token_names(),
             Grammar::Lark(_) | Grammar::Gbnf(_) => words,
@@ -45,6 +45,23 @@ impl Refusal {
 
     pub(super) fn of_token_names() -> Self {
         Refusal::new("it names tokens (`<…>`): only text can be asked for")
+    }
+
+    /// What an answer took in all is more than it may.
+    pub(crate) fn too_slow(seconds: u64) -> Self {
+        Refusal::new(format!(
+            "the grammar took {seconds} s to be followed this far, as no unambiguous one does"
+        ))
+    }
+
+    /// It was asked for again after it was refused.
+    pub(crate) fn lost() -> Self {
+        Refusal::new("the grammar cannot be followed any further: this is a bug")
+    }
+
+    /// llguidance, or what prepares its work, panicked.
+    pub(crate) fn panicked() -> Self {
+        Refusal::new("it made the reader of grammars panic: this is a bug")
     }
 
     /// llguidance gave up in the middle of an answer.

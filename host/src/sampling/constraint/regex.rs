@@ -29,6 +29,15 @@ pub(super) fn unanchored(regex: &str) -> Result<&str, Refusal> {
     Ok(rest)
 }
 
+/// The expression that matches one of these texts.
+pub(super) fn choice(texts: &[String]) -> String {
+    let escaped = |text: &String| {
+        let escape = |c: char| [c.is_ascii_punctuation().then_some('\\'), Some(c)].into_iter().flatten();
+        text.chars().flat_map(escape).collect::<String>()
+    };
+    texts.iter().map(escaped).collect::<Vec<_>>().join("|")
+}
+
 fn refuse_lone_backslash(regex: &str) -> Result<(), Refusal> {
     if backslashes_at_end(regex).is_multiple_of(2) {
         return Ok(());
