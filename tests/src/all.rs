@@ -8,5 +8,6 @@ mod house;
 mod http;
 mod layout;
 mod plugins;
+mod structured;
 mod tokens;
 mod tools;

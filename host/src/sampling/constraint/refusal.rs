@@ -66,7 +66,13 @@ impl Refusal {
 
     /// llguidance gave up in the middle of an answer.
     pub(super) fn on_the_way(error: &anyhow::Error) -> Self {
-        Refusal::new(format!("the grammar is too complex to be followed any further: {}", plain(error)))
+        let words = plain(error);
+        // llguidance's name for an empty set of tokens.
+        Refusal::new(if words.contains("NoExtensionBias") {
+            "no text can go on here: the grammar leads back to itself without an end, as a `$ref` or a rule may".to_owned()
+        } else {
+            format!("the grammar is too complex to be followed any further: {words}")
+        })
     }
 }
 
@@ -106,16 +112,34 @@ pub(super) fn of_regex(error: &anyhow::Error) -> String {
 
 /// The reason alone: between it and the beginning stands the expression itself.
 fn without_excerpt(words: &str) -> String {
-    let rest = words.rfind("error: ").map_or(words, |at| &words[at + "error: ".len()..]);
+    let behind = |mark: &str| words.rfind(mark).map(|at| &words[at + mark.len()..]);
+    let rest = behind("error: ").or_else(|| behind("(in regex): ")).unwrap_or(words);
     rest.split(" 1 | ").next().unwrap_or(rest).to_owned()
 }
 
-/// llguidance's options are not the client's: where it would advise to change one, the keyword is told instead.
+/// llguidance's words for what it finds in a schema, and the keywords that are meant.
+const KEYWORDS: [(&str, &str); 9] = [
+    ("Regex is empty", "`pattern` or `format`, together with what else is asked of the string"),
+    ("patternProperty regexes", "`patternProperties`"),
+    ("contain a multiple of", "`multipleOf`"),
+    ("multipleOf", "`multipleOf`"),
+    ("required item", "`minItems`"),
+    ("required property", "`required`, against the property's schema or `additionalProperties`"),
+    ("Pointer", "`$ref`"),
+    ("circular references", "`$ref`"),
+    ("incompatible", "`type`, `const`, `enum`, `allOf` and `$ref`, each of which must hold,"),
+];
+
+/// Says which keyword is meant, where llguidance does not.
 fn schema_words(words: String) -> String {
+    // Its options are not the client's.
     if words.contains("oneOf constraints are not supported") {
         return "`oneOf` is supported where no instance can match two of its schemas, such as schemas of different types, \
                 or objects that require one property with different constants; use `anyOf`"
             .to_owned();
     }
-    words
+    match KEYWORDS.iter().find(|(found, _)| words.contains(found)) {
+        Some((_, keyword)) if !words.contains('`') => format!("{keyword}: {words}"),
+        _ => words,
+    }
 }

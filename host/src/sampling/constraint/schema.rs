@@ -117,7 +117,11 @@ impl Walk {
             Value::Bool(false) if depth == 0 => self.refuse("the schema is `false`, which nothing matches"),
             Value::Bool(false) => Ok(()),
             Value::Object(keywords) => self.keywords(keywords, depth),
-            other => self.refuse(format!("a schema must be an object or true or false; found {other}")),
+            other => {
+                let name = self.path.rsplit('.').next().unwrap_or_default();
+                let found = refusal::short(&other.to_string());
+                self.refuse(format!("`{name}` must be a schema: an object, true or false; found {found}"))
+            }
         }
     }
 
@@ -136,6 +140,7 @@ impl Walk {
             self.steps = least_common_multiple(self.steps, digits(step));
         }
         self.bounds(keywords)?;
+        self.distinct_names(keywords)?;
         for (keyword, value) in keywords.iter_mut() {
             self.within(keyword, |walk| walk.keyword(keyword, value, depth))?;
         }
@@ -289,6 +294,18 @@ impl Walk {
             }
         }
         Ok(())
+    }
+
+    /// Names that the schema leaves open may be the same, and two of the same are one property.
+    fn distinct_names(&mut self, keywords: &Map<String, Value>) -> Result<(), Refusal> {
+        let wanted = self.count(keywords, "minProperties")?.unwrap_or(0);
+        let required = keywords.get("required").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+        let closed = keywords.get("additionalProperties") == Some(&Value::Bool(false));
+        if wanted < required + 2 || (closed && !keywords.contains_key("patternProperties")) {
+            return Ok(());
+        }
+        let message = "`minProperties` may be up to one more than there are names in `required`, unless all properties are listed";
+        self.within("minProperties", |walk| walk.refuse(message))
     }
 
     fn count(&mut self, keywords: &Map<String, Value>, keyword: &str) -> Result<Option<u64>, Refusal> {
