@@ -182,6 +182,7 @@ async fn each_way_to_ask_is_kept_to() {
         json!({"guided_regex": "^(yes|no)$"}),
         json!({"grammar": "start: \"yes\" | \"no\""}),
         json!({"grammar": "%llguidance {}\nstart: ANSWER\nANSWER: /yes|no/"}),
+        json!({"grammar": "root ::= answer\nanswer ::= \"yes\" | \"no\" # or so"}),
         json!({"structured_outputs": {"grammar": "start: \"yes\" | \"no\""}}),
     ] {
         let answer = server.post(CHAT, &ask("Is the sky blue?", with.clone())).await;
@@ -215,6 +216,45 @@ fn pair(next: Value) -> Value {
 
 fn two_pairs(next: Value) -> Value {
     json!({"allOf": [pair(next.clone()), pair(next)]})
+}
+
+/// llama.cpp's own example for JSON, whose strings and spaces lead back to nothing, and its values to themselves.
+const JSON_IN_GBNF: &str = r#"
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
+array  ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
+ws     ::= | " " | "\n" [ \t]{0,20}
+"#;
+
+#[tokio::test]
+async fn a_grammar_of_llama_cpp_is_kept_to() {
+    let server = real();
+    let mut complete = 0;
+    for seed in 1..=4 {
+        let mut body = ask("Describe a cat, as JSON.", json!({"grammar": JSON_IN_GBNF, "seed": seed}));
+        body["max_tokens"] = 120.into();
+        let answer = server.post(CHAT, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(answer.chat_text().starts_with('{'), "{}", answer.text);
+        if answer.json["choices"][0]["finish_reason"] == "stop" {
+            assert_eq!(fault(&json!({"type": "object"}), &answer.chat_text()), None);
+            complete += 1;
+        }
+    }
+    assert!(complete > 0);
+    let sum = "root ::= (expr \"=\" ws term \"\\n\"){2}\nexpr ::= term ([-+*/] ws term){0,3}\n\
+        term ::= num | \"(\" ws expr \")\" ws\nnum ::= [0-9]{1,3} ws\nws ::= [ \\t\\n]{0,2}";
+    let answer = server.post(CHAT, &ask("Calculate.", json!({"grammar": sum}))).await;
+    let text = answer.chat_text();
+    assert_eq!(
+        (answer.json["choices"][0]["finish_reason"].as_str(), text.matches('=').count()),
+        (Some("stop"), 2),
+        "{text}"
+    );
+    assert!(text.ends_with('\n'), "{text:?}");
 }
 
 /// Schemas and grammars that would cost a naive reader its stack, its memory or its day.
@@ -266,6 +306,8 @@ fn hostile() -> Vec<(&'static str, Value)> {
         ("rules in a row", rules("aN: aM")),
         ("rules nested", rules("aN: (\"(\" aM \")\")*")),
         ("rules that double", rules("aN: aM aM")),
+        ("a list that ends with itself", json!({"grammar": "root ::= [^x] root | \"x\""})),
+        ("ambiguity in GBNF", json!({"grammar": "root ::= root root | [a-z] | \"\""})),
         ("ambiguity", json!({"grammar": "start: e\ne: e e e | e e | /[a-z]/"})),
         ("more ambiguity", json!({"grammar": "start: e+\ne: a* b* a* b* a* b*\na: /[a-z]/\nb: /[a-z]/"})),
     ]

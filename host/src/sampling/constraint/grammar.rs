@@ -1,5 +1,6 @@
 //! What an answer can be constrained to, as the request says it. Compiles nothing.
 
+use llguidance::api::ParserLimits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,12 +43,17 @@ impl Grammar {
         }
     }
 
-    /// How much may be in question at one place (llguidance's `max_items_in_row`). A step takes up to the square of it
-    /// where a grammar is ambiguous, which schemas hardly are: there it is four for each property that may be left out.
-    pub(super) fn most_items(&self) -> usize {
+    /// How far llguidance goes for it, with a vocabulary of so many tokens. A step takes up to the square of the items in a
+    /// row where a grammar is ambiguous, which schemas hardly are: there it is four for each property that may be left
+    /// out. GBNF is followed character by character, each token's of its own.
+    pub(super) fn limit(&self, limits: &mut ParserLimits, vocab_size: usize) {
         match self {
-            Grammar::JsonObject | Grammar::JsonSchema(_) => 5_000,
-            Grammar::Regex(_) | Grammar::Choice(_) | Grammar::Lark(_) | Grammar::Gbnf(_) => 1_000,
+            Grammar::JsonObject | Grammar::JsonSchema(_) => limits.max_items_in_row = 5_000,
+            Grammar::Regex(_) | Grammar::Choice(_) | Grammar::Lark(_) => limits.max_items_in_row = 1_000,
+            Grammar::Gbnf(_) => {
+                limits.max_items_in_row = 2_000;
+                limits.step_max_items = 8 * vocab_size.max(10_000);
+            }
         }
     }
 }

@@ -107,7 +107,7 @@ impl Grammars {
         }
         let init = GrammarInit::Serialized(self.lower(grammar)?);
         let mut limits = self.factory.limits().clone();
-        limits.max_items_in_row = grammar.most_items();
+        grammar.limit(&mut limits, self.vocab_size);
         let (quiet, capabilities) = (Logger::new(0, 0), InferenceCapabilities::default());
         let parser = self.factory.create_parser_from_init_ext(init, quiet, capabilities, limits);
         let parser = parser.map_err(|error| Refusal::of_grammar(grammar, &error))?;
@@ -128,11 +128,6 @@ impl Grammars {
             Grammar::Lark(lark) => TopLevelGrammar::from_lark(bounded(lark)?.to_owned()),
             Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(bounded(gbnf)?)?),
         })
-    }
-
-    /// Number of tokens.
-    pub fn vocab_size(&self) -> usize {
-        self.vocab_size
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
