@@ -5,11 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 
 /// The name looked for in the working folder when no `--config` is given.
 pub const FILE_NAME: &str = "plugins.toml";
+
+/// API keys, separated by commas.
+const KEYS_VARIABLE: &str = "IMPETUS_API_KEYS";
 
 /// Everything that the host was told, checked, paths made absolute.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub struct Overrides {
     pub host: Option<IpAddr>,
     /// `--port`.
     pub port: Option<u16>,
+    /// `--open`.
+    pub open: bool,
     /// `--models`: these folders in place of the file's.
     pub model_folders: Vec<PathBuf>,
     /// `--plugins`: this folder in place of the file's.
@@ -55,11 +61,49 @@ pub struct Server {
     pub port: u16,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Keys of which every request needs one; none: nobody is asked for a key.
+    pub api_keys: Vec<ApiKey>,
+    /// A file with further keys, one in each line.
+    pub api_key_file: Option<PathBuf>,
+    /// Names under which the server is reached, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Web pages that may use the server, as `https://chat.example`; `*` is every page.
+    pub origins: Vec<String>,
+    /// Listen beyond this machine without a key.
+    pub open: bool,
+}
+
+/// A key's SHA-256: the key itself is not kept, and cannot get into a log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct ApiKey([u8; 32]);
+
+impl From<String> for ApiKey {
+    fn from(key: String) -> Self {
+        ApiKey(Sha256::digest(key.as_bytes()).into())
+    }
+}
+
+impl ApiKey {
+    /// Whether this is the key; takes equally long for every key of one length.
+    pub fn is(&self, key: &str) -> bool {
+        let other = Sha256::digest(key.as_bytes());
+        self.0.iter().zip(other.iter()).fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
+    }
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Server { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 8484, max_body_bytes: 16 << 20 }
+        Server {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8484,
+            max_body_bytes: 16 << 20,
+            api_keys: Vec::new(),
+            api_key_file: None,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            open: false,
+        }
     }
 }
 
@@ -177,6 +221,7 @@ impl Config {
         })?;
         config.path = path;
         config.apply(overrides, &here);
+        config.read_keys()?;
         Ok(config)
     }
 
@@ -204,6 +249,7 @@ impl Config {
             plugin: file.plugin,
         };
         config.plugins.folder = base.join(&config.plugins.folder);
+        config.server.api_key_file = config.server.api_key_file.map(|path| base.join(path));
         config.models.folders.iter_mut().for_each(|folder| *folder = base.join(&*folder));
         for (id, entry) in &mut config.plugin {
             entry.path = entry.path.take().map(|path| base.join(path));
@@ -212,9 +258,32 @@ impl Config {
         Ok(config)
     }
 
+    /// Adds the keys of the file and of the environment.
+    fn read_keys(&mut self) -> Result<()> {
+        let mut texts = Vec::new();
+        if let Some(path) = &self.server.api_key_file {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                configuration(format!("server.api_key_file {} cannot be read: {error}", path.display()))
+            })?;
+            texts.extend(text.lines().map(str::to_owned));
+            if texts.iter().all(|line| line.trim().is_empty()) {
+                let message =
+                    format!("server.api_key_file {} has no key: write one in each line", path.display());
+                return Err(configuration(message));
+            }
+        }
+        if let Ok(keys) = std::env::var(KEYS_VARIABLE) {
+            texts.extend(keys.split(',').map(str::to_owned));
+        }
+        let keys = texts.iter().map(|key| key.trim()).filter(|key| !key.is_empty());
+        self.server.api_keys.extend(keys.map(|key| ApiKey::from(key.to_owned())));
+        Ok(())
+    }
+
     fn apply(&mut self, overrides: Overrides, here: &Path) {
         self.server.host = overrides.host.unwrap_or(self.server.host);
         self.server.port = overrides.port.unwrap_or(self.server.port);
+        self.server.open |= overrides.open;
         if !overrides.model_folders.is_empty() {
             self.models.folders = overrides.model_folders.iter().map(|folder| here.join(folder)).collect();
         }

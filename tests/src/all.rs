@@ -8,6 +8,7 @@ mod house;
 mod http;
 mod layout;
 mod plugins;
+mod security;
 mod structured;
 mod tokens;
 mod tools;

@@ -157,6 +157,9 @@ pub(super) struct Serve {
     /// Port to listen on; 0 lets the system choose [default: 8484]
     #[arg(long)]
     port: Option<u16>,
+    /// Listen beyond this machine although no API key is set: whoever reaches the address can use the server
+    #[arg(long)]
+    open: bool,
 }
 
 #[derive(Debug, Args)]
@@ -240,7 +243,7 @@ impl Common {
 impl Serve {
     /// Adds what `serve` alone may say.
     pub(super) fn extend(&self, overrides: Overrides) -> Overrides {
-        Overrides { host: self.host, port: self.port, ..overrides }
+        Overrides { host: self.host, port: self.port, open: self.open, ..overrides }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::lists::{format_names, no_models, no_plugins};
 use super::output::{harmless, tell};
-use super::{Failure, Outcome, run};
+use super::{Failure, Outcome, run, usage};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::http::{self, App};
@@ -28,14 +28,19 @@ pub(super) fn serve(config: Config) -> Outcome {
 
 async fn listen(config: Config) -> Outcome {
     let wanted = SocketAddr::new(config.server.host, config.server.port);
+    let server = &config.server;
+    if !server.host.is_loopback() && server.api_keys.is_empty() && !server.open {
+        return Err(usage(format!(
+            "{} can be reached from other machines, and no API key is set: set api_keys or api_key_file under [server] \
+             of plugins.toml or IMPETUS_API_KEYS, or say --open if everybody there may use it",
+            server.host
+        )));
+    }
     let listener = TcpListener::bind(wanted).await.map_err(|error| cannot_listen(wanted, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(wanted, &error))?;
     let signals = Signals::new()?;
-    if !address.ip().is_loopback() {
-        tell(
-            "warning: whoever reaches this address can use the server: there is no key check. \
-             Without --host it listens on this machine alone",
-        );
+    if !address.ip().is_loopback() && config.server.api_keys.is_empty() {
+        tell("warning: whoever reaches this address can use the server: no API key is set");
     }
     let plugins = Plugins::load(&config);
     let models = Models::new(Arc::clone(&plugins), &config);

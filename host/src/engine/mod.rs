@@ -31,6 +31,7 @@ use self::runner::Runner;
 pub use self::runner::chat_tokens;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::Model;
+use crate::sampling::constraint::STACK_BYTES;
 
 /// How much an engine takes at once.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +93,9 @@ impl Engine {
             let _at_end = at_end;
             runner.run();
         };
-        std::thread::Builder::new().name(thread_name(name)).spawn(body).map_err(|error| {
+        // It goes on in grammars by tokens, and strangers' grammars nest deeply.
+        let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
+        thread.spawn(body).map_err(|error| {
             Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
         })?;
         let capacity = (limits.running as u32).saturating_add(settings.queue);

@@ -1,5 +1,7 @@
 //! The loop of one loaded model: commands in, events out. It owns the context and blocks only when idle.
 
+mod guided;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -7,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::answer::{Answer, Progress};
-use super::guide::Guide;
-use super::message::{Command, Event, FinishReason, Prompt, Request, RequestId, Segment};
+use super::message::{Command, Event, FinishReason, Prompt, RequestId, Segment};
 use super::pace::Pace;
 use super::router::Router;
 use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler};
 use super::speculation::{Costs, LONGEST_DRAFT};
 use super::step::Step;
-use super::structures::{Prepared, Structures};
+use super::structures::Structures;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Context, ErrorCode, Model, Token, TokenizeOptions};
@@ -156,40 +157,6 @@ impl Runner {
         }
     }
 
-    fn submit(&mut self, id: RequestId, request: Box<Request>) {
-        let accepted = self.tokenize(&request.prompt).and_then(|prompt| {
-            check_length(prompt.len(), self.limits().longest())?;
-            Ok(prompt)
-        });
-        let submitted = accepted.and_then(|prompt| match request.structure.clone() {
-            None => {
-                self.accept(id, Prepared { request, prompt }, None);
-                Ok(())
-            }
-            Some(structure) => self.structures.read(id, structure, Prepared { request, prompt }),
-        });
-        if let Err(error) = submitted {
-            self.router.deliver(id, Event::Failed(error));
-        }
-    }
-
-    fn accept(&mut self, id: RequestId, prepared: Prepared, guide: Option<Guide>) {
-        let Prepared { request, prompt } = prepared;
-        self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
-        self.answers.insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide));
-        self.scheduler.add(id, prompt);
-    }
-
-    /// The requests whose schemas and grammars were read in the meantime.
-    fn accept_structured(&mut self) {
-        while let Some((id, prepared, guide)) = self.structures.take() {
-            match guide {
-                Ok(guide) => self.accept(id, prepared, Some(guide)),
-                Err(error) => self.router.deliver(id, Event::Failed(error)),
-            }
-        }
-    }
-
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>> {
         match prompt {
             Prompt::Chat(segments) => chat_tokens(&self.model, segments),
@@ -254,24 +221,6 @@ impl Runner {
             Err(error) => self.fail_one(id, error),
         }
         None
-    }
-
-    /// Samples for the answers whose grammars have said in the meantime what is allowed.
-    fn resume(&mut self) {
-        for (id, logits) in std::mem::take(&mut self.parked) {
-            let Some(answer) = self.answers.get_mut(&id) else { continue };
-            if !self.scheduler.is_running(id) {
-                // It gave way to others, and can take a token when it is back.
-                self.parked.insert(id, logits);
-                continue;
-            }
-            let emit = |event| self.router.deliver(id, event);
-            let progress = answer.advance(&logits, &self.vocabulary, Duration::ZERO, emit);
-            if matches!(progress, Ok(Progress::Waits)) {
-                self.parked.insert(id, logits);
-            }
-            self.progress(id, progress);
-        }
     }
 
     fn observe(&mut self, generating: bool, took: Duration) {

@@ -38,6 +38,8 @@ pub(crate) enum WireKind {
     BodyTooLarge,
     NoSuchPath,
     WrongMethod,
+    NoKey,
+    NotAllowed,
 }
 
 /// The result of everything here.
@@ -182,15 +184,17 @@ fn of_host(kind: Kind) -> Verdict {
 }
 
 fn of_wire(kind: WireKind) -> Verdict {
-    let (status, code) = match kind {
-        WireKind::BrokenJson => (StatusCode::BAD_REQUEST, Some("invalid_json")),
-        WireKind::WrongShape => (StatusCode::UNPROCESSABLE_ENTITY, None),
-        WireKind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
-        WireKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Some("body_too_large")),
-        WireKind::NoSuchPath => (StatusCode::NOT_FOUND, Some("unknown_path")),
-        WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
+    let (status, kind, code) = match kind {
+        WireKind::BrokenJson => (StatusCode::BAD_REQUEST, INVALID_REQUEST, Some("invalid_json")),
+        WireKind::WrongShape => (StatusCode::UNPROCESSABLE_ENTITY, INVALID_REQUEST, None),
+        WireKind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, None),
+        WireKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, Some("body_too_large")),
+        WireKind::NoSuchPath => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("unknown_path")),
+        WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, None),
+        WireKind::NoKey => (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key")),
+        WireKind::NotAllowed => (StatusCode::FORBIDDEN, "permission_error", None),
     };
-    Verdict { status, kind: INVALID_REQUEST, code, retry: Retry::Unsaid }
+    Verdict { status, kind, code, retry: Retry::Unsaid }
 }
 
 /// A plugin's words may name files of this machine; our own do not.

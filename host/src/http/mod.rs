@@ -1,6 +1,6 @@
 //! The only place that knows axum, wire JSON and status codes.
 //!
-//! A request's way: `request_id` names it, `body` and `fields` read it, `openai` turns it into an engine's request and
+//! A request's way: `request_id` names it, `guard` says whether it may, `body` and `fields` read it, `openai` turns it into an engine's request and
 //! the engine's events into answers (`sse` where they are streamed), `error` says what went wrong. Nothing here
 //! schedules, samples or renders; a client that goes away is a dropped future, and so a dropped `EventStream`.
 
@@ -8,6 +8,7 @@ mod api;
 mod body;
 mod error;
 mod fields;
+mod guard;
 mod health;
 mod openai;
 mod public;
@@ -66,6 +67,7 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), guard::around))
         .layer(middleware::from_fn(request_id::around))
         .with_state(app)
 }

@@ -37,8 +37,9 @@ impl Server {
     async fn ask(&self, start: &str, headers: &str, body: &str) -> Answer {
         let length =
             if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let request =
-            format!("{start} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{length}{headers}\r\n{body}");
+        let request = format!(
+            "{start} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{length}{headers}\r\n{body}"
+        );
         let address = self.address;
         tokio::task::spawn_blocking(move || exchange(address, &request)).await.unwrap()
     }

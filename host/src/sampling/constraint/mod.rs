@@ -10,6 +10,7 @@
 mod cache;
 mod gbnf;
 mod grammar;
+mod numbers;
 mod refusal;
 mod regex;
 mod schema;

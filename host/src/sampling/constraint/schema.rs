@@ -1,10 +1,10 @@
 //! Reads a JSON schema before llguidance does: refuses what it cannot keep, with the keyword and its place, bounds what
 //! a stranger's schema may cost, and sets llguidance's own options. Nothing is fetched: references stay within the schema.
 
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Map, Value, json};
 
 use super::unions;
-use super::{Refusal, refusal, regex};
+use super::{Refusal, numbers, refusal, regex};
 
 /// Schemas within a schema, at most.
 const MAX_SCHEMAS: usize = 5_000;
@@ -15,9 +15,6 @@ const MAX_DEPTH: usize = 64;
 /// Constants and names of required properties, at most. Each becomes states of the lexer.
 const MAX_NAMES: usize = 10_000;
 
-/// The largest step of `multipleOf`: an automaton has to know all remainders.
-const MAX_STEP: f64 = 9_999.0;
-
 /// Properties of an object. As many may come next as may be left out, and the parser looks at each.
 const MAX_PROPERTIES: usize = 1_000;
 
@@ -26,9 +23,6 @@ const MAX_COUNT: u64 = 10_000;
 
 /// The longest pattern, and the longest constant.
 const MAX_TEXT_BYTES: usize = 64 << 10;
-
-/// Whole numbers up to here are what they are as 64-bit floats, which is what llguidance reads.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// One space, or a new line with some indentation: enough for every usual layout, and no model can get lost in it.
 const WHITESPACE: &str = r"[\x20]|\n[\x20\t]{0,20}";
@@ -72,9 +66,11 @@ pub(super) fn prepare(schema: &Value) -> Result<Value, Refusal> {
     let mut schema = schema.clone();
     let mut walk = Walk { steps: 1.0, ..Walk::default() };
     walk.schema(&mut schema, 0)?;
-    if walk.combines && walk.steps > MAX_STEP {
-        let message =
-            format!("the values of `multipleOf` together have a least common multiple beyond {MAX_STEP}");
+    if walk.combines && walk.steps > numbers::MAX_STEP {
+        let message = format!(
+            "the values of `multipleOf` together have a least common multiple beyond {}",
+            numbers::MAX_STEP
+        );
         return Err(Refusal::new(message));
     }
     unions::settle(&mut schema);
@@ -137,7 +133,7 @@ impl Walk {
         let joins = ["$ref", "anyOf", "oneOf"].iter().any(|keyword| keywords.contains_key(*keyword));
         self.combines |= keywords.contains_key("allOf") || (joins && keywords.len() > 1);
         if let Some(Value::Number(step)) = keywords.get("multipleOf") {
-            self.steps = least_common_multiple(self.steps, digits(step));
+            self.steps = numbers::least_common_multiple(self.steps, numbers::digits(step));
         }
         self.bounds(keywords)?;
         self.distinct_names(keywords)?;
@@ -269,10 +265,12 @@ impl Walk {
             Value::Number(number) if keyword == "multipleOf" && number.as_f64().is_none_or(|n| n <= 0.0) => {
                 self.refuse(format!("`multipleOf` must be over 0; found {number}"))
             }
-            Value::Number(number) if keyword == "multipleOf" && digits(number) > MAX_STEP => {
+            Value::Number(number)
+                if keyword == "multipleOf" && numbers::digits(number) > numbers::MAX_STEP =>
+            {
                 self.refuse(format!("`multipleOf` may have up to 4 digits; found {number}"))
             }
-            Value::Number(number) if is_exact(number) => Ok(()),
+            Value::Number(number) if numbers::is_exact(number) => Ok(()),
             Value::Number(number) => {
                 self.refuse(format!("`{keyword}` has {number}: numbers beyond ±2^53 are not supported"))
             }
@@ -339,27 +337,4 @@ impl Walk {
     fn shape<T>(&self, keyword: &str, expected: &str, found: &Value) -> Result<T, Refusal> {
         self.refuse(format!("`{keyword}` must be {expected}; found {}", refusal::short(&found.to_string())))
     }
-}
-
-fn is_exact(number: &Number) -> bool {
-    // What is rounded on the way is rounded to no less than the bound.
-    number.as_f64().is_some_and(|number| number.abs() < MAX_EXACT)
-}
-
-/// A number as it is written, without its point.
-fn digits(number: &Number) -> f64 {
-    let text = number.as_f64().unwrap_or(f64::INFINITY).to_string();
-    text.replace('.', "").parse().unwrap_or(f64::INFINITY)
-}
-
-/// Beyond [`MAX_STEP`] some number beyond it.
-fn least_common_multiple(a: f64, b: f64) -> f64 {
-    if !(1.0..=MAX_STEP).contains(&a) || !(1.0..=MAX_STEP).contains(&b) {
-        return f64::INFINITY;
-    }
-    let (mut x, mut y) = (a, b);
-    while y > 0.0 {
-        (x, y) = (y, x % y);
-    }
-    a / x * b
 }

@@ -1,0 +1,116 @@
+//! Who may ask: keys, and the names and web pages from which a browser may reach the server.
+//!
+//! A web page can send requests to this machine, and with a name of its own that points here (DNS rebinding) it can read
+//! the answers. So the `host` must be an address, `localhost`, or a name that plugins.toml lists, and a page of another
+//! origin is answered only where plugins.toml lists it.
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::error::{Failure, WireKind};
+use crate::config::Server;
+
+/// Answered without a key: whoever watches over the server asks these, and they tell nothing.
+const OPEN_TO_ALL: [&str; 3] = ["/health", "/livez", "/readyz"];
+
+/// In front of every route.
+pub(crate) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+    let server = &app.config.server;
+    let allowed = match check_host(&request, server).and_then(|()| check_origin(request.headers(), server)) {
+        Ok(allowed) => allowed,
+        Err(failure) => return failure.into_response(),
+    };
+    let mut response = if allowed.is_some() && is_preflight(&request) {
+        preflight(request.headers())
+    } else if let Err(failure) = check_key(&request, server) {
+        failure.into_response()
+    } else {
+        next.run(request).await
+    };
+    if let Some(origin) = allowed {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("x-request-id, retry-after"),
+        );
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+fn check_key(request: &Request, server: &Server) -> Result<(), Failure> {
+    if server.api_keys.is_empty() || OPEN_TO_ALL.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    let headers = request.headers();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    match bearer.or(text("x-api-key")) {
+        // All are compared, in constant time: how long it takes tells nothing.
+        Some(key) if server.api_keys.iter().fold(false, |found, own| found | own.is(key)) => Ok(()),
+        Some(_) => Err(Failure::wire(WireKind::NoKey, "the API key is wrong")),
+        None => {
+            let message = "an API key is needed: send it as `authorization: Bearer KEY` or `x-api-key: KEY`";
+            Err(Failure::wire(WireKind::NoKey, message))
+        }
+    }
+}
+
+fn check_host(request: &Request, server: &Server) -> Result<(), Failure> {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    // Only HTTP/1.0 sends none, and no browser speaks it.
+    let Some(host) = host.or(request.uri().host()) else { return Ok(()) };
+    let name =
+        host.parse::<Authority>().map(|authority| authority.host().to_ascii_lowercase()).unwrap_or_default();
+    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    let local = name == "localhost" || name.ends_with(".localhost");
+    if address || local || server.hosts.iter().any(|own| own.eq_ignore_ascii_case(&name)) {
+        return Ok(());
+    }
+    let message =
+        format!("the host `{name}` is not a name of this server: list it under `hosts` of [server]");
+    Err(Failure::wire(WireKind::NotAllowed, message))
+}
+
+/// The origin that the answer must name, for a web page that is not the server's own.
+fn check_origin(headers: &HeaderMap, server: &Server) -> Result<Option<HeaderValue>, Failure> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
+    let text = origin.to_str().unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = text.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+    if own {
+        return Ok(None);
+    }
+    if server.origins.iter().any(|listed| listed == "*" || listed.trim_end_matches('/') == text) {
+        return Ok(Some(origin.clone()));
+    }
+    let message =
+        format!("the web page `{text}` may not use this server: list it under `origins` of [server]");
+    Err(Failure::wire(WireKind::NotAllowed, message))
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// A browser asks before it sends a page's request; it never sends a key with that.
+fn preflight(headers: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let out = response.headers_mut();
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    if let Some(wanted) = wanted {
+        out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    }
+    response
+}
