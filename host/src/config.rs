@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Kind, Result};
 
@@ -75,12 +76,17 @@ pub struct Server {
 
 /// A key's SHA-256: the key itself is not kept, and cannot get into a log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[serde(try_from = "String")]
 pub struct ApiKey([u8; 32]);
 
-impl From<String> for ApiKey {
-    fn from(key: String) -> Self {
-        ApiKey(Sha256::digest(key.as_bytes()).into())
+impl TryFrom<String> for ApiKey {
+    type Error = &'static str;
+
+    fn try_from(key: String) -> Result<Self, Self::Error> {
+        if key.trim().is_empty() {
+            return Err("an API key is empty: everybody would have it");
+        }
+        Ok(ApiKey(Sha256::digest(key.as_bytes()).into()))
     }
 }
 
@@ -88,7 +94,7 @@ impl ApiKey {
     /// Whether this is the key; takes equally long for every key of one length.
     pub fn is(&self, key: &str) -> bool {
         let other = Sha256::digest(key.as_bytes());
-        self.0.iter().zip(other.iter()).fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
+        self.0.ct_eq(other.as_slice()).into()
     }
 }
 
@@ -275,8 +281,8 @@ impl Config {
         if let Ok(keys) = std::env::var(KEYS_VARIABLE) {
             texts.extend(keys.split(',').map(str::to_owned));
         }
-        let keys = texts.iter().map(|key| key.trim()).filter(|key| !key.is_empty());
-        self.server.api_keys.extend(keys.map(|key| ApiKey::from(key.to_owned())));
+        let keys = texts.iter().filter_map(|key| ApiKey::try_from(key.trim().to_owned()).ok());
+        self.server.api_keys.extend(keys);
         Ok(())
     }
 
@@ -334,6 +340,7 @@ mod tests {
             ("[engine]\nmax_sequences = 0", "engine.max_sequences is 0"),
             ("[plugin.gguf]\nsha256 = \"abc\"", "plugin.gguf.sha256"),
             ("[models]\nfolders = \"models\"", "folders"),
+            ("[server]\napi_keys = [\"\"]", "an API key is empty"),
             ("x", "line 1"),
         ] {
             let error = Config::parse(text, Path::new("/")).unwrap_err();

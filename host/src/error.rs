@@ -12,6 +12,8 @@ pub enum Kind {
     InvalidRequest,
     /// Understood, but this model or its plugin cannot do it; `param` names what asked for it.
     Unsupported,
+    /// A schema, expression or grammar for the answer cannot be kept to; `param` names the field.
+    InvalidGrammar,
     /// Prompt and answer do not fit into the model's context.
     ContextLengthExceeded,
     /// The model's chat template refused the messages, in its own words.

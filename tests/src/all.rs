@@ -9,5 +9,6 @@ mod http;
 mod layout;
 mod plugins;
 mod security;
+mod structured;
 mod tokens;
 mod tools;

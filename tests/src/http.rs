@@ -22,7 +22,7 @@ async fn wrong_requests_are_refused_by_name() {
         (with("temperature", json!("hot")), 422, "temperature"),
         (with("temperature", json!(-1)), 400, "temperature"),
         (with("messages", json!([])), 400, "messages"),
-        (with("response_format", json!({"type": "json_object"})), 400, "response_format"),
+        (with("response_format", json!({"type": "xml"})), 400, "response_format.type"),
         (with("tools", json!([{"type": "custom"}])), 400, "tools[0].type"),
         (with("tool_choice", json!("required")), 400, "tool_choice"),
         (with("nonsense", json!(1)), 400, "nonsense"),

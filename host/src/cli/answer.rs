@@ -50,6 +50,7 @@ pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
         sampling: checked(arguments.settings())?,
         seed: arguments.seed,
         logprobs: None,
+        structure: None,
         shown: Vec::new(),
     })
 }

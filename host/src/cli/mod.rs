@@ -87,6 +87,7 @@ fn exit_code(error: &Error) -> i32 {
         Kind::Configuration => 2,
         Kind::InvalidRequest
         | Kind::Unsupported
+        | Kind::InvalidGrammar
         | Kind::ContextLengthExceeded
         | Kind::TemplateRefused
         | Kind::TemplateBroken

@@ -1,12 +1,15 @@
 //! One request's answer as it grows: logits become a token, tokens become whole text, text ends at a stop string.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use super::guide::{Guide, Left};
 use super::lookup::Lookup;
 use super::message::{Alternative, Event, FinishReason, Request, TokenLogprob, Usage};
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::Token;
+use crate::sampling::constraint::Place;
 use crate::sampling::{self, SampleError, Sampler};
 use crate::text::{Detokenizer, StopMatcher};
 
@@ -26,6 +29,7 @@ pub(super) struct Answer {
     max_tokens: u32,
     usage: Usage,
     lookup: Lookup,
+    guide: Option<Guide>,
 }
 
 /// What a new token led to.
@@ -34,6 +38,8 @@ pub(super) enum Progress {
     Goes(Token),
     /// The answer is complete.
     Ended(FinishReason),
+    /// What its grammar allows is not known yet: the logits must be kept until then.
+    Waits,
 }
 
 impl Answer {
@@ -62,7 +68,13 @@ impl Answer {
             max_tokens: request.max_tokens.unwrap_or(u32::MAX),
             usage: Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() },
             lookup: Lookup::new(prompt),
+            guide: None,
         }
+    }
+
+    /// The same, kept to a grammar.
+    pub(super) fn guided(self, guide: Option<Guide>) -> Self {
+        Answer { guide, ..self }
     }
 
     /// What it may go on with, by what it said before.
@@ -81,14 +93,19 @@ impl Answer {
     ///
     /// # Errors
     /// [`Kind::EngineCrashed`] when the logits allow no token at all, [`Kind::InvalidRequest`] when the request forbids
-    /// those that they allow.
+    /// those that they allow, [`Kind::InvalidGrammar`] when its grammar cannot be followed any further.
     pub(super) fn advance(
         &mut self,
         logits: &[f32],
         vocabulary: &Vocabulary,
+        patience: Duration,
         mut emit: impl FnMut(Event),
     ) -> Result<Progress> {
-        let token = self.sampler.sample(logits).map_err(no_token)?;
+        let (token, place) = match self.choose(logits, vocabulary, patience)? {
+            Choice::Token(token, place) => (token, place),
+            Choice::Nothing => return Ok(Progress::Ended(FinishReason::Stop)),
+            Choice::Unknown => return Ok(Progress::Waits),
+        };
         self.usage.completion_tokens += 1;
         self.lookup.push(Token(token));
         if vocabulary.ends(token) {
@@ -98,6 +115,9 @@ impl Answer {
             self.held.push(token_logprob(logits, token, top, vocabulary));
         }
         let text = self.detokenizer.push(vocabulary.text_bytes(token, &self.shown));
+        if let Some(guide) = &mut self.guide {
+            guide.hear(&text);
+        }
         self.told.add_token(text.len());
         let stopped = self.stops.push(&text);
         let ended = stopped.stop.is_some();
@@ -107,11 +127,32 @@ impl Answer {
             self.held.clear();
             self.stopped = true;
             Progress::Ended(FinishReason::Stop)
+        } else if place == Place::Complete {
+            Progress::Ended(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {
             Progress::Ended(FinishReason::Length)
         } else {
             Progress::Goes(Token(token))
         })
+    }
+
+    fn choose(&mut self, logits: &[f32], vocabulary: &Vocabulary, patience: Duration) -> Result<Choice> {
+        let Some(guide) = &mut self.guide else {
+            let token = self.sampler.sample(logits).map_err(no_token)?;
+            return Ok(Choice::Token(token, Place::Within));
+        };
+        let masked = match guide.mask(logits, vocabulary.end_of_generation(), patience)? {
+            Left::Logits(masked) => masked,
+            Left::Nothing => return Ok(Choice::Nothing),
+            Left::Unknown => return Ok(Choice::Unknown),
+        };
+        match self.sampler.sample(masked) {
+            Ok(token) if vocabulary.ends(token) => Ok(Choice::Token(token, Place::Complete)),
+            Ok(token) => Ok(Choice::Token(token, guide.commit(token)?)),
+            // Only end tokens are banned: where nothing else is allowed, the text is complete.
+            Err(SampleError::EveryTokenBanned { .. }) => Ok(Choice::Nothing),
+            Err(error) => Err(no_token(error)),
+        }
     }
 
     /// Emits what was held back, and the end.
@@ -134,6 +175,16 @@ impl Answer {
             emit(Event::Text { text, tokens: std::mem::take(&mut self.held), told });
         }
     }
+}
+
+/// What comes next.
+enum Choice {
+    /// This token, and where it leads in the answer's grammar.
+    Token(u32, Place),
+    /// Nothing: the answer is complete.
+    Nothing,
+    /// What may come is not known yet.
+    Unknown,
 }
 
 /// Counts tokens whose text has been told to its end: some text is held back, as it may belong to a stop string or to a

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::sampling;
+use crate::sampling::constraint::Grammar;
 
 /// Names one request of one engine, in order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub enum Command {
     Submit(RequestId, Box<Request>),
     /// Nobody waits for this one any more.
     Cancel(RequestId),
+    /// From the engine's own threads: something that the loop waits for is there.
+    Wake,
     /// Take no more, finish what runs, end.
     Finish,
     /// End every stream now.
@@ -68,8 +71,21 @@ pub struct Request {
     pub seed: Option<u64>,
     /// Report each token's log probability, with this many alternatives.
     pub logprobs: Option<u32>,
+    /// What the answer must be, where it is not free.
+    pub structure: Option<Structure>,
     /// Control tokens with one of these texts are a part of the answer's text, which has none of the others.
     pub shown: Vec<String>,
+}
+
+/// What an answer must be, and who says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Structure {
+    /// The request's field, for the refusal of what cannot be kept to.
+    pub field: String,
+    /// What it must be.
+    pub grammar: Grammar,
+    /// Only what comes behind this text must be so, such as the end of a model's thinking.
+    pub after: Option<String>,
 }
 
 /// A prompt, as text or as tokens.

@@ -4,8 +4,10 @@
 //! between it and its callers without their noticing. It knows nothing of HTTP, templates or files.
 
 mod answer;
+mod guide;
 mod lookup;
 pub mod message;
+mod nodes;
 mod pace;
 mod prefix;
 mod router;
@@ -13,6 +15,7 @@ mod runner;
 mod scheduler;
 mod speculation;
 mod step;
+mod structures;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use self::runner::Runner;
 pub use self::runner::chat_tokens;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::Model;
+use crate::sampling::constraint::STACK_BYTES;
 
 /// How much an engine takes at once.
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +86,7 @@ impl Engine {
     pub fn start(name: &str, model: Arc<Model>, settings: Settings) -> Result<Engine> {
         let (commands, receiver) = channel();
         let router = Arc::new(Router::default());
-        let runner = Runner::new(model, settings, receiver, Arc::clone(&router))?;
+        let runner = Runner::new(model, settings, (commands.clone(), receiver), Arc::clone(&router))?;
         let limits = runner.limits();
         let (end, ended) = watch::channel(());
         let at_end = AtEnd { router: Arc::clone(&router), _end: end };
@@ -90,7 +94,9 @@ impl Engine {
             let _at_end = at_end;
             runner.run();
         };
-        std::thread::Builder::new().name(thread_name(name)).spawn(body).map_err(|error| {
+        // It goes on in grammars by tokens, and strangers' grammars nest deeply.
+        let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
+        thread.spawn(body).map_err(|error| {
             Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
         })?;
         let capacity = (limits.running as u32).saturating_add(settings.queue);

@@ -1,38 +1,19 @@
 //! Which tokens the context holds for which slot: a radix tree over token ids. Pure: it knows no plugin and no clock.
 //!
-//! A node is a run of cells, and a slot's sequence is the path from a root to the node where it ends. What two slots share
+//! A node (`nodes.rs`) is a run of cells, and a slot's sequence is the path from a root to the node where it ends. What two slots share
 //! they share as nodes, exactly as `seq_cp` makes them share cells, so the tree's size is the number of cells in use.
 //! Slots are running or kept: kept ones belong to nobody, wait for a prompt that begins as they do, and are the first to
 //! go when cells or slots run out, the one that was used least recently first.
 
+use super::nodes::Nodes;
 use crate::plugins::model::{SeqId, Token};
 
 /// The tree and its slots.
 #[derive(Debug)]
 pub(super) struct PrefixTree {
-    nodes: Vec<Node>,
-    /// Places in `nodes` that are free.
-    vacant: Vec<usize>,
-    /// Nodes without a parent. Two may begin alike: whoever computed the same twice holds it twice.
-    roots: Vec<usize>,
+    nodes: Nodes,
     slots: Vec<Option<Slot>>,
     uses: u64,
-    cells: usize,
-    pinned: usize,
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    tokens: Vec<Token>,
-    /// Position of the first token.
-    start: usize,
-    parent: Option<usize>,
-    children: Vec<usize>,
-    /// Slots that end here.
-    ends: Vec<SeqId>,
-    /// Slots whose path leads through here, and how many of them run. Never none: a node that nobody holds is gone.
-    holders: usize,
-    running: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,25 +44,17 @@ pub(super) struct Match {
 impl PrefixTree {
     /// A tree for slots `0..slots`, all free.
     pub(super) fn new(slots: usize) -> Self {
-        PrefixTree {
-            nodes: Vec::new(),
-            vacant: Vec::new(),
-            roots: Vec::new(),
-            slots: vec![None; slots],
-            uses: 0,
-            cells: 0,
-            pinned: 0,
-        }
+        PrefixTree { nodes: Nodes::default(), slots: vec![None; slots], uses: 0 }
     }
 
     /// Cells in use.
     pub(super) fn cells(&self) -> usize {
-        self.cells
+        self.nodes.cells()
     }
 
     /// Of these, the ones that running sequences hold: no eviction frees them.
     pub(super) fn pinned(&self) -> usize {
-        self.pinned
+        self.nodes.pinned()
     }
 
     /// A slot that is free.
@@ -91,7 +64,7 @@ impl PrefixTree {
 
     /// Tokens that a slot holds.
     pub(super) fn held(&self, slot: SeqId) -> usize {
-        self.slots[slot.0 as usize].and_then(|slot| slot.node).map_or(0, |node| self.nodes[node].end())
+        self.slots[slot.0 as usize].and_then(|slot| slot.node).map_or(0, |node| self.nodes.get(node).end())
     }
 
     /// Slots that hold something or run.
@@ -103,9 +76,9 @@ impl PrefixTree {
     /// beginning whole: for states that cannot be cut.
     pub(super) fn find(&self, tokens: &[Token], whole_only: bool) -> Option<Match> {
         let mut best: Option<Match> = None;
-        let mut open: Vec<(usize, usize)> = self.roots.iter().map(|&root| (root, 0)).collect();
+        let mut open: Vec<(usize, usize)> = self.nodes.roots().iter().map(|&root| (root, 0)).collect();
         while let Some((at, pinned_above)) = open.pop() {
-            let node = &self.nodes[at];
+            let node = self.nodes.get(at);
             let common = common_prefix(&node.tokens, &tokens[node.start..]);
             if common == 0 {
                 continue;
@@ -120,7 +93,7 @@ impl PrefixTree {
                 continue;
             }
             let kept_end = node.ends.iter().copied().find(|&slot| all && !self.is_running(slot));
-            let slot = if whole_only { kept_end } else { kept_end.or_else(|| Some(self.any_end(at))) };
+            let slot = if whole_only { kept_end } else { kept_end.or_else(|| Some(self.nodes.any_end(at))) };
             best = slot.map_or(best, |slot| {
                 let (kept, whole) = (!self.is_running(slot), self.held(slot) == reached);
                 Some(Match { slot, tokens: reached, pinned, kept, whole })
@@ -141,16 +114,16 @@ impl PrefixTree {
         self.touch(from);
         self.start(to);
         let Some(mut at) = self.slot(from).node else { return };
-        while self.nodes[at].start >= tokens {
-            let Some(parent) = self.nodes[at].parent else { return };
+        while self.nodes.get(at).start >= tokens {
+            let Some(parent) = self.nodes.get(at).parent else { return };
             at = parent;
         }
-        if self.nodes[at].end() > tokens {
-            at = self.split(at, tokens);
+        if self.nodes.get(at).end() > tokens {
+            at = self.nodes.split(at, tokens);
         }
-        self.nodes[at].ends.push(to);
+        self.nodes.add_end(at, to);
         self.set_node(to, Some(at));
-        self.walk(at, |node| (node.holders + 1, node.running + 1));
+        self.nodes.count(at, |node| (node.holders + 1, node.running + 1));
     }
 
     /// Lets a sequence run on in a kept slot, of which only the first `tokens` tokens stay.
@@ -160,12 +133,12 @@ impl PrefixTree {
         if let Some(entry) = &mut self.slots[slot.0 as usize] {
             entry.running = true;
             if let Some(at) = entry.node {
-                self.walk(at, |node| (node.holders, node.running + 1));
+                self.nodes.count(at, |node| (node.holders, node.running + 1));
             }
         }
     }
 
-    /// The sequence of a running slot is one that others go on from, or that goes on from others.
+    /// The sequence of a running slot goes on from much that another had computed.
     pub(super) fn prove(&mut self, slot: SeqId) {
         if let Some(entry) = &mut self.slots[slot.0 as usize] {
             entry.proven = true;
@@ -177,51 +150,30 @@ impl PrefixTree {
         if tokens.is_empty() {
             return;
         }
-        self.cells += tokens.len();
-        self.pinned += tokens.len();
-        let end = self.slot(slot).node;
-        if let Some(at) = end {
-            let node = &mut self.nodes[at];
-            if node.holders == 1 {
-                node.tokens.extend_from_slice(tokens);
-                return;
-            }
-            node.ends.retain(|&other| other != slot);
-        }
-        let start = end.map_or(0, |at| self.nodes[at].end());
-        let child = self.insert(Node {
-            tokens: tokens.to_vec(),
-            start,
-            parent: end,
-            ends: vec![slot],
-            holders: 1,
-            running: 1,
-            ..Node::default()
-        });
-        self.siblings(end).push(child);
-        self.set_node(slot, Some(child));
+        let node = self.nodes.extend(self.slot(slot).node, slot, tokens);
+        self.set_node(slot, Some(node));
     }
 
     /// A slot forgets all but its first `tokens` tokens.
     pub(super) fn truncate(&mut self, slot: SeqId, tokens: usize) {
         let Slot { node: Some(end), running, .. } = self.slot(slot) else { return };
-        if self.nodes[end].end() <= tokens {
+        if self.nodes.get(end).end() <= tokens {
             return;
         }
-        self.nodes[end].ends.retain(|&other| other != slot);
+        self.nodes.remove_end(end, slot);
         let mut next = Some(end);
-        while let Some(at) = next.filter(|&at| self.nodes[at].start >= tokens) {
-            next = self.nodes[at].parent;
-            self.leave(at, running);
+        while let Some(at) = next.filter(|&at| self.nodes.get(at).start >= tokens) {
+            next = self.nodes.get(at).parent;
+            self.nodes.leave(at, running);
         }
         if let Some(at) = next {
             let mut at = at;
-            if self.nodes[at].end() > tokens {
-                let upper = self.split(at, tokens);
-                self.leave(at, running);
+            if self.nodes.get(at).end() > tokens {
+                let upper = self.nodes.split(at, tokens);
+                self.nodes.leave(at, running);
                 at = upper;
             }
-            self.nodes[at].ends.push(slot);
+            self.nodes.add_end(at, slot);
             next = Some(at);
         }
         self.set_node(slot, next);
@@ -238,15 +190,16 @@ impl PrefixTree {
             self.release(slot);
             return vec![slot];
         };
-        self.walk(end, |node| (node.holders, node.running - 1));
+        self.nodes.count(end, |node| (node.holders, node.running - 1));
         let mut spare = Vec::new();
-        if self.nodes[end].holders > 1 {
+        if self.nodes.get(end).holders > 1 {
             spare.push(slot);
         } else {
-            let mut next = self.nodes[end].parent;
+            let mut next = self.nodes.get(end).parent;
             while let Some(at) = next {
-                spare.extend(self.nodes[at].ends.iter().copied().filter(|&other| !self.is_running(other)));
-                next = self.nodes[at].parent;
+                spare
+                    .extend(self.nodes.get(at).ends.iter().copied().filter(|&other| !self.is_running(other)));
+                next = self.nodes.get(at).parent;
             }
         }
         spare.iter().for_each(|&slot| self.release(slot));
@@ -287,9 +240,9 @@ impl PrefixTree {
     fn held_alone(&self, slot: SeqId) -> usize {
         let mut cells = 0;
         let mut next = self.slot(slot).node;
-        while let Some(at) = next.filter(|&at| self.nodes[at].holders == 1) {
-            cells += self.nodes[at].tokens.len();
-            next = self.nodes[at].parent;
+        while let Some(at) = next.filter(|&at| self.nodes.get(at).holders == 1) {
+            cells += self.nodes.get(at).tokens.len();
+            next = self.nodes.get(at).parent;
         }
         cells
     }
@@ -313,98 +266,6 @@ impl PrefixTree {
         if let Some(entry) = &mut self.slots[slot.0 as usize] {
             entry.last_use = self.uses;
         }
-    }
-
-    /// A slot that holds this node whole. Every node has one at or below it.
-    fn any_end(&self, mut at: usize) -> SeqId {
-        loop {
-            let node = &self.nodes[at];
-            match (node.ends.first(), node.children.first()) {
-                (Some(&slot), _) => return slot,
-                (None, Some(&child)) => at = child,
-                (None, None) => unreachable!("a leaf where no slot ends: this is a bug"),
-            }
-        }
-    }
-
-    /// Cuts a node in two before position `at_token`; the upper part is new and is given back.
-    fn split(&mut self, at: usize, at_token: usize) -> usize {
-        let node = &mut self.nodes[at];
-        let rest = node.tokens.split_off(at_token - node.start);
-        let upper = Node {
-            tokens: std::mem::replace(&mut node.tokens, rest),
-            start: std::mem::replace(&mut node.start, at_token),
-            parent: node.parent,
-            children: vec![at],
-            ends: Vec::new(),
-            holders: node.holders,
-            running: node.running,
-        };
-        let parent = upper.parent;
-        let upper = self.insert(upper);
-        self.nodes[at].parent = Some(upper);
-        let siblings = self.siblings(parent);
-        siblings.retain(|&other| other != at);
-        siblings.push(upper);
-        upper
-    }
-
-    /// One slot's path leads through this node no more.
-    fn leave(&mut self, at: usize, was_running: bool) {
-        let node = &mut self.nodes[at];
-        node.holders -= 1;
-        if was_running {
-            node.running -= 1;
-            if node.running == 0 {
-                self.pinned -= node.tokens.len();
-            }
-        }
-        if node.holders == 0 {
-            self.cells -= node.tokens.len();
-            let parent = node.parent;
-            self.nodes[at] = Node::default();
-            self.siblings(parent).retain(|&other| other != at);
-            self.vacant.push(at);
-        }
-    }
-
-    /// Sets holders and running of a node and of all above it.
-    fn walk(&mut self, from: usize, counts: impl Fn(&Node) -> (usize, usize)) {
-        let mut next = Some(from);
-        while let Some(at) = next {
-            let node = &mut self.nodes[at];
-            let (holders, running) = counts(node);
-            match (node.running, running) {
-                (0, 1..) => self.pinned += node.tokens.len(),
-                (1.., 0) => self.pinned -= node.tokens.len(),
-                _ => {}
-            }
-            (node.holders, node.running) = (holders, running);
-            next = node.parent;
-        }
-    }
-
-    fn insert(&mut self, node: Node) -> usize {
-        if let Some(at) = self.vacant.pop() {
-            self.nodes[at] = node;
-            return at;
-        }
-        self.nodes.push(node);
-        self.nodes.len() - 1
-    }
-
-    fn siblings(&mut self, parent: Option<usize>) -> &mut Vec<usize> {
-        match parent {
-            Some(parent) => &mut self.nodes[parent].children,
-            None => &mut self.roots,
-        }
-    }
-}
-
-impl Node {
-    /// The position behind the last token.
-    fn end(&self) -> usize {
-        self.start + self.tokens.len()
     }
 }
 

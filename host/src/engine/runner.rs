@@ -1,29 +1,41 @@
 //! The loop of one loaded model: commands in, events out. It owns the context and blocks only when idle.
 
+mod guided;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::answer::{Answer, Progress};
-use super::message::{Command, Event, FinishReason, Prompt, Request, RequestId, Segment};
+use super::message::{Command, Event, FinishReason, Prompt, RequestId, Segment};
 use super::pace::Pace;
 use super::router::Router;
 use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler};
 use super::speculation::{Costs, LONGEST_DRAFT};
 use super::step::Step;
+use super::structures::Structures;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Context, ErrorCode, Model, Token, TokenizeOptions};
+
+/// How long a step waits for an answer's grammar before the others go on without it.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How long where nobody else is kept waiting. Longer, and the loop would not hear of what is new.
+const PATIENCE_ALONE: Duration = Duration::from_secs(2);
 
 /// Everything that the engine's thread owns.
 pub(super) struct Runner {
     model: Arc<Model>,
     context: Context,
-    vocabulary: Vocabulary,
+    vocabulary: Arc<Vocabulary>,
     scheduler: Scheduler,
     answers: HashMap<RequestId, Answer>,
+    structures: Structures,
+    /// The logits of answers whose grammars take their time to say what is allowed.
+    parked: HashMap<RequestId, Vec<f32>>,
     step: Step,
     pace: Pace,
     costs: Costs,
@@ -41,11 +53,12 @@ impl Runner {
     pub(super) fn new(
         model: Arc<Model>,
         settings: Settings,
-        commands: Receiver<Command>,
+        (wake, commands): (Sender<Command>, Receiver<Command>),
         router: Arc<Router>,
     ) -> Result<Self> {
         let context = new_context(&model, settings)?;
-        let vocabulary = Vocabulary::of(&model)?;
+        let vocabulary = Arc::new(Vocabulary::of(&model)?);
+        let structures = Structures::new(Arc::clone(&vocabulary), wake);
         let scheduler = Scheduler::new(limits(&model, &context, settings));
         Ok(Runner {
             model,
@@ -53,6 +66,8 @@ impl Runner {
             vocabulary,
             scheduler,
             answers: HashMap::new(),
+            structures,
+            parked: HashMap::new(),
             step: Step::default(),
             pace: Pace::new(Duration::from_millis(settings.step_ms.into())),
             costs: Costs::default(),
@@ -80,6 +95,7 @@ impl Runner {
     }
 
     fn step(&mut self) -> Result<()> {
+        self.resume();
         let budget = self.budget();
         self.scheduler.plan(&mut self.step, budget);
         if !self.edit_context()? {
@@ -117,39 +133,27 @@ impl Runner {
     fn receive(&mut self) -> bool {
         loop {
             let idle = self.scheduler.is_idle();
-            if idle && self.finishing {
+            if idle && self.finishing && self.structures.is_idle() {
                 return false;
             }
-            let command = if idle {
+            // Where nobody has anything to compute, all wait for their grammars, each of which wakes the loop.
+            let stalled = !self.parked.is_empty() && self.step.rows.is_empty();
+            let command = if idle || stalled {
                 self.commands.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.commands.try_recv()
             };
             match command {
-                Ok(Command::Submit(id, request)) => self.submit(id, &request),
+                Ok(Command::Submit(id, request)) => self.submit(id, request),
+                Ok(Command::Wake) => self.accept_structured(),
                 Ok(Command::Cancel(id)) => self.drop_sequence(id),
                 Ok(Command::Finish) | Err(TryRecvError::Disconnected) => self.finishing = true,
                 Ok(Command::Abort) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
-            if self.finishing && !self.scheduler.is_idle() {
+            if stalled || (self.finishing && !self.scheduler.is_idle()) {
                 return true;
             }
-        }
-    }
-
-    fn submit(&mut self, id: RequestId, request: &Request) {
-        let accepted = self.tokenize(&request.prompt).and_then(|prompt| {
-            check_length(prompt.len(), self.limits().longest())?;
-            Ok(prompt)
-        });
-        match accepted {
-            Ok(prompt) => {
-                self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
-                self.answers.insert(id, Answer::new(request, &prompt, &self.vocabulary));
-                self.scheduler.add(id, prompt);
-            }
-            Err(error) => self.router.deliver(id, Event::Failed(error)),
         }
     }
 
@@ -175,6 +179,7 @@ impl Runner {
     /// Samples for every row that wanted it, emits, and retires what ended.
     fn advance(&mut self) {
         self.scheduler.done(&self.step);
+        let patience = if self.scheduler.running() > 1 { PATIENCE } else { PATIENCE_ALONE };
         let mut parted = None;
         for (row, id) in std::mem::take(&mut self.step.wanted) {
             // The rows after a token that did not come as proposed say nothing.
@@ -182,22 +187,40 @@ impl Runner {
                 continue;
             }
             let Some(answer) = self.answers.get_mut(&id) else { continue };
+            // What was computed again after giving way.
+            self.parked.remove(&id);
             let progress = match self.context.logits(row) {
                 Ok(logits) => {
-                    answer.advance(logits, &self.vocabulary, |event| self.router.deliver(id, event))
+                    let emit = |event| self.router.deliver(id, event);
+                    let progress = answer.advance(logits, &self.vocabulary, patience, emit);
+                    if matches!(progress, Ok(Progress::Waits)) {
+                        self.parked.insert(id, logits.to_vec());
+                    }
+                    progress
                 }
                 Err(error) => Err(Error::new(Kind::EngineCrashed, error.message)),
             };
-            match progress {
-                Ok(Progress::Goes(token)) => match self.scheduler.push(id, token) {
-                    Growth::Full => self.finish(id, FinishReason::Length),
-                    Growth::Grown => parted = Some(id),
-                    Growth::AsProposed => {}
-                },
-                Ok(Progress::Ended(reason)) => self.finish(id, reason),
-                Err(error) => self.fail_one(id, error),
+            if self.progress(id, progress) != Some(Growth::AsProposed) {
+                parted = Some(id);
             }
         }
+    }
+
+    /// Does what follows from an answer's next token.
+    fn progress(&mut self, id: RequestId, progress: Result<Progress>) -> Option<Growth> {
+        match progress {
+            Ok(Progress::Goes(token)) => {
+                let growth = self.scheduler.push(id, token);
+                if growth == Growth::Full {
+                    self.finish(id, FinishReason::Length);
+                }
+                return Some(growth);
+            }
+            Ok(Progress::Ended(reason)) => self.finish(id, reason),
+            Ok(Progress::Waits) => {}
+            Err(error) => self.fail_one(id, error),
+        }
+        None
     }
 
     fn observe(&mut self, generating: bool, took: Duration) {
@@ -214,6 +237,9 @@ impl Runner {
         let Some(id) = self.scheduler.only_one().filter(|_| can_be_cut && self.settings.speculate) else {
             return;
         };
+        if self.parked.contains_key(&id) {
+            return;
+        }
         let Some(answer) = self.answers.get(&id) else { return };
         let (right, there) = (answer.lookup().right(), answer.lookup().draft(LONGEST_DRAFT));
         let worth = self.costs.best_draft(right, there.len());
@@ -238,6 +264,7 @@ impl Runner {
     fn drop_sequence(&mut self, id: RequestId) {
         self.scheduler.remove(id);
         self.answers.remove(&id);
+        self.structures.forget(id);
     }
 
     /// The plugin has fewer cells than it said. A lone sequence that nothing can give way to cannot grow any more.

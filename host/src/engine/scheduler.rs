@@ -158,6 +158,10 @@ impl Scheduler {
         }
     }
 
+    pub(super) fn is_running(&self, id: RequestId) -> bool {
+        self.running.iter().any(|sequence| sequence.id == id)
+    }
+
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }

@@ -61,6 +61,11 @@ impl Vocabulary {
         self.control.iter().copied().filter(is_named).collect()
     }
 
+    /// What each token adds to an answer's text, by id.
+    pub(super) fn texts(&self) -> Vec<Vec<u8>> {
+        (0..self.ends.len() as u32).map(|token| self.text_bytes(token, &[]).to_vec()).collect()
+    }
+
     /// Whether the model ends its answer with this token.
     pub(super) fn ends(&self, token: u32) -> bool {
         self.end_of_generation.contains(&token)

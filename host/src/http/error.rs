@@ -163,6 +163,7 @@ fn of_host(kind: Kind) -> Verdict {
     match kind {
         Kind::InvalidRequest => refused(None),
         Kind::Unsupported => refused(Some("unsupported_parameter")),
+        Kind::InvalidGrammar => refused(Some("invalid_grammar")),
         Kind::ContextLengthExceeded => refused(Some("context_length_exceeded")),
         Kind::TemplateRefused => refused(Some("template_refused")),
         // The official clients retry every 5xx, which mends neither a broken template nor a broken file.
@@ -208,6 +209,7 @@ fn public_message(error: &Error) -> String {
         }
         Kind::InvalidRequest
         | Kind::Unsupported
+        | Kind::InvalidGrammar
         | Kind::ContextLengthExceeded
         | Kind::TemplateRefused
         | Kind::TemplateBroken
@@ -241,6 +243,7 @@ mod tests {
         };
         check(Kind::InvalidRequest, 400, None, None, None);
         check(Kind::Unsupported, 400, Some("unsupported_parameter"), None, None);
+        check(Kind::InvalidGrammar, 400, Some("invalid_grammar"), None, None);
         check(Kind::ContextLengthExceeded, 400, Some("context_length_exceeded"), None, None);
         check(Kind::TemplateRefused, 400, Some("template_refused"), None, None);
         check(Kind::TemplateBroken, 400, Some("template_broken"), None, None);

@@ -27,7 +27,9 @@ pub(crate) async fn around(State(app): State<App>, request: Request, next: Next)
     let mut response = if allowed.is_some() && is_preflight(&request) {
         preflight(request.headers())
     } else if let Err(failure) = check_key(&request, server) {
-        failure.into_response()
+        let mut refusal = failure.into_response();
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        refusal
     } else {
         next.run(request).await
     };

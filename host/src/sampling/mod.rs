@@ -19,6 +19,7 @@
 
 mod blocks;
 mod candidates;
+pub mod constraint;
 mod logprobs;
 mod penalties;
 mod sampler;

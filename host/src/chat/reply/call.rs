@@ -2,7 +2,6 @@
 
 use super::family::{Form, Take};
 use super::object::Calls;
-pub(super) use super::object::Status;
 use super::scan::{Scan, Step};
 use super::{Delta, Tool};
 
@@ -48,7 +47,7 @@ impl Reading {
     }
 
     /// Takes a character.
-    pub(super) fn push(&mut self, c: char, tools: &[Tool], out: &mut Vec<Delta>) -> Status {
+    pub(super) fn push(&mut self, c: char, tools: &[Tool], out: &mut Vec<Delta>) -> Step {
         let before = out.len();
         self.text.push(c);
         self.untold.push(c);
@@ -57,13 +56,13 @@ impl Reading {
             self.is_told = true;
             self.untold.clear();
         }
-        if !matches!(status, Status::Goes | Status::Done) {
+        if !matches!(status, Step::Goes | Step::Done) {
             // It stays with whoever reads on.
             self.text.pop();
             self.untold.pop();
         }
         if let Reads::Json { calls, .. } = &self.form
-            && status == Status::Goes
+            && status == Step::Goes
             && calls.is_between()
         {
             self.text.clear();
@@ -74,11 +73,11 @@ impl Reading {
         status
     }
 
-    fn read(&mut self, c: char, tools: &[Tool], out: &mut Vec<Delta>) -> Status {
+    fn read(&mut self, c: char, tools: &[Tool], out: &mut Vec<Delta>) -> Step {
         match &mut self.form {
             Reads::Json { calls, is_known } => {
                 let status = calls.push(c, is_known.then_some(tools), out);
-                if status == Status::Broken && calls.is_whole() { Status::Ended } else { status }
+                if status == Step::Broken && calls.is_whole() { Step::Ended } else { status }
             }
             Reads::Head { head, name } => match c {
                 '{' | '[' if head.trim().is_empty() => {
@@ -88,14 +87,14 @@ impl Reading {
                     status
                 }
                 '{' => {
-                    let Some(name) = name(head) else { return Status::Broken };
+                    let Some(name) = name(head) else { return Step::Broken };
                     out.push(Delta::Call { name });
                     self.form = Reads::Arguments(Scan::new());
                     self.read(c, tools, out)
                 }
                 _ => {
                     head.push(c);
-                    if head.len() > LONGEST_HEAD { Status::Broken } else { Status::Goes }
+                    if head.len() > LONGEST_HEAD { Step::Broken } else { Step::Goes }
                 }
             },
             Reads::Arguments(scan) => {
@@ -105,25 +104,25 @@ impl Reading {
                     out.push(Delta::Arguments(told));
                 }
                 match step {
-                    Step::Goes => Status::Goes,
-                    Step::Done => Status::Done,
-                    Step::Ended | Step::Broken => Status::Broken,
+                    Step::Goes => Step::Goes,
+                    Step::Done => Step::Done,
+                    Step::Ended | Step::Broken => Step::Broken,
                 }
             }
             Reads::Block { close, take } => match self.text.strip_suffix(*close) {
-                None => Status::Goes,
+                None => Step::Goes,
                 Some(block) => tell(take(block, tools), out),
             },
-            Reads::Nothing => Status::Broken,
+            Reads::Nothing => Step::Broken,
         }
     }
 
     /// The answer ends here.
-    pub(super) fn finish(&mut self, tools: &[Tool], out: &mut Vec<Delta>) -> Status {
+    pub(super) fn finish(&mut self, tools: &[Tool], out: &mut Vec<Delta>) -> Step {
         match &self.form {
-            Reads::Json { calls, .. } if calls.is_whole() => Status::Done,
+            Reads::Json { calls, .. } if calls.is_whole() => Step::Done,
             Reads::Block { take, .. } => tell(take(&self.text, tools), out),
-            Reads::Json { .. } | Reads::Head { .. } | Reads::Arguments(_) | Reads::Nothing => Status::Broken,
+            Reads::Json { .. } | Reads::Head { .. } | Reads::Arguments(_) | Reads::Nothing => Step::Broken,
         }
     }
 
@@ -144,11 +143,11 @@ impl Reading {
     }
 }
 
-fn tell(calls: Option<Vec<(String, String)>>, out: &mut Vec<Delta>) -> Status {
-    let Some(calls) = calls.filter(|calls| !calls.is_empty()) else { return Status::Broken };
+fn tell(calls: Option<Vec<(String, String)>>, out: &mut Vec<Delta>) -> Step {
+    let Some(calls) = calls.filter(|calls| !calls.is_empty()) else { return Step::Broken };
     for (name, arguments) in calls {
         out.push(Delta::Call { name });
         out.push(Delta::Arguments(arguments));
     }
-    Status::Done
+    Step::Done
 }

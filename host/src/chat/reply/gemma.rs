@@ -3,67 +3,61 @@
 use serde_json::{Map, Value};
 
 use super::Tool;
+use super::cursor::Cursor;
 use crate::chat::json::dumps;
 
 const QUOTES: [&str; 2] = ["<|\"|>", "<escape>"];
 
-/// Deeper than any call; a text of nothing but brackets must not exhaust the stack.
-const DEEPEST: usize = 64;
-
 /// Takes a call apart.
 pub(super) fn take(block: &str, _: &[Tool]) -> Option<Vec<(String, String)>> {
     let (name, _) = block.trim().strip_prefix("call:")?.split_once('{')?;
-    let mut reader = Reader { rest: &block.trim()["call:".len() + name.len()..], depth: 0 };
+    let mut reader = Reader { text: Cursor::new(&block.trim()["call:".len() + name.len()..]) };
     let arguments = reader.value()?;
-    let is_all = reader.rest.trim().is_empty() && !name.trim().is_empty();
+    let is_all = reader.text.rest.trim().is_empty() && !name.trim().is_empty();
     is_all.then(|| vec![(name.trim().to_owned(), dumps(&arguments))])
 }
 
 struct Reader<'a> {
-    rest: &'a str,
-    depth: usize,
+    text: Cursor<'a>,
 }
 
 impl<'a> Reader<'a> {
     fn value(&mut self) -> Option<Value> {
-        self.rest = self.rest.trim_start();
+        self.text.skip();
         if let Some(text) = self.quoted() {
             return text.map(Value::from);
         }
-        self.depth += 1;
-        if self.depth > DEEPEST {
-            return None;
-        }
-        let value = if self.eat("{") {
+        self.text.descend()?;
+        let value = if self.text.eat("{") {
             self.object()?
-        } else if self.eat("[") {
+        } else if self.text.eat("[") {
             self.list()?
         } else {
-            let end = self.rest.find([',', '}', ']']).unwrap_or(self.rest.len());
-            let word = self.advance(end).trim();
+            let end = self.text.rest.find([',', '}', ']']).unwrap_or(self.text.rest.len());
+            let word = self.text.advance(end).trim();
             serde_json::from_str(word).unwrap_or_else(|_| word.into())
         };
-        self.depth -= 1;
+        self.text.ascend();
         Some(value)
     }
 
     fn object(&mut self) -> Option<Value> {
         let mut object = Map::new();
-        self.rest = self.rest.trim_start();
-        if self.eat("}") {
+        self.text.skip();
+        if self.text.eat("}") {
             return Some(object.into());
         }
         loop {
-            self.rest = self.rest.trim_start();
+            self.text.skip();
             let key = match self.quoted() {
                 Some(key) => key?,
                 None => {
-                    let end = self.rest.find([':', ',', '}'])?;
-                    self.advance(end).trim().to_owned()
+                    let end = self.text.rest.find([':', ',', '}'])?;
+                    self.text.advance(end).trim().to_owned()
                 }
             };
-            self.rest = self.rest.trim_start();
-            if !self.eat(":") {
+            self.text.skip();
+            if !self.text.eat(":") {
                 return None;
             }
             object.insert(key, self.value()?);
@@ -76,8 +70,8 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self) -> Option<Value> {
         let mut items = Vec::new();
-        self.rest = self.rest.trim_start();
-        if self.eat("]") {
+        self.text.skip();
+        if self.text.eat("]") {
             return Some(items.into());
         }
         loop {
@@ -91,32 +85,20 @@ impl<'a> Reader<'a> {
 
     /// Whether a comma comes, and not the end; nothing where neither does.
     fn next_or_end(&mut self, end: &str) -> Option<bool> {
-        self.rest = self.rest.trim_start();
-        if self.eat(",") {
+        self.text.skip();
+        if self.text.eat(",") {
             return Some(true);
         }
-        self.eat(end).then_some(false)
+        self.text.eat(end).then_some(false)
     }
 
     /// A quoted text, if one begins here; nothing within where its end is missing.
     fn quoted(&mut self) -> Option<Option<String>> {
-        let quote = QUOTES.into_iter().find(|quote| self.rest.starts_with(quote))?;
-        self.eat(quote);
-        let Some(end) = self.rest.find(quote) else { return Some(None) };
-        let text = self.advance(end).to_owned();
-        self.eat(quote);
+        let quote = QUOTES.into_iter().find(|quote| self.text.rest.starts_with(quote))?;
+        self.text.eat(quote);
+        let Some(end) = self.text.rest.find(quote) else { return Some(None) };
+        let text = self.text.advance(end).to_owned();
+        self.text.eat(quote);
         Some(Some(text))
-    }
-
-    fn eat(&mut self, word: &str) -> bool {
-        let rest = self.rest.strip_prefix(word);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
-    fn advance(&mut self, bytes: usize) -> &'a str {
-        let (before, behind) = self.rest.split_at(bytes);
-        self.rest = behind;
-        before
     }
 }

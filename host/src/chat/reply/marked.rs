@@ -1,7 +1,8 @@
 //! Answers with marks in their text: a state machine over the text that nobody has decided about yet.
 
-use super::call::{Reading, Status};
+use super::call::Reading;
 use super::family::{Family, Form, Open, Thinking};
+use super::scan::Step;
 use super::{Delta, Tool};
 
 /// Reads one answer.
@@ -192,34 +193,34 @@ impl Marked {
         let tools = self.calls.as_ref().map_or(&[][..], |(_, tools)| tools);
         let before = out.len();
         let mut read = 0;
-        let mut status = Status::Goes;
+        let mut status = Step::Goes;
         for c in self.held.chars() {
             status = reading.push(c, tools, out);
-            if matches!(status, Status::Goes | Status::Done) {
+            if matches!(status, Step::Goes | Step::Done) {
                 read += c.len_utf8();
             }
-            if status != Status::Goes {
+            if status != Step::Goes {
                 break;
             }
         }
         self.held.drain(..read);
-        if status == Status::Goes && is_end {
+        if status == Step::Goes && is_end {
             status = reading.finish(tools, out);
         }
         self.made += out[before..].iter().filter(|delta| matches!(delta, Delta::Call { .. })).count();
         match status {
-            Status::Goes => {
+            Step::Goes => {
                 self.state = State::Call(reading);
                 self.keep_to_the_limit(out);
                 return false;
             }
-            Status::Done | Status::Ended => self.after_call(),
-            Status::Broken if reading.is_told() => {
+            Step::Done | Step::Ended => self.after_call(),
+            Step::Broken if reading.is_told() => {
                 self.made -= 1;
                 out.push(reading.into_broken());
                 self.state = State::Text { is_first: false };
             }
-            Status::Broken => {
+            Step::Broken => {
                 // Its mark is text; what stood behind it is read again.
                 let (mark, rest) = reading.into_text();
                 out.push(Delta::Content(mark));

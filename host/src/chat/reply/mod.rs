@@ -4,6 +4,7 @@
 //! nothing is lost. Which words mark a call is known for each family of models, read off the chat template: its [`Manner`].
 
 mod call;
+mod cursor;
 mod families;
 mod family;
 mod gemma;

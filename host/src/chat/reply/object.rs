@@ -18,19 +18,6 @@ pub(super) struct Calls {
     value: String,
 }
 
-/// How the reading stands after a character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
-    /// More must come.
-    Goes,
-    /// The calls are complete with this character.
-    Done,
-    /// They were complete before it.
-    Ended,
-    /// It is no call.
-    Broken,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// A call or a list of calls.
@@ -74,18 +61,18 @@ impl Calls {
     }
 
     /// Takes a character. Where `known` is given, a call of no known tool is none.
-    pub(super) fn push(&mut self, c: char, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Status {
+    pub(super) fn push(&mut self, c: char, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Step {
         match self.place {
             Place::InKey => self.in_key(c),
             Place::InName | Place::InArguments | Place::InHeldArguments | Place::InOther => {
                 self.in_value(c, known, out)
             }
-            _ if c.is_whitespace() => Status::Goes,
+            _ if c.is_whitespace() => Step::Goes,
             Place::Begin | Place::Item => self.begin(c),
             Place::AfterItem => match c {
                 ',' => self.to(Place::Item),
-                ']' => Status::Done,
-                _ => Status::Ended,
+                ']' => Step::Done,
+                _ => Step::Ended,
             },
             Place::Key if c == '}' => self.close(out),
             Place::Key if c == '"' => {
@@ -98,14 +85,14 @@ impl Calls {
                 ',' => self.to(Place::Key),
                 '}' => self.close(out),
                 // The call itself is whole; models forget a closing brace.
-                _ if self.is_whole() => Status::Ended,
-                _ => Status::Broken,
+                _ if self.is_whole() => Step::Ended,
+                _ => Step::Broken,
             },
-            Place::Key | Place::Colon => Status::Broken,
+            Place::Key | Place::Colon => Step::Broken,
         }
     }
 
-    fn begin(&mut self, c: char) -> Status {
+    fn begin(&mut self, c: char) -> Step {
         match c {
             '[' if self.place == Place::Begin => {
                 self.in_list = true;
@@ -115,22 +102,22 @@ impl Calls {
                 (self.nested, self.name, self.arguments) = (false, None, Given::Nothing);
                 self.to(Place::Key)
             }
-            _ => Status::Broken,
+            _ => Step::Broken,
         }
     }
 
-    fn in_key(&mut self, c: char) -> Status {
+    fn in_key(&mut self, c: char) -> Step {
         match self.scan.push(c, &mut self.value) {
-            Step::Goes => Status::Goes,
+            Step::Goes => Step::Goes,
             Step::Done => {
                 self.key = text_of(&self.value);
                 self.to(Place::Colon)
             }
-            Step::Ended | Step::Broken => Status::Broken,
+            Step::Ended | Step::Broken => Step::Broken,
         }
     }
 
-    fn begin_value(&mut self, c: char, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Status {
+    fn begin_value(&mut self, c: char, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Step {
         let place = match (self.key.as_str(), c) {
             ("function", '{') if !self.nested => {
                 self.nested = true;
@@ -146,39 +133,39 @@ impl Calls {
             // Marked or not, a call has one of these first; anything else before the name is some other object.
             ("id" | "type" | "arguments" | "parameters" | "tool_call_id", _) => Place::InOther,
             _ if self.name.is_some() => Place::InOther,
-            _ => return Status::Broken,
+            _ => return Step::Broken,
         };
         self.start(place);
         self.in_value(c, known, out)
     }
 
-    fn in_value(&mut self, c: char, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Status {
+    fn in_value(&mut self, c: char, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Step {
         let before = self.value.len();
         let step = self.scan.push(c, &mut self.value);
         if self.place == Place::InArguments && self.value.len() > before {
             out.push(Delta::Arguments(self.value[before..].to_owned()));
         }
         match step {
-            Step::Goes => Status::Goes,
-            Step::Broken => Status::Broken,
+            Step::Goes => Step::Goes,
+            Step::Broken => Step::Broken,
             Step::Done | Step::Ended => {
-                if self.end_value(known, out) == Status::Broken {
-                    return Status::Broken;
+                if self.end_value(known, out) == Step::Broken {
+                    return Step::Broken;
                 }
                 self.place = Place::AfterValue;
-                if step == Step::Ended { self.push(c, known, out) } else { Status::Goes }
+                if step == Step::Ended { self.push(c, known, out) } else { Step::Goes }
             }
         }
     }
 
     /// A value is complete.
-    fn end_value(&mut self, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Status {
+    fn end_value(&mut self, known: Option<&[Tool]>, out: &mut Vec<Delta>) -> Step {
         match self.place {
             Place::InName => {
                 let name = text_of(&self.value);
                 let is_unknown = known.is_some_and(|tools| tools.iter().all(|tool| tool.name != name));
                 if name.is_empty() || is_unknown {
-                    return Status::Broken;
+                    return Step::Broken;
                 }
                 out.push(Delta::Call { name: name.clone() });
                 self.name = Some(name);
@@ -188,7 +175,7 @@ impl Calls {
                 let is_text = self.value.starts_with('"');
                 let text = if is_text { text_of(&self.value) } else { self.value.clone() };
                 if is_text && !is_object(&text) {
-                    return Status::Broken;
+                    return Step::Broken;
                 }
                 self.arguments = Given::Held(text);
             }
@@ -198,23 +185,23 @@ impl Calls {
             out.push(Delta::Arguments(text.clone()));
             self.arguments = Given::Passed;
         }
-        Status::Goes
+        Step::Goes
     }
 
     /// An object ends.
-    fn close(&mut self, out: &mut Vec<Delta>) -> Status {
+    fn close(&mut self, out: &mut Vec<Delta>) -> Step {
         if self.nested {
             self.nested = false;
             return self.to(Place::AfterValue);
         }
         if self.name.is_none() {
-            return Status::Broken;
+            return Step::Broken;
         }
         if self.arguments == Given::Nothing {
             out.push(Delta::Arguments("{}".to_owned()));
             self.arguments = Given::Passed;
         }
-        if self.in_list { self.to(Place::AfterItem) } else { Status::Done }
+        if self.in_list { self.to(Place::AfterItem) } else { Step::Done }
     }
 
     fn start(&mut self, place: Place) {
@@ -223,9 +210,9 @@ impl Calls {
         self.value.clear();
     }
 
-    fn to(&mut self, place: Place) -> Status {
+    fn to(&mut self, place: Place) -> Step {
         self.place = place;
-        Status::Goes
+        Step::Goes
     }
 
     /// Whether the last call is whole, whatever else was to come.
@@ -242,9 +229,9 @@ impl Calls {
 /// Calls that are there whole; nothing where they are none.
 pub(super) fn take(text: &str) -> Option<Vec<(String, String)>> {
     let (mut calls, mut deltas) = (Calls::new(), Vec::new());
-    let mut status = Status::Goes;
+    let mut status = Step::Goes;
     for c in text.trim().chars() {
-        if status != Status::Goes {
+        if status != Step::Goes {
             return None;
         }
         status = calls.push(c, None, &mut deltas);

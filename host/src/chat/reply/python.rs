@@ -2,13 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::cursor::Cursor;
 use super::{Tool, object};
 use crate::chat::json::dumps;
 
 type Calls = Option<Vec<(String, String)>>;
-
-/// Deeper than any call; a text of nothing but brackets must not exhaust the stack.
-const DEEPEST: usize = 64;
 
 /// A list of calls, or calls line by line; a list of JSON too.
 pub(super) fn calls(text: &str, tools: &[Tool]) -> Calls {
@@ -17,13 +15,13 @@ pub(super) fn calls(text: &str, tools: &[Tool]) -> Calls {
         return object::take(text);
     }
     let inner = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
-    let mut reader = Reader { rest: inner.unwrap_or(text).trim(), depth: 0 };
+    let mut reader = Reader { text: Cursor::new(inner.unwrap_or(text).trim()) };
     let mut calls = Vec::new();
-    while !reader.rest.is_empty() {
+    while !reader.text.rest.is_empty() {
         calls.push(reader.call(tools)?);
-        reader.skip();
-        while reader.eat(",") || reader.eat(";") {
-            reader.skip();
+        reader.text.skip();
+        while reader.text.eat(",") || reader.text.eat(";") {
+            reader.text.skip();
         }
     }
     Some(calls)
@@ -47,15 +45,14 @@ pub(super) fn method(text: &str, tools: &[Tool]) -> Calls {
 }
 
 struct Reader<'a> {
-    rest: &'a str,
-    depth: usize,
+    text: Cursor<'a>,
 }
 
 impl<'a> Reader<'a> {
     fn call(&mut self, tools: &[Tool]) -> Option<(String, String)> {
         let name = self.word()?.to_owned();
-        self.skip();
-        if !self.eat("(") {
+        self.text.skip();
+        if !self.text.eat("(") {
             return None;
         }
         let properties = tools.iter().find(|tool| tool.name == name).and_then(|tool| {
@@ -63,16 +60,16 @@ impl<'a> Reader<'a> {
         });
         let mut positions = properties.into_iter().flatten();
         let mut arguments = Map::new();
-        self.skip();
-        while !self.eat(")") {
-            let before = self.rest;
+        self.text.skip();
+        while !self.text.eat(")") {
+            let before = self.text.rest;
             let key = self.word().map(str::to_owned);
-            self.skip();
+            self.text.skip();
             let key = match key {
-                Some(key) if self.eat("=") => key,
+                Some(key) if self.text.eat("=") => key,
                 // An argument without a name has that of its place.
                 _ => {
-                    self.rest = before;
+                    self.text.rest = before;
                     positions.next()?.clone()
                 }
             };
@@ -83,27 +80,24 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self) -> Option<Value> {
-        self.skip();
-        self.depth += 1;
-        if self.depth > DEEPEST {
-            return None;
-        }
-        let value = match self.rest.chars().next()? {
+        self.text.skip();
+        self.text.descend()?;
+        let value = match self.text.rest.chars().next()? {
             quote @ ('"' | '\'') => self.text(quote)?.into(),
             '[' => self.list("[", "]")?,
             '(' => self.list("(", ")")?,
             '{' => self.dict()?,
             _ => self.literal()?,
         };
-        self.depth -= 1;
+        self.text.ascend();
         Some(value)
     }
 
     fn list(&mut self, open: &str, close: &str) -> Option<Value> {
-        self.eat(open);
+        self.text.eat(open);
         let mut items = Vec::new();
-        self.skip();
-        while !self.eat(close) {
+        self.text.skip();
+        while !self.text.eat(close) {
             items.push(self.value()?);
             self.next(close)?;
         }
@@ -111,14 +105,14 @@ impl<'a> Reader<'a> {
     }
 
     fn dict(&mut self) -> Option<Value> {
-        self.eat("{");
+        self.text.eat("{");
         let mut object = Map::new();
-        self.skip();
-        while !self.eat("}") {
-            let quote = self.rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        self.text.skip();
+        while !self.text.eat("}") {
+            let quote = self.text.rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
             let key = self.text(quote)?;
-            self.skip();
-            if !self.eat(":") {
+            self.text.skip();
+            if !self.text.eat(":") {
                 return None;
             }
             object.insert(key, self.value()?);
@@ -129,8 +123,8 @@ impl<'a> Reader<'a> {
 
     fn literal(&mut self) -> Option<Value> {
         let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '+' | '-' | '_');
-        let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
-        match self.advance(end) {
+        let end = self.text.rest.find(|c| !is_part(c)).unwrap_or(self.text.rest.len());
+        match self.text.advance(end) {
             "True" | "true" => Some(Value::Bool(true)),
             "False" | "false" => Some(Value::Bool(false)),
             "None" | "null" => Some(Value::Null),
@@ -140,18 +134,18 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, quote: char) -> Option<String> {
         let triple = quote.to_string().repeat(3);
-        let close = if self.rest.starts_with(&triple) { triple } else { quote.to_string() };
-        self.eat(&close);
+        let close = if self.text.rest.starts_with(&triple) { triple } else { quote.to_string() };
+        self.text.eat(&close);
         let mut text = String::new();
-        while !self.eat(&close) {
-            let c = self.rest.chars().next()?;
-            self.advance(c.len_utf8());
+        while !self.text.eat(&close) {
+            let c = self.text.rest.chars().next()?;
+            self.text.advance(c.len_utf8());
             if c != '\\' {
                 text.push(c);
                 continue;
             }
-            let escaped = self.rest.chars().next()?;
-            self.advance(escaped.len_utf8());
+            let escaped = self.text.rest.chars().next()?;
+            self.text.advance(escaped.len_utf8());
             match escaped {
                 'n' => text.push('\n'),
                 't' => text.push('\t'),
@@ -167,40 +161,24 @@ impl<'a> Reader<'a> {
     }
 
     fn hex(&mut self, digits: usize) -> Option<char> {
-        let code = u32::from_str_radix(self.rest.get(..digits)?, 16).ok()?;
-        self.advance(digits);
+        let code = u32::from_str_radix(self.text.rest.get(..digits)?, 16).ok()?;
+        self.text.advance(digits);
         char::from_u32(code)
     }
 
     /// Passes over a comma; nothing where neither it nor the end stands here.
     fn next(&mut self, close: &str) -> Option<()> {
-        self.skip();
-        let goes_on = self.eat(",");
-        self.skip();
-        (goes_on || self.rest.starts_with(close)).then_some(())
+        self.text.skip();
+        let goes_on = self.text.eat(",");
+        self.text.skip();
+        (goes_on || self.text.rest.starts_with(close)).then_some(())
     }
 
     /// A name, with its dots.
     fn word(&mut self) -> Option<&'a str> {
         let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
-        let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
-        let begins = self.rest.starts_with(|c: char| c.is_alphabetic() || c == '_');
-        (begins && end > 0).then(|| self.advance(end))
-    }
-
-    fn skip(&mut self) {
-        self.rest = self.rest.trim_start();
-    }
-
-    fn eat(&mut self, word: &str) -> bool {
-        let rest = self.rest.strip_prefix(word);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
-    fn advance(&mut self, bytes: usize) -> &'a str {
-        let (before, behind) = self.rest.split_at(bytes);
-        self.rest = behind;
-        before
+        let end = self.text.rest.find(|c| !is_part(c)).unwrap_or(self.text.rest.len());
+        let begins = self.text.rest.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        (begins && end > 0).then(|| self.text.advance(end))
     }
 }

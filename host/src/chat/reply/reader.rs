@@ -60,6 +60,11 @@ impl Manner {
         thinking.chain(calls).chain(harmony.iter().copied()).map(str::to_owned).collect()
     }
 
+    /// What ends the reasoning in which an answer to a prompt that ends so begins.
+    pub fn reasoning_end(&self, prompt_end: &str) -> Option<&'static str> {
+        self.thinking.filter(|marks| marks.is_open_after(prompt_end)).map(|marks| marks.close)
+    }
+
     /// A reader of answers to a prompt that ends so, and that may call these tools.
     pub fn reader(&self, prompt_end: &str, tools: Vec<Tool>, many_calls: bool) -> Reader {
         if self.is_harmony {

@@ -11,7 +11,7 @@ pub(super) struct Scan {
     place: Place,
 }
 
-/// What a character was to the value.
+/// What a character was to what is being read: a value here, calls in `object` and `call`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// A part of it; more must come.

@@ -46,7 +46,13 @@ async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)
     let manner = manner(&model, &tools)?;
     let mut requests = parameters.requests(&prompt, logprobs);
     let shown = manner.marks(!tools.is_empty());
-    requests.iter_mut().for_each(|request| request.shown.clone_from(&shown));
+    let reasoning_end = manner.reasoning_end(end_of(&prompt));
+    for request in &mut requests {
+        request.shown.clone_from(&shown);
+        if let Some(structure) = &mut request.structure {
+            structure.after = reasoning_end.map(str::to_owned);
+        }
+    }
     let reader = manner.reader(end_of(&prompt), tools.known, tools.many_calls);
     let shape = ChatShape {
         stamp: Stamp::new("chatcmpl", &model.id),
@@ -137,6 +143,7 @@ impl ChatRequest {
         let logprobs = logprobs(&mut fields)?;
         let variables = variables(&mut fields)?;
         let tools = Tools::take(&mut fields)?;
+        refuse_structure_of_calls(&parameters, &tools)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
         Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools })
@@ -173,16 +180,19 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
     Ok(variables)
 }
 
-fn refuse_other_answers(fields: &mut Fields) -> Result<()> {
-    if let Some(mut format) = fields.object("response_format")? {
-        let kind = format.required_text("type")?;
-        if kind != "text" {
-            let message =
-                format!("`response_format` of type `{kind}` is not supported by this version; use `text`");
-            return Err(Error::unsupported("response_format", message).into());
+/// A call is no answer of the structure that was asked for.
+fn refuse_structure_of_calls(parameters: &Parameters, tools: &Tools) -> Result<()> {
+    match &parameters.structure {
+        Some(structure) if !tools.is_empty() => {
+            let field = &structure.field;
+            let message = format!("`{field}` is not supported together with `tools`; leave one of them out");
+            Err(Error::unsupported(field.as_str(), message).into())
         }
-        format.finish()?;
+        Some(_) | None => Ok(()),
     }
+}
+
+fn refuse_other_answers(fields: &mut Fields) -> Result<()> {
     let modalities = fields.list("modalities")?.unwrap_or_default();
     match modalities.iter().find(|(_, modality)| modality != "text") {
         None => Ok(()),

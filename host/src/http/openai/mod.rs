@@ -25,7 +25,9 @@
 //! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict` only `false` |
 //! | `tool_choice` | `auto`, and `none`, with which no tools are offered |
 //! | `parallel_tool_calls` | `false`: calls beyond the first are dropped |
-//! | `response_format` | only `{"type": "text"}` |
+//! | `response_format` | `text`, `json_object`, `json_schema`; a schema is enforced also without `strict`; not with `tools` |
+//! | `json_schema`, `grammar` | as llama-server has them; a grammar is GBNF, or Lark as llguidance has it |
+//! | `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` | as vLLM has them |
 //! | `modalities` | only `["text"]` |
 //! | `service_tier` | only `auto` and `default`: there is one |
 //! | `store` | only `false`: nothing is kept |
@@ -41,6 +43,7 @@ mod messages;
 pub(crate) mod models;
 mod params;
 mod prompts;
+mod structure;
 pub(crate) mod tokens;
 mod tools;
 mod types;

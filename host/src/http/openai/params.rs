@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::engine::message::{Prompt, Request};
+use super::structure;
+use crate::engine::message::{Prompt, Request, Structure};
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found, number};
@@ -22,6 +23,8 @@ pub(super) struct Parameters {
     pub(super) stop: Vec<String>,
     pub(super) max_tokens: Option<u32>,
     pub(super) ignore_eos: bool,
+    /// What the answer must be.
+    pub(super) structure: Option<Structure>,
     /// Answers to each prompt.
     pub(super) choices: u32,
     pub(super) delivery: Delivery,
@@ -45,6 +48,7 @@ impl Parameters {
             stop: stop(fields)?,
             max_tokens: max_tokens(fields)?,
             ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+            structure: structure::take(fields)?,
             choices: fields.count("n", 1..=MAX_CHOICES)?.unwrap_or(1),
             delivery: delivery(fields)?,
         };
@@ -68,6 +72,7 @@ impl Parameters {
             sampling: self.sampling.clone(),
             seed: self.seed.map(|seed| seed.wrapping_add(u64::from(choice))),
             logprobs,
+            structure: self.structure.clone(),
             shown: Vec::new(),
         };
         (0..self.choices).map(request).collect()

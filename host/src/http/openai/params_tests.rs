@@ -18,6 +18,7 @@ fn defaults() -> Parameters {
         stop: Vec::new(),
         max_tokens: None,
         ignore_eos: false,
+        structure: None,
         choices: 1,
         delivery: Delivery::Whole,
     }

@@ -11,7 +11,7 @@ use super::generation;
 use super::messages;
 use crate::chat::RenderOptions;
 use crate::engine::message::{Prompt, Segment};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::http::App;
 use crate::http::body::JsonBody;
 use crate::http::error::Result;
@@ -31,16 +31,26 @@ pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonB
     let with_pieces = fields.flag("with_pieces")?.unwrap_or(false);
     fields.finish()?;
     let model = open(&app, model).await?;
-    let tokens = model.model().tokenize(&content, options)?;
-    let told = |token: &Token| -> Result<Value> {
-        if !with_pieces {
-            return Ok(token.0.into());
-        }
-        let bytes = model.model().token_bytes(*token)?;
-        let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::from);
-        Ok(json!({ "id": token.0, "piece": piece }))
+    let work = move || {
+        let told = |token: Token| -> Result<Value, Error> {
+            if !with_pieces {
+                return Ok(token.0.into());
+            }
+            let bytes = model.model().token_bytes(token)?;
+            let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::from);
+            Ok(json!({ "id": token.0, "piece": piece }))
+        };
+        model
+            .model()
+            .tokenize(&content, options)?
+            .into_iter()
+            .map(told)
+            .collect::<Result<Vec<Value>, Error>>()
     };
-    let tokens: Vec<Value> = tokens.iter().map(told).collect::<Result<_>>()?;
+    // A long text takes its time: not on a thread that other requests wait for.
+    let tokens = tokio::task::spawn_blocking(work).await;
+    let tokens =
+        tokens.map_err(|error| Error::new(Kind::Internal, format!("tokenising failed: {error}")))??;
     Ok(Json(json!({ "tokens": tokens })))
 }
 
