@@ -1,0 +1,188 @@
+//! The files of a checkpoint, one or many with an index, as one set of named tensors.
+
+#![expect(unsafe_code, reason = "files are mapped")]
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use impetus_plugin_api::{ErrorCode, PluginError};
+use memmap2::Mmap;
+
+use super::header::{self, Entry};
+use super::{Dtype, Matrix};
+
+/// Every tensor of a folder, mapped. Nothing of the weights is read before it is used.
+pub(crate) struct Checkpoint {
+    tensors: BTreeMap<String, (Arc<Mmap>, Entry)>,
+    /// Names that were asked for.
+    used: RefCell<BTreeSet<String>>,
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+
+impl Checkpoint {
+    /// Maps the files and checks their headers.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for a missing file, `CORRUPT_MODEL` with the file, the tensor and the figures.
+    pub(crate) fn open(folder: &Path) -> Result<Self, PluginError> {
+        let index = read_index(folder)?;
+        let files = match &index {
+            Some(index) => {
+                let mut files: Vec<String> = index.values().cloned().collect();
+                files.sort();
+                files.dedup();
+                files
+            }
+            None => vec![only_file(folder)?],
+        };
+        let mut tensors = BTreeMap::new();
+        for file in files {
+            let (map, entries) = open_file(&folder.join(&file), &file)?;
+            for entry in entries {
+                check_indexed(index.as_ref(), &entry.name, &file)?;
+                if let Some((_, twice)) = tensors.insert(entry.name.clone(), (Arc::clone(&map), entry)) {
+                    return Err(corrupt(format!("tensor `{}` is in two files", twice.name)));
+                }
+            }
+        }
+        if let Some(index) = &index
+            && let Some((name, file)) = index.iter().find(|(name, _)| !tensors.contains_key(*name))
+        {
+            return Err(corrupt(format!("the index places tensor `{name}` in {file}, which does not have it")));
+        }
+        Ok(Checkpoint { tensors, used: RefCell::default() })
+    }
+
+    /// Whether there is such a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The tensors that nobody asked for.
+    pub(crate) fn unused(&self) -> impl Iterator<Item = &str> {
+        let used = self.used.borrow().clone();
+        self.tensors.keys().map(String::as_str).filter(move |name| !used.contains(*name))
+    }
+
+    /// Every tensor.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.tensors.values().map(|(_, entry)| entry)
+    }
+
+    /// A matrix by its name and its shape.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` when it is missing or has another shape, `UNSUPPORTED` for a type without kernels.
+    pub(crate) fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, PluginError> {
+        self.shaped(name, &[rows, columns], (rows, columns))
+    }
+
+    /// A vector by its name and length, widened.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`].
+    pub(crate) fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, PluginError> {
+        Ok(self.shaped(name, &[length], (1, length))?.to_floats())
+    }
+
+    fn shaped(&self, name: &str, shape: &[usize], flat: (usize, usize)) -> Result<Matrix, PluginError> {
+        let (map, entry) =
+            self.tensors.get(name).ok_or_else(|| corrupt(format!("tensor `{name}` is missing")))?;
+        self.used.borrow_mut().insert(name.to_owned());
+        if entry.shape != shape {
+            return Err(corrupt(format!(
+                "tensor `{name}` has the shape {:?}; config.json makes it {shape:?}",
+                entry.shape
+            )));
+        }
+        let dtype = Dtype::of(entry.dtype).ok_or_else(|| {
+            PluginError::unsupported(format!(
+                "tensor `{name}` is of type {:?}; supported are F32, F16 and BF16",
+                entry.dtype
+            ))
+        })?;
+        Ok(Matrix::mapped(map, entry.range.clone(), dtype, flat))
+    }
+}
+
+/// Tensor names and their files, where there is an index.
+fn read_index(folder: &Path) -> Result<Option<BTreeMap<String, String>>, PluginError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = match std::fs::read(folder.join(INDEX)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(corrupt(format!("{INDEX} cannot be read: {error}"))),
+    };
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|error| corrupt(format!("{INDEX} is no index: {error}")))?;
+    // A name with a path in it could point anywhere on the disk.
+    if let Some(file) = index.weight_map.values().find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
+    {
+        return Err(corrupt(format!("{INDEX} names {file:?}, which is no file of this folder")));
+    }
+    Ok(Some(index.weight_map))
+}
+
+/// The one weight file of a folder without an index.
+fn only_file(folder: &Path) -> Result<String, PluginError> {
+    let named = weight_files(folder)?;
+    match named.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(PluginError::new(ErrorCode::NOT_FOUND, "the folder has no .safetensors file")),
+        many if many.iter().any(|file| file == "model.safetensors") => Ok("model.safetensors".to_owned()),
+        many => Err(PluginError::new(
+            ErrorCode::NOT_FOUND,
+            format!("{INDEX} is missing, which says what is in which of {}", many.join(", ")),
+        )),
+    }
+}
+
+/// The `.safetensors` files of a folder, by name.
+fn weight_files(folder: &Path) -> Result<Vec<String>, PluginError> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| PluginError::new(ErrorCode::NOT_FOUND, format!("the folder cannot be read: {error}")))?;
+    let mut files: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".safetensors") && !name.starts_with('.'))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+fn open_file(path: &PathBuf, name: &str) -> Result<(Arc<Mmap>, Vec<Entry>), PluginError> {
+    let open = || {
+        let file = File::open(path)?;
+        // SAFETY: the map is only read. Someone who shortens the file meanwhile ends this process with SIGBUS: that is
+        // what every program that maps weights accepts, and it reads nothing outside the file.
+        unsafe { Mmap::map(&file) }
+    };
+    let map = open().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => PluginError::new(ErrorCode::NOT_FOUND, format!("its part {name} is missing")),
+        _ => PluginError::new(ErrorCode::NOT_FOUND, format!("{name} cannot be mapped: {error}")),
+    })?;
+    let entries = header::read(&map).map_err(|error| PluginError {
+        message: format!("{name}: {}", error.message).into(),
+        ..error
+    })?;
+    Ok((Arc::new(map), entries))
+}
+
+fn check_indexed(index: Option<&BTreeMap<String, String>>, name: &str, file: &str) -> Result<(), PluginError> {
+    match index.map(|index| index.get(name).map(String::as_str)) {
+        None => Ok(()),
+        Some(Some(place)) if place == file => Ok(()),
+        Some(Some(place)) => Err(corrupt(format!("tensor `{name}` is in {file}, but the index places it in {place}"))),
+        Some(None) => Err(corrupt(format!("tensor `{name}` of {file} is not in the index"))),
+    }
+}
+
+fn corrupt(message: String) -> PluginError {
+    PluginError::corrupt_model(message)
+}

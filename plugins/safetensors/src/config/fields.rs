@@ -1,0 +1,151 @@
+//! The fields of a `config.json`, each read by its name; what nobody read and is not known to be harmless is found.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use impetus_plugin_api::PluginError;
+use serde_json::{Map, Value};
+
+/// A JSON object that remembers which of its fields were read.
+pub(super) struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<&'static str>>,
+}
+
+/// Fields that do not change what a decoder computes: names, training, generation defaults, other programs' notes.
+const HARMLESS: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "architectures",
+    "attention_dropout",
+    "auto_map",
+    "bos_token_id",
+    "cache_implementation",
+    "chunk_size_feed_forward",
+    "decoder_start_token_id",
+    "dtype",
+    "embd_pdrop",
+    "embedding_dropout",
+    "eos_token_id",
+    "finetuning_task",
+    "hidden_dropout",
+    "id2label",
+    "initializer_range",
+    "is_decoder",
+    "is_encoder_decoder",
+    "is_llama_config",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "max_length",
+    "model_type",
+    "original_max_position_embeddings",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "pretraining_tp",
+    "problem_type",
+    "resid_pdrop",
+    "return_dict",
+    "rope_interleaved",
+    "sep_token_id",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+];
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(object: &'a Map<String, Value>) -> Self {
+        Fields { object, read: RefCell::default() }
+    }
+
+    /// The value of a field, unless it is missing or null.
+    pub(super) fn value(&self, name: &'static str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(name);
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A size.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` for another type.
+    pub(super) fn size(&self, name: &'static str) -> Result<Option<usize>, PluginError> {
+        self.typed(name, "a whole number", |value| value.as_u64().and_then(|size| usize::try_from(size).ok()))
+    }
+
+    /// A size that must be there.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` when it is not.
+    pub(super) fn need_size(&self, name: &'static str) -> Result<usize, PluginError> {
+        self.size(name)?.ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` for another type.
+    pub(super) fn number(&self, name: &'static str) -> Result<Option<f64>, PluginError> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    /// A flag.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` for another type.
+    pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, PluginError> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` for another type.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<&'a str>, PluginError> {
+        self.typed(name, "a text", Value::as_str)
+    }
+
+    /// A field that this program only understands with one value (or none).
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` for any other value.
+    pub(super) fn only(&self, name: &'static str, allowed: &Value) -> Result<(), PluginError> {
+        match self.value(name) {
+            Some(value) if value != allowed => Err(PluginError::unsupported(format!(
+                "config.json: `{name}` is {value}; supported is {allowed}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// `UNSUPPORTED` with a field that was not read.
+    pub(super) fn check_all_read(&self) -> Result<(), PluginError> {
+        let read = self.read.borrow();
+        let unread = |name: &&String| !read.contains(name.as_str()) && !HARMLESS.contains(&name.as_str());
+        match self.object.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name).find(unread) {
+            Some(name) => Err(PluginError::unsupported(format!(
+                "config.json: the field `{name}` is not understood by safetensors {}, and may change the result",
+                env!("CARGO_PKG_VERSION")
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn typed<T>(
+        &self,
+        name: &'static str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, PluginError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| {
+            PluginError::corrupt_model(format!("config.json: `{name}` must be {expected}; found {value}"))
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! What `config.json` says, as one checked description of a decoder.
+//!
+//! No silent approximation: a field that changes the result and that nobody here read is a refusal by its name. Knows
+//! neither tensors nor kernels.
+
+mod families;
+mod fields;
+mod rope;
+
+use std::path::Path;
+
+use impetus_plugin_api::{ErrorCode, PluginError};
+use serde_json::{Map, Value};
+
+use self::fields::Fields;
+pub(crate) use self::rope::{Rope, Scaling};
+use crate::kernels::Activation;
+
+/// A decoder: everything about it but its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decoder {
+    /// `model_type`, such as `llama`.
+    pub(crate) family: String,
+    pub(crate) vocab_size: usize,
+    /// Width of the residual stream.
+    pub(crate) hidden: usize,
+    /// Width inside the feed-forward network.
+    pub(crate) intermediate: usize,
+    pub(crate) heads: usize,
+    /// Heads of keys and values; each serves `heads / kv_heads` queries.
+    pub(crate) kv_heads: usize,
+    pub(crate) head_width: usize,
+    pub(crate) layers: Vec<Layer>,
+    /// Kinds of rotary positions; layers name theirs by index.
+    pub(crate) ropes: Vec<Rope>,
+    /// The longest sequence that it was trained for, in tokens.
+    pub(crate) context_length: usize,
+    pub(crate) norm_epsilon: f32,
+    /// Norm weights are stored less one.
+    pub(crate) norm_offset: bool,
+    pub(crate) norms: Norms,
+    pub(crate) query_key_norm: QueryKeyNorm,
+    pub(crate) activation: Activation,
+    /// Whether queries, keys and values (and the output of attention) have a bias.
+    pub(crate) attention_bias: AttentionBias,
+    pub(crate) mlp_bias: bool,
+    /// Projections that are stored as one tensor: `qkv_proj`, `gate_up_proj`.
+    pub(crate) fused: bool,
+    pub(crate) scales: Scales,
+    /// The embedding is the output matrix too.
+    pub(crate) tied: bool,
+}
+
+/// What differs from layer to layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// How many keys a query sees, itself included.
+    pub(crate) window: Option<u32>,
+    /// Which of the decoder's ropes; none: no positions at all (NoPE).
+    pub(crate) rope: Option<usize>,
+}
+
+/// Where a layer's norms stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Norms {
+    /// Before attention and before the feed-forward network.
+    Before,
+    /// Behind each of them, before the residual is added.
+    Behind,
+    /// Both.
+    Around,
+}
+
+/// Whether queries and keys are normalised before they are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueryKeyNorm {
+    None,
+    /// Each head by itself, all with the same weights.
+    Head,
+    /// All heads together.
+    Whole,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttentionBias {
+    None,
+    /// Queries, keys and values alone.
+    Inputs,
+    /// The output as well.
+    All,
+}
+
+/// Constant factors and caps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scales {
+    pub(crate) embedding: f32,
+    /// What is added to the residual stream is multiplied by this.
+    pub(crate) residual: f32,
+    /// Scores are multiplied by this.
+    pub(crate) score: f32,
+    pub(crate) score_cap: Option<f32>,
+    pub(crate) logits: f32,
+    pub(crate) logits_cap: Option<f32>,
+}
+
+/// The JSON files of a checkpoint that say what it is. Weights are not looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    pub(crate) config: Map<String, Value>,
+    /// `generation_config.json`, empty where there is none.
+    pub(crate) generation: Map<String, Value>,
+    /// `tokenizer_config.json`, empty where there is none.
+    pub(crate) tokenizer: Map<String, Value>,
+    /// The Jinja text of the chat template.
+    pub(crate) chat_template: Option<String>,
+}
+
+impl Description {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` without config.json, `CORRUPT_MODEL` for a file that is no JSON object.
+    pub(crate) fn read(folder: &Path) -> Result<Self, PluginError> {
+        let config = object(folder, "config.json")?.ok_or_else(|| {
+            PluginError::new(
+                ErrorCode::NOT_FOUND,
+                "config.json is missing beside the weights: without it they are numbers without a model; fetch the \
+                 whole folder of the checkpoint",
+            )
+        })?;
+        let tokenizer = object(folder, "tokenizer_config.json")?.unwrap_or_default();
+        let chat_template = std::fs::read_to_string(folder.join("chat_template.jinja"))
+            .ok()
+            .or_else(|| template_of(&tokenizer));
+        Ok(Description {
+            config,
+            generation: object(folder, "generation_config.json")?.unwrap_or_default(),
+            tokenizer,
+            chat_template,
+        })
+    }
+
+    /// `model_type`.
+    pub(crate) fn family(&self) -> &str {
+        self.config.get("model_type").and_then(Value::as_str).unwrap_or("unknown")
+    }
+
+    /// The decoder that the configuration describes.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` with the name of the family or field that is not understood, `CORRUPT_MODEL` for a field that is
+    /// missing or of the wrong type.
+    pub(crate) fn decoder(&self) -> Result<Decoder, PluginError> {
+        let fields = Fields::new(&self.config);
+        let decoder = families::decoder(self.family(), &fields)?;
+        fields.check_all_read()?;
+        check_shape(&decoder)?;
+        Ok(decoder)
+    }
+
+    /// Ids of the tokens that end an answer, from both configurations.
+    pub(crate) fn end_tokens(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = [&self.generation, &self.config]
+            .into_iter()
+            .filter_map(|object| object.get("eos_token_id"))
+            .flat_map(|value| match value {
+                Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
+                one => one.as_u64().into_iter().collect::<Vec<_>>(),
+            })
+            .filter_map(|id| u32::try_from(id).ok())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, PluginError> {
+    let text = match std::fs::read(folder.join(name)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PluginError::corrupt_model(format!("{name} cannot be read: {error}"))),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| PluginError::corrupt_model(format!("{name} is no JSON object: {error}")))
+}
+
+/// One template, or several with names, of which `default` counts.
+fn template_of(tokenizer: &Map<String, Value>) -> Option<String> {
+    match tokenizer.get("chat_template")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(named) => {
+            let default = named.iter().find(|one| one["name"] == "default").or(named.first())?;
+            default["template"].as_str().map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+/// Figures that the kernels divide by or index with.
+fn check_shape(decoder: &Decoder) -> Result<(), PluginError> {
+    let figures = [
+        ("vocab_size", decoder.vocab_size, 1 << 24),
+        ("hidden_size", decoder.hidden, 1 << 20),
+        ("intermediate_size", decoder.intermediate, 1 << 22),
+        ("num_attention_heads", decoder.heads, 1 << 12),
+        ("num_key_value_heads", decoder.kv_heads, 1 << 12),
+        ("head_dim", decoder.head_width, 1 << 12),
+        ("num_hidden_layers", decoder.layers.len(), 1 << 12),
+    ];
+    for (name, figure, most) in figures {
+        if !(1..=most).contains(&figure) {
+            return Err(PluginError::corrupt_model(format!("config.json: {name} is {figure}; 1 to {most} make sense")));
+        }
+    }
+    if !decoder.heads.is_multiple_of(decoder.kv_heads) {
+        return Err(PluginError::corrupt_model(format!(
+            "config.json: {} attention heads cannot share {} heads of keys evenly",
+            decoder.heads, decoder.kv_heads
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Brain floats times brain floats by `vdpbf16ps`: two products a lane and instruction, sums in floats.
+
+#![expect(unsafe_code, reason = "kernels work on raw memory")]
+
+use std::arch::x86_64::*;
+
+use super::multiply::Multiply;
+
+/// Brain floats in a register.
+const WIDTH: usize = 32;
+/// Weight rows of a tile.
+const COUNT: usize = 4;
+
+/// # Safety
+/// The machine has the instructions; `job` is as its type says, `a_narrow` included.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn run(job: &Multiply) {
+    let mut row = 0;
+    // SAFETY: rows and weights are within the job's shapes.
+    unsafe {
+        while row + 6 <= job.rows {
+            across::<6>(job, row);
+            row += 6;
+        }
+        match job.rows - row {
+            5 => across::<5>(job, row),
+            4 => across::<4>(job, row),
+            3 => across::<3>(job, row),
+            2 => across::<2>(job, row),
+            1 => across::<1>(job, row),
+            _ => {}
+        }
+    }
+}
+
+/// `ROWS` rows of activations with every weight row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn across<const ROWS: usize>(job: &Multiply, row: usize) {
+    let mut n = 0;
+    // SAFETY: rows and weights are within the job's shapes.
+    unsafe {
+        while n + COUNT <= job.count {
+            tile::<ROWS, COUNT>(job, row, n);
+            n += COUNT;
+        }
+        while n < job.count {
+            tile::<ROWS, 1>(job, row, n);
+            n += 1;
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn tile<const ROWS: usize, const N: usize>(job: &Multiply, row: usize, n: usize) {
+    let width = job.width;
+    // SAFETY: rows and weights are within the job's shapes; masked lanes are not read.
+    unsafe {
+        let a = job.a_narrow.add(row * width);
+        let w = job.weights.cast::<u16>().add(n * width);
+        let mut sums = [[_mm512_setzero_ps(); N]; ROWS];
+        let mut i = 0;
+        while i + WIDTH <= width {
+            let weights: [__m512bh; N] = std::array::from_fn(|c| load(w.add(c * width + i)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let activations = load(a.add(r * width + i));
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = _mm512_dpbf16_ps(*sum, activations, weight);
+                }
+            }
+            i += WIDTH;
+        }
+        if i < width {
+            let mask = (1u32 << (width - i)) - 1;
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let activations = load_some(mask, a.add(r * width + i));
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_dpbf16_ps(*sum, activations, load_some(mask, w.add(c * width + i)));
+                }
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (c, sum) in sums.into_iter().enumerate() {
+                job.write(row + r, n + c, _mm512_reduce_add_ps(sum));
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn load(from: *const u16) -> __m512bh {
+    // SAFETY: the caller's pointer is valid for a register; both types are 64 bytes of anything.
+    unsafe { std::mem::transmute(_mm512_loadu_si512(from.cast())) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn load_some(mask: u32, from: *const u16) -> __m512bh {
+    // SAFETY: as above, for the lanes in the mask.
+    unsafe { std::mem::transmute(_mm512_maskz_loadu_epi16(mask, from.cast())) }
+}

@@ -1,0 +1,114 @@
+//! Activations times a matrix whose rows are the outputs, as checkpoints have them: tiles of dot products.
+//!
+//! A tile's activations stay in the first cache while the weights of the range pass by; for one row of activations it
+//! is a stream through the weights at the memory's speed.
+
+#![expect(unsafe_code, reason = "kernels work on raw memory")]
+
+use super::simd::{Element, LANES, Simd};
+
+/// One call: `out[r][n] = scale * (a[r] · w[n] + bias[n])`.
+///
+/// The pointers are valid for the shapes: `a` (and `a_narrow`, for the kernel that wants it) `[rows][width]`, `weights`
+/// `[count][width]` of the kernel's element, `bias` `[count]`, `out` `[rows][stride]` with `count` columns used.
+pub(super) struct Multiply {
+    pub(super) a: *const f32,
+    pub(super) a_narrow: *const u16,
+    pub(super) rows: usize,
+    pub(super) width: usize,
+    pub(super) weights: *const u8,
+    pub(super) count: usize,
+    pub(super) bias: Option<*const f32>,
+    pub(super) out: *mut f32,
+    pub(super) stride: usize,
+    pub(super) add: bool,
+    pub(super) scale: f32,
+}
+
+impl Multiply {
+    /// Writes one product.
+    #[inline(always)]
+    pub(super) unsafe fn write(&self, row: usize, n: usize, product: f32) {
+        // SAFETY: the pointers are valid for the shapes.
+        unsafe {
+            let at = self.out.add(row * self.stride + n);
+            let value = (product + self.bias.map_or(0.0, |bias| *bias.add(n))) * self.scale;
+            *at = if self.add { *at + value } else { value };
+        }
+    }
+}
+
+/// Weight rows of a tile.
+const COUNT: usize = 4;
+
+/// # Safety
+/// The machine has `S`; `job` is as its type says.
+#[inline(always)]
+pub(super) unsafe fn run<S: Simd, E: Element>(job: &Multiply) {
+    let mut row = 0;
+    // SAFETY: rows and weights are within the job's shapes.
+    unsafe {
+        while row + 4 <= job.rows {
+            across::<S, E, 4>(job, row);
+            row += 4;
+        }
+        match job.rows - row {
+            3 => across::<S, E, 3>(job, row),
+            2 => across::<S, E, 2>(job, row),
+            1 => across::<S, E, 1>(job, row),
+            _ => {}
+        }
+    }
+}
+
+/// `ROWS` rows of activations with every weight row.
+#[inline(always)]
+unsafe fn across<S: Simd, E: Element, const ROWS: usize>(job: &Multiply, row: usize) {
+    let mut n = 0;
+    // SAFETY: rows and weights are within the job's shapes.
+    unsafe {
+        while n + COUNT <= job.count {
+            tile::<S, E, ROWS, COUNT>(job, row, n);
+            n += COUNT;
+        }
+        while n < job.count {
+            tile::<S, E, ROWS, 1>(job, row, n);
+            n += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<S: Simd, E: Element, const ROWS: usize, const N: usize>(job: &Multiply, row: usize, n: usize) {
+    let width = job.width;
+    // SAFETY: rows and weights are within the job's shapes; `i` and `tail` stay below the width.
+    unsafe {
+        let a = job.a.add(row * width);
+        let w = job.weights.cast::<E::Bits>().add(n * width);
+        let mut sums = [[S::splat(0.0); N]; ROWS];
+        let whole = width - width % LANES;
+        let mut i = 0;
+        while i < whole {
+            let mut weights = [S::splat(0.0); N];
+            for (c, weight) in weights.iter_mut().enumerate() {
+                *weight = E::load::<S>(w.add(c * width + i));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let activations = S::load(a.add(r * width + i));
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = S::fma(activations, weight, *sum);
+                }
+            }
+            i += LANES;
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (c, sum) in sums.into_iter().enumerate() {
+                let mut product = S::sum(sum);
+                for tail in whole..width {
+                    product += *a.add(r * width + tail) * E::widen(*w.add(c * width + tail));
+                }
+                job.write(row + r, n + c, product);
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Each instance that this machine can run against the plain definition, over odd shapes and tails.
+
+use super::*;
+use crate::checkpoint::{Dtype, Matrix};
+
+/// Numbers between -1 and 1 that look random.
+fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state as f32 / u32::MAX as f32) * 2.0 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn levels() -> impl Iterator<Item = Level> {
+    Level::ALL.into_iter().filter(|level| level.runs_here())
+}
+
+fn operand(kernels: &Kernels, rows: usize, width: usize, floats: &[f32]) -> Operand {
+    let mut operand = Operand::new(rows, width, true);
+    let shared = operand.share();
+    for row in 0..rows {
+        // SAFETY: one thread.
+        unsafe {
+            shared.fill(kernels, row, 0..width, |to| to.copy_from_slice(&floats[row * width..(row + 1) * width]));
+        }
+    }
+    operand
+}
+
+fn check_multiply(level: Level, dtype: Dtype, (rows, count, width): (usize, usize, usize)) {
+    let kernels = Kernels::of(level);
+    let (a, w, bias) = (noise(1, rows * width), noise(2, count * width), noise(3, count));
+    let matrix = Matrix::made(dtype, count, width, &w);
+    let weights = matrix.to_floats();
+    let operand = operand(kernels, rows, width, &a);
+    let mut found = vec![0.5; rows * (count + 3)];
+    let to = Shared::new(&mut found);
+    let out = Output { to: &to, stride: count + 3, column: 2, add: true, scale: 2.0 };
+    // Two calls, as two threads would share the work.
+    for range in [0..count / 2, count / 2..count] {
+        // SAFETY: one thread.
+        unsafe { kernels.multiply((&operand, rows), &matrix, Some(&bias), range, &out) };
+    }
+    // Activations are rounded to 8 bits of mantissa where they are narrowed.
+    let tolerance = if kernels.wants_narrow(&matrix) { 0.02 } else { 1e-5 } * (width as f32).sqrt() + 1e-5;
+    for row in 0..rows {
+        assert_eq!((found[row * (count + 3)], found[row * (count + 3) + count + 2]), (0.5, 0.5), "untouched");
+        for n in 0..count {
+            let product: f32 = (0..width).map(|i| a[row * width + i] * weights[n * width + i]).sum();
+            let expected = 0.5 + 2.0 * (product + bias[n]);
+            let found = found[row * (count + 3) + 2 + n];
+            assert!(
+                (found - expected).abs() < tolerance,
+                "{level}, {dtype:?}, {rows}x{count}x{width} at {row},{n}: {found} for {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn products_are_right_in_every_instance() {
+    for level in levels() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            for shape in [(1, 4, 32), (1, 7, 576), (2, 9, 33), (3, 5, 1), (5, 6, 47), (7, 3, 64), (13, 17, 95)] {
+                check_multiply(level, dtype, shape);
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_and_gates_are_right_in_every_instance() {
+    for level in levels() {
+        let kernels = Kernels::of(level);
+        for length in [1, 15, 16, 40, 576] {
+            let (row, weight) = (noise(4, length), noise(5, length));
+            let mut out = vec![0.0; length];
+            kernels.rms_norm(&row, &weight, 1e-5, &mut out);
+            let mean = row.iter().map(|x| x * x).sum::<f32>() / length as f32;
+            for i in 0..length {
+                let expected = row[i] / (mean + 1e-5).sqrt() * weight[i];
+                assert!((out[i] - expected).abs() < 1e-5, "{level}, {length}: {} for {expected}", out[i]);
+            }
+            let mut again = row.clone();
+            kernels.rms_norm_in_place(&mut again, &weight, 1e-5);
+            assert_eq!(again, out);
+            for activation in [Activation::Silu, Activation::GeluTanh] {
+                let x: Vec<f32> = row.iter().map(|x| x * 20.0).collect();
+                let mut out = x.clone();
+                kernels.gate(activation, &mut out, &weight);
+                for i in 0..length {
+                    let y = f64::from(x[i]);
+                    let expected = match activation {
+                        Activation::Silu => y / (1.0 + (-y).exp()),
+                        Activation::GeluTanh => {
+                            0.5 * y * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (y + 0.044715 * y * y * y)).tanh())
+                        }
+                    } * f64::from(weight[i]);
+                    assert!((f64::from(out[i]) - expected).abs() < 1e-5, "{level}, {activation:?}({y})");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn narrowing_rounds_to_nearest_and_to_even() {
+    let floats = [0.0, -0.0, 1.0, 1.00390625, 1.001953125, 1.005859375, f32::INFINITY, f32::NAN, 3.4e38, -1e-40];
+    for level in levels() {
+        let mut narrow = [0; 10];
+        Kernels::of(level).narrow(&floats, &mut narrow);
+        let expected = floats.map(|float| half::bf16::from_f32(float).to_bits());
+        assert_eq!(narrow, expected, "{level}");
+    }
+}
+
+/// What [`check_attention`] varies.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    rows: usize,
+    /// Keys, of which the queries are the last.
+    keys: u32,
+    width: usize,
+    window: u32,
+    softcap: Option<f32>,
+    /// A key that the sequence does not have.
+    hole: Option<u32>,
+}
+
+fn check_attention<E: CacheElement>(level: Level, case: Case, tolerance: f32) {
+    let Case { rows, keys, width, window, softcap, hole } = case;
+    let kernels = Kernels::of(level);
+    let (queries, k, v) =
+        (noise(6, rows * width), noise(7, keys as usize * width), noise(8, keys as usize * width));
+    let blocks = (keys as usize).div_ceil(LANES);
+    let stride = 2 * LANES * width + 5;
+    let mut memory = vec![E::Bits::default(); blocks * stride];
+    let mut table = Vec::new();
+    for block in 0..blocks {
+        // Blocks lie in no order.
+        let id = (block + 1) % blocks;
+        let first = (block * LANES) as u32;
+        let mut present = 0;
+        for slot in 0..LANES.min(keys as usize - block * LANES) {
+            let key = block * LANES + slot;
+            present |= u16::from(hole != Some(key as u32)) << slot;
+            for i in 0..width {
+                memory[id * stride + i * LANES + slot] = E::narrow(k[key * width + i]);
+                memory[id * stride + LANES * width + slot * width + i] = E::narrow(v[key * width + i]);
+            }
+        }
+        table.push(KeyBlock { id: id as u32, first, present });
+    }
+    let mut answers = vec![7.0; rows * width];
+    let to = answers.as_mut_ptr();
+    let query_rows: Vec<QueryRow> = (0..rows)
+        .map(|row| QueryRow {
+            query: queries[row * width..].as_ptr(),
+            // SAFETY: within the answers.
+            out: unsafe { to.add(row * width) },
+            position: keys - rows as u32 + row as u32,
+        })
+        .collect();
+    let job = Attend::<E> {
+        rows: &query_rows,
+        blocks: &table,
+        memory: memory.as_ptr(),
+        stride,
+        head_width: width,
+        window,
+        softcap,
+    };
+    // SAFETY: the pointers are valid, the level runs here.
+    unsafe { E::attend(kernels, &job) };
+    for row in 0..rows {
+        let position = query_rows[row].position;
+        let seen = |key: &u32| *key <= position && *key + window > position && Some(*key) != hole;
+        let score = |key: u32| {
+            let at = key as usize * width;
+            let score: f32 =
+                (0..width).map(|i| queries[row * width + i] * E::widen(E::narrow(k[at + i]))).sum();
+            softcap.map_or(score, |cap| cap * (score / cap).tanh())
+        };
+        let total: f32 = (0..keys).filter(seen).map(|key| score(key).exp()).sum();
+        for i in 0..width {
+            let expected: f32 = (0..keys)
+                .filter(seen)
+                .map(|key| score(key).exp() / total * E::widen(E::narrow(v[key as usize * width + i])))
+                .sum();
+            let found = answers[row * width + i];
+            assert!((found - expected).abs() < tolerance, "{level}, {case:?}: {found} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn attention_is_right_in_every_instance() {
+    let plain = Case { rows: 1, keys: 1, width: 16, window: u32::MAX, softcap: None, hole: None };
+    let mut cases = vec![plain];
+    for rows in 1..=MAX_ROWS {
+        for keys in [rows as u32 + 3, 33, 64, 150] {
+            cases.push(Case { rows, keys, width: 32, ..plain });
+        }
+    }
+    cases.push(Case { rows: 5, keys: 100, window: 7, ..plain });
+    cases.push(Case { rows: 3, keys: 90, softcap: Some(2.0), ..plain });
+    cases.push(Case { rows: 2, keys: 70, hole: Some(20), ..plain });
+    for level in levels() {
+        for &case in &cases {
+            check_attention::<F32>(level, case, 2e-6);
+            check_attention::<F16>(level, case, 2e-6);
+            check_attention::<Bf16>(level, case, 2e-6);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Hugging Face checkpoints, run as they are: an Impetus format plugin.
+//!
+//! A model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`. `config` and `checkpoint` read it,
+//! `decoder` computes it with `kernels` on the threads of `pool`, over the `cache`. No sampling, no templates: the host
+//! has these. Results depend in their last bits on how many rows are computed together only where weights are brain
+//! floats and a kernel sums tails in another order; alone and in company a sequence's rows go through the same sums.
+
+mod cache;
+mod checkpoint;
+mod config;
+mod context;
+mod decoder;
+mod kernels;
+mod model;
+mod options;
+mod pool;
+mod summary;
+mod tokenizer;
+
+#[cfg(test)]
+mod golden_tests;
+
+use std::path::Path;
+
+use impetus_plugin_api::sdk::{FormatPlugin, Progress};
+use impetus_plugin_api::{
+    ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::Description;
+use crate::model::DecoderModel;
+use crate::options::Options;
+
+/// The plugin: its options.
+struct Safetensors {
+    options: Options,
+    default_threads: u32,
+}
+
+impl FormatPlugin for Safetensors {
+    type Model = DecoderModel;
+
+    fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
+        let options = Options::parse(options_json)?;
+        let default_threads = u32::try_from(host.thread_budget()).unwrap_or(1);
+        Ok(Safetensors { options, default_threads })
+    }
+
+    fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
+        if input.is_dir {
+            return self.probe_folder(input.path());
+        }
+        let named_so = input.path().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+        if !named_so {
+            return Ok(ProbeResult::not_mine());
+        }
+        let folder = input.path().parent().unwrap_or(Path::new("."));
+        Ok(ProbeResult::exact("safetensors", "{}").cannot_run(match folder.join("config.json").exists() {
+            true => "it is a part of the checkpoint that is its folder: name the folder",
+            false => {
+                "it is weights alone: config.json and tokenizer.json are missing beside it, which say what model they \
+                 are of; fetch the whole folder of the checkpoint"
+            }
+        }))
+    }
+
+    fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<DecoderModel, PluginError> {
+        DecoderModel::load(request.path(), self.options.clone(), self.default_threads, &progress)
+    }
+
+    fn build() -> String {
+        format!("own kernels, {}", kernels::Level::best())
+    }
+}
+
+impl Safetensors {
+    /// A folder with a config.json and weights is ours; whether it runs is said in its obstacle.
+    fn probe_folder(&self, folder: &Path) -> Result<ProbeResult, PluginError> {
+        if !folder.join("config.json").is_file() {
+            return Ok(ProbeResult::not_mine());
+        }
+        let checkpoint = match Checkpoint::open(folder) {
+            Ok(checkpoint) => checkpoint,
+            // A folder with another kind of config.json.
+            Err(error) if error.code == ErrorCode::NOT_FOUND && !has_weights(folder) => {
+                return Ok(ProbeResult::not_mine());
+            }
+            Err(error) => return Err(error),
+        };
+        let description = Description::read(folder)?;
+        let decoder = description.decoder();
+        let summary = summary::summary(&description, &checkpoint, decoder.as_ref().ok(), &self.options);
+        let result = ProbeResult::exact("safetensors", summary.to_string());
+        Ok(match decoder {
+            Err(error) => result.cannot_run(error.message),
+            Ok(_) if !folder.join("tokenizer.json").is_file() => {
+                result.cannot_run("tokenizer.json is missing beside the weights: fetch the whole folder")
+            }
+            Ok(_) => result,
+        })
+    }
+}
+
+fn has_weights(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
+}
+
+export_plugin! {
+    plugin: Safetensors,
+    id: "safetensors",
+    name: "Hugging Face checkpoints on own kernels",
+    formats: [{ id: "safetensors", extensions: ["safetensors"], priority: 100 }],
+}

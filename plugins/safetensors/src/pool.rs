@@ -1,0 +1,333 @@
+//! A team of threads made for decoding: hundreds of short parallel regions in a few milliseconds, then nothing.
+//!
+//! Workers spin for a moment before they sleep, so that a region costs a fraction of a microsecond; an idle pool costs
+//! nothing. Work is taken piece by piece, and a worker that comes late (its core was busy elsewhere) finds the region
+//! closed and holds nobody up.
+
+#![expect(unsafe_code, reason = "workers borrow the caller's closure and buffers for the time of a region")]
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a worker looks for the next region before it sleeps: longer than a host takes between two steps.
+const SPIN: Duration = Duration::from_micros(300);
+
+/// Threads, the caller's own among them.
+pub(crate) struct Pool {
+    team: Arc<Team>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+type Work<'a> = dyn Fn(usize) + Sync + 'a;
+
+/// What the threads share.
+struct Team {
+    /// The region's number in the upper half; then [`OPEN`]; then how many workers are in it.
+    gate: AtomicU64,
+    /// Workers that have left the region.
+    left: AtomicUsize,
+    /// The next piece.
+    next: AtomicUsize,
+    /// The region's pieces and closure, written while the gate is closed.
+    region: std::cell::UnsafeCell<(usize, Option<*const Work<'static>>)>,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+    /// Workers that sleep, or are about to.
+    sleepers: Mutex<Vec<std::thread::Thread>>,
+    sleeping: AtomicUsize,
+}
+
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+
+// SAFETY: `region` is written by the one who holds the pool mutably, while the gate is closed and nobody is inside, and
+// read only by those inside.
+unsafe impl Sync for Team {}
+// SAFETY: as above; the pointer in it is used only while its region is open.
+unsafe impl Send for Team {}
+
+impl Pool {
+    /// A team of so many threads, at least the caller's.
+    pub(crate) fn new(threads: usize) -> Self {
+        let team = Arc::new(Team {
+            gate: AtomicU64::new(0),
+            left: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            region: std::cell::UnsafeCell::new((0, None)),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sleepers: Mutex::default(),
+            sleeping: AtomicUsize::new(0),
+        });
+        // Where no more threads can be had, the team is smaller.
+        let workers = (1..threads).map_while(|number| {
+            let team = Arc::clone(&team);
+            let thread = std::thread::Builder::new().name(format!("decode-{number}"));
+            thread.spawn(move || team.work()).ok()
+        });
+        let workers = workers.collect();
+        Pool { team, workers }
+    }
+
+    /// Threads in the team.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `work` for each number below `pieces`, in no order, on all threads; returns when all is done.
+    ///
+    /// # Panics
+    /// When `work` panicked on a worker.
+    pub(crate) fn run(&mut self, pieces: usize, work: impl Fn(usize) + Sync) {
+        if pieces <= 1 || self.workers.is_empty() {
+            (0..pieces).for_each(work);
+            return;
+        }
+        let team = &*self.team;
+        let work: &Work<'_> = &work;
+        // SAFETY: only the lifetime changes. The closure is used by those inside the region, and this function does
+        // not return, nor unwind, before `Closing` has seen all of them leave.
+        let erased: *const Work<'static> = unsafe { std::mem::transmute::<&Work<'_>, &Work<'static>>(work) };
+        // SAFETY: the gate is closed and nobody is inside; `&mut self` keeps other callers out.
+        unsafe { *team.region.get() = (pieces, Some(erased)) };
+        team.next.store(0, Ordering::Relaxed);
+        team.left.store(0, Ordering::Relaxed);
+        let number = (team.gate.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        // Sequentially consistent, as is the sleepers' count: one of the two sees the other.
+        team.gate.store((number << 32) | OPEN, Ordering::SeqCst);
+        if team.sleeping.load(Ordering::SeqCst) > 0 {
+            team.wake();
+        }
+        {
+            let _closing = Closing(team);
+            team.take_pieces(pieces, work);
+        }
+        assert!(!team.panicked.load(Ordering::Relaxed), "a kernel panicked on a worker thread");
+    }
+
+    /// Runs `work` for ranges that together are `0..length`: a few for each thread, each a multiple of `grain` long
+    /// but the last.
+    pub(crate) fn split(&mut self, length: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
+        let wanted = self.threads() * PIECES_PER_THREAD;
+        let piece = length.div_ceil(wanted).next_multiple_of(grain).max(grain);
+        self.run(length.div_ceil(piece), |i| work(i * piece..((i + 1) * piece).min(length)));
+    }
+}
+
+/// More pieces even out threads that are held up; fewer cost less.
+const PIECES_PER_THREAD: usize = 8;
+
+/// Shuts the region, also when the caller's own piece panics.
+struct Closing<'a>(&'a Team);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let inside = self.0.gate.fetch_and(!OPEN, Ordering::AcqRel) & INSIDE;
+        let mut spins = 0u32;
+        while self.0.left.load(Ordering::Acquire) < inside as usize {
+            spins += 1;
+            if spins.is_multiple_of(1 << 14) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+}
+
+impl Team {
+    fn take_pieces(&self, pieces: usize, work: &Work<'_>) {
+        loop {
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            if piece >= pieces {
+                return;
+            }
+            work(piece);
+        }
+    }
+
+    /// A worker's life.
+    fn work(&self) {
+        let mut seen = 0;
+        while let Some(gate) = self.wait(seen) {
+            seen = gate >> 32;
+            if self.enter(gate) {
+                // SAFETY: we are inside: the region was written before the gate opened, and stays until we have left.
+                let (pieces, work) = unsafe { *self.region.get() };
+                let work = work.map(|work| {
+                    // SAFETY: as above, the closure lives until we have left.
+                    unsafe { &*work }
+                });
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    if let Some(work) = work {
+                        self.take_pieces(pieces, work);
+                    }
+                }));
+                if done.is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                    // What is left of the region is not computed.
+                    self.next.store(usize::MAX / 2, Ordering::Relaxed);
+                }
+                self.left.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+
+    /// Goes into the region of `gate` unless it has closed since.
+    fn enter(&self, mut gate: u64) -> bool {
+        let number = gate >> 32;
+        while gate >> 32 == number && gate & OPEN != 0 {
+            match self.gate.compare_exchange_weak(gate, gate + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => gate = now,
+            }
+        }
+        false
+    }
+
+    /// Waits for a region after `seen`; `None` at the end.
+    fn wait(&self, seen: u64) -> Option<u64> {
+        let started = Instant::now();
+        let mut spins = 0u32;
+        loop {
+            let gate = self.gate.load(Ordering::Acquire);
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            if gate >> 32 != seen {
+                return Some(gate);
+            }
+            spins += 1;
+            if spins.is_multiple_of(64) && started.elapsed() > SPIN {
+                self.sleep(seen);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn sleep(&self, seen: u64) {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
+        self.sleeping.fetch_add(1, Ordering::SeqCst);
+        // A region that opened before our name was on the list would not wake us.
+        while self.gate.load(Ordering::SeqCst) >> 32 == seen && !self.stop.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        let own = std::thread::current().id();
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = sleepers.len();
+        sleepers.retain(|thread| thread.id() != own);
+        self.sleeping.fetch_sub(before - sleepers.len(), Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        for thread in self.sleepers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.team.stop.store(true, Ordering::SeqCst);
+        self.team.wake();
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            let _ = worker.join();
+        }
+    }
+}
+
+/// A buffer that threads write at once, each its own part.
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    length: usize,
+    _buffer: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it is a mutable borrow that is handed out in parts, each to one thread, as `slice` demands.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(buffer: &'a mut [T]) -> Self {
+        Shared { start: buffer.as_mut_ptr(), length: buffer.len(), _buffer: PhantomData }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The place of an element; to be used within the buffer and nobody else's part.
+    ///
+    /// # Panics
+    /// When it is beyond the buffer.
+    pub(crate) fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.length, "an index is in its buffer: this is a bug");
+        // SAFETY: within the buffer.
+        unsafe { self.start.add(index) }
+    }
+
+    /// A part.
+    ///
+    /// # Panics
+    /// When it is beyond the buffer.
+    ///
+    /// # Safety
+    /// Nobody else has any of it as long as the answer lives.
+    #[expect(clippy::mut_from_ref, reason = "that is what it is for: disjoint parts of one buffer")]
+    pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.length, "a part is in its buffer: this is a bug");
+        // SAFETY: within the buffer, and ours alone as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_piece_is_done_once_awake_or_asleep() {
+        for threads in [1, 2, 4] {
+            let mut pool = Pool::new(threads);
+            for round in 0..300 {
+                if round % 100 == 99 {
+                    // Longer than workers spin: they must be woken.
+                    std::thread::sleep(SPIN * 3);
+                }
+                let pieces = round % 37;
+                let counts: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(pieces, |i| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads}, {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_split_covers_the_length() {
+        let mut pool = Pool::new(3);
+        for length in [0, 1, 15, 16, 17, 1000] {
+            let covered: Vec<AtomicUsize> = (0..length).map(|_| AtomicUsize::new(0)).collect();
+            pool.split(length, 16, |range| {
+                assert!(range.start % 16 == 0);
+                range.for_each(|i| {
+                    covered[i].fetch_add(1, Ordering::Relaxed);
+                });
+            });
+            assert!(covered.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_ends() {
+        let mut pool = Pool::new(2);
+        let run = std::panic::AssertUnwindSafe(|| pool.run(64, |i| assert!(i < 3, "on purpose")));
+        assert!(std::panic::catch_unwind(run).is_err());
+        drop(pool);
+    }
+}
