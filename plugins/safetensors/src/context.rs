@@ -66,7 +66,8 @@ impl DecoderContext {
             .map_err(|error| PluginError::invalid_argument(format!("context parameters: {error}")))?;
         let options = &model.options;
         let trained = model.decoder.context_length;
-        let cells = options.context_tokens.or(wishes.context_tokens).unwrap_or(options.context_tokens(trained));
+        let cells =
+            options.context_tokens.or(wishes.context_tokens).unwrap_or(options.context_tokens(trained));
         let total_tokens = cells.clamp(1, 1 << 24).next_multiple_of(BLOCK);
         let batch_tokens = options.batch_tokens.or(wishes.batch_tokens).unwrap_or(options.batch_tokens());
         let batch_tokens = batch_tokens.clamp(1, 1 << 14);
@@ -131,7 +132,8 @@ impl DecoderContext {
             }
         }
         rows.wanted.clear();
-        rows.wanted.extend(batch.wants_logits.iter().enumerate().filter(|(_, wanted)| **wanted).map(|(row, _)| row));
+        rows.wanted
+            .extend(batch.wants_logits.iter().enumerate().filter(|(_, wanted)| **wanted).map(|(row, _)| row));
         Ok(())
     }
 
@@ -139,9 +141,8 @@ impl DecoderContext {
     fn place(&mut self) -> Result<(), PluginError> {
         let full = || PluginError::new(ErrorCode::CACHE_FULL, "the KV cache has no cells for this batch");
         let Rows { positions, runs, slots, .. } = &mut self.rows;
-        let needed = |run: &Run| {
-            self.table.needed(run.sequence, positions[run.rows.start], run.rows.len() as u32)
-        };
+        let needed =
+            |run: &Run| self.table.needed(run.sequence, positions[run.rows.start], run.rows.len() as u32);
         if runs.iter().map(needed).sum::<usize>() > self.table.free() {
             return Err(full());
         }

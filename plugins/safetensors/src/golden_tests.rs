@@ -1,0 +1,195 @@
+//! Each family against `transformers` on a small random checkpoint (`tests/oracles/checkpoints.py` makes them), through
+//! the contract's own calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use impetus_plugin_api::sdk::{Context, Model};
+use impetus_plugin_api::{Batch, Flow, PosRange, Position, SeqId, Token};
+use serde::Deserialize;
+
+use crate::context::DecoderContext;
+use crate::kernels::Level;
+use crate::model::DecoderModel;
+use crate::options::{CacheType, Options};
+
+#[derive(Deserialize)]
+struct Answers {
+    rows: Vec<usize>,
+    cases: std::collections::BTreeMap<String, Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: Vec<u32>,
+    /// Behind each of `rows`.
+    log_probabilities: Vec<Vec<f32>>,
+    greedy: Vec<u32>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/checkpoints")
+}
+
+fn answers() -> Answers {
+    serde_json::from_slice(&std::fs::read(folder().join("answers.json")).unwrap()).unwrap()
+}
+
+fn context(case: &str, level: Level, cache_type: CacheType) -> DecoderContext {
+    let options = Options {
+        cache_type: Some(cache_type),
+        kernels: Some(level),
+        threads: Some(2),
+        ..Options::default()
+    };
+    let model = DecoderModel::load(&folder().join(case), options, 1, |_| Flow::Continue)
+        .unwrap_or_else(|error| panic!("{case}: {}", error.message));
+    Arc::new(model).new_context(r#"{"max_sequences": 4, "context_tokens": 512}"#).unwrap()
+}
+
+/// Decodes tokens of one sequence from a position on; answers the log probabilities behind the last.
+fn decode(context: &mut DecoderContext, sequence: u32, first: u32, tokens: &[u32]) -> Vec<f32> {
+    let rows: Vec<(u32, u32, u32)> =
+        tokens.iter().enumerate().map(|(i, &token)| (sequence, first + i as u32, token)).collect();
+    decode_rows(context, &rows);
+    log_probabilities(context, tokens.len() - 1)
+}
+
+/// (sequence, position, token)
+fn decode_rows(context: &mut DecoderContext, rows: &[(u32, u32, u32)]) {
+    let tokens: Vec<Token> = rows.iter().map(|row| Token(row.2)).collect();
+    let positions: Vec<Position> = rows.iter().map(|row| Position(row.1)).collect();
+    let sequences: Vec<SeqId> = rows.iter().map(|row| SeqId(row.0)).collect();
+    let wants_logits = vec![true; rows.len()];
+    let batch = Batch {
+        tokens: tokens.as_slice().into(),
+        positions: positions.as_slice().into(),
+        sequences: sequences.as_slice().into(),
+        wants_logits: wants_logits.as_slice().into(),
+    };
+    context.decode(batch).unwrap();
+}
+
+fn log_probabilities(context: &DecoderContext, row: usize) -> Vec<f32> {
+    let logits = context.logits(row).unwrap();
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+    logits.iter().map(|logit| logit - largest - sum.ln()).collect()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most })
+}
+
+fn argmax(row: &[f32]) -> u32 {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32
+}
+
+fn check(name: &str, case: &Case, rows: &[usize], level: Level) {
+    let mut context = context(name, level, CacheType::F32);
+    let prompt: Vec<(u32, u32, u32)> =
+        case.prompt.iter().enumerate().map(|(i, &token)| (1, i as u32, token)).collect();
+    decode_rows(&mut context, &prompt);
+    // With brain floats for activations the reference, in float32, is only near.
+    let tolerance = if level == Level::Avx512Bf16 { 0.25 } else { 1e-3 };
+    for (&row, expected) in rows.iter().zip(&case.log_probabilities) {
+        let found = log_probabilities(&context, row);
+        let difference = largest_difference(&found, expected);
+        assert!(
+            difference <= tolerance,
+            "{name}, {level}, row {row}: log probabilities differ by {difference}"
+        );
+    }
+    if level == Level::Avx512Bf16 {
+        return;
+    }
+    let mut next = argmax(&log_probabilities(&context, case.prompt.len() - 1));
+    for (i, &expected) in case.greedy.iter().enumerate() {
+        assert_eq!(next, expected, "{name}, {level}: greedy token {i}");
+        next = argmax(&decode(&mut context, 1, (case.prompt.len() + i) as u32, &[next]));
+    }
+}
+
+#[test]
+fn every_family_computes_what_transformers_computes() {
+    let Answers { rows, cases } = answers();
+    assert!(cases.len() >= 12);
+    let levels = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
+    for (name, case) in &cases {
+        for level in levels.into_iter().filter(|level| level.runs_here()) {
+            check(name, case, &rows, level);
+        }
+    }
+}
+
+#[test]
+fn a_sequence_is_the_same_in_pieces_in_company_and_copied() {
+    for (name, case) in answers().cases {
+        let mut context = context(&name, Level::best(), CacheType::F32);
+        let prompt = &case.prompt;
+        let alone = decode(&mut context, 0, 0, prompt);
+        context.clear().unwrap();
+        // In pieces that fit no block, between rows of another sequence.
+        let mut rows = Vec::new();
+        for (piece, tokens) in prompt.chunks(13).enumerate() {
+            rows.clear();
+            rows.push((1, piece as u32, prompt[piece] ^ 1));
+            let first = piece as u32 * 13;
+            rows.extend(tokens.iter().enumerate().map(|(i, &token)| (0, first + i as u32, token)));
+            decode_rows(&mut context, &rows);
+        }
+        let in_company = log_probabilities(&context, rows.len() - 1);
+        assert!(largest_difference(&alone, &in_company) < 2e-2, "{name} in company");
+        // A copy of a part goes on by itself, and the original is not touched.
+        context.seq_cp(SeqId(0), SeqId(2), PosRange::new(Position(0), Position(50))).unwrap();
+        decode(&mut context, 2, 50, &[7, 8, 9]);
+        context.seq_rm(SeqId(2), PosRange::from(Position(50))).unwrap();
+        let copied = decode(&mut context, 2, 50, &prompt[50..]);
+        assert!(largest_difference(&alone, &copied) < 2e-2, "{name} copied");
+        let last = prompt.len() as u32 - 1;
+        context.seq_rm(SeqId(0), PosRange::from(Position(last))).unwrap();
+        let again = decode(&mut context, 0, last, &prompt[last as usize..]);
+        assert!(largest_difference(&alone, &again) < 2e-2, "{name} after a copy wrote");
+    }
+}
+
+#[test]
+fn a_narrower_cache_is_near() {
+    let answers = answers();
+    for (name, case) in &answers.cases {
+        for cache_type in [CacheType::F16, CacheType::Bf16] {
+            let mut context = context(name, Level::best(), cache_type);
+            let found = decode(&mut context, 0, 0, &case.prompt);
+            let difference = largest_difference(&found, case.log_probabilities.last().unwrap());
+            assert!(difference < 0.4, "{name}, {cache_type:?}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn a_full_cache_changes_nothing() {
+    let mut context = context("llama", Level::best(), CacheType::F32);
+    let before = decode(&mut context, 0, 0, &[1, 2, 3]);
+    for sequence in 1..4 {
+        let tokens = vec![5; 240];
+        let rows: Vec<_> = tokens.iter().enumerate().map(|(i, &token)| (sequence, i as u32, token)).collect();
+        let tokens: Vec<Token> = rows.iter().map(|row| Token(row.2)).collect();
+        let positions: Vec<Position> = rows.iter().map(|row| Position(row.1)).collect();
+        let sequences: Vec<SeqId> = rows.iter().map(|row| SeqId(row.0)).collect();
+        let wants_logits = vec![false; rows.len()];
+        let result = context.decode(Batch {
+            tokens: tokens.as_slice().into(),
+            positions: positions.as_slice().into(),
+            sequences: sequences.as_slice().into(),
+            wants_logits: wants_logits.as_slice().into(),
+        });
+        assert_eq!(result.is_ok(), sequence < 3);
+        assert_eq!(context.seq_pos_max(SeqId(sequence)).is_some(), sequence < 3);
+    }
+    context.seq_rm(SeqId(0), PosRange::from(Position(2))).unwrap();
+    assert_eq!(decode(&mut context, 0, 2, &[3]), before);
+}

@@ -51,7 +51,8 @@ impl FormatPlugin for Safetensors {
         if input.is_dir {
             return self.probe_folder(input.path());
         }
-        let named_so = input.path().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+        let named_so =
+            input.path().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
         if !named_so {
             return Ok(ProbeResult::not_mine());
         }
@@ -66,7 +67,8 @@ impl FormatPlugin for Safetensors {
     }
 
     fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<DecoderModel, PluginError> {
-        DecoderModel::load(request.path(), self.options.clone(), self.default_threads, &progress)
+        let report = |fraction| progress.report(fraction);
+        DecoderModel::load(request.path(), self.options.clone(), self.default_threads, report)
     }
 
     fn build() -> String {
@@ -104,7 +106,9 @@ impl Safetensors {
 
 fn has_weights(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
+    entries
+        .map(|entry| entry.path())
+        .any(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
 }
 
 export_plugin! {

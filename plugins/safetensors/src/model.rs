@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{self, Progress};
+use impetus_plugin_api::sdk;
 use impetus_plugin_api::{Capabilities, ErrorCode, Flow, PluginError, Token, TokenizeOptions};
 use serde_json::{Map, Value, json};
 
@@ -37,19 +37,18 @@ impl DecoderModel {
         folder: &Path,
         options: Options,
         default_threads: u32,
-        progress: &Progress,
+        progress: impl Fn(f32) -> Flow,
     ) -> Result<Self, PluginError> {
         let description = Description::read(folder)?;
         let decoder = description.decoder()?;
         let checkpoint = Checkpoint::open(folder)?;
         let text = Text::open(folder, decoder.vocab_size)?;
         let layers = decoder.layers.len();
-        let weights = Weights::load(&checkpoint, &decoder, |done| {
-            match progress.report(done as f32 / layers as f32) {
+        let weights =
+            Weights::load(&checkpoint, &decoder, |done| match progress(done as f32 / layers as f32) {
                 Flow::Continue => Ok(()),
                 Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),
-            }
-        })?;
+            })?;
         let summary = summary::summary(&description, &checkpoint, Some(&decoder), &options);
         let end_tokens = end_tokens(&description, &text);
         Ok(DecoderModel {

@@ -75,7 +75,8 @@ impl Options {
         ];
         for (name, value, most) in counts {
             if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
-                let message = format!("safetensors options: {name} must be between 1 and {most}; found {value}");
+                let message =
+                    format!("safetensors options: {name} must be between 1 and {most}; found {value}");
                 return Err(PluginError::invalid_argument(message));
             }
         }

@@ -279,7 +279,10 @@ impl<'a, T> Shared<'a, T> {
     /// Nobody else has any of it as long as the answer lives.
     #[expect(clippy::mut_from_ref, reason = "that is what it is for: disjoint parts of one buffer")]
     pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
-        assert!(range.start <= range.end && range.end <= self.length, "a part is in its buffer: this is a bug");
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "a part is in its buffer: this is a bug"
+        );
         // SAFETY: within the buffer, and ours alone as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }

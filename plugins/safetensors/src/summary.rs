@@ -56,7 +56,8 @@ pub(crate) fn weight_type(checkpoint: &Checkpoint) -> Dtype {
 fn state_bytes(decoder: &Decoder, checkpoint: &Checkpoint, options: &Options) -> u64 {
     let cache_type = options.cache_type.unwrap_or_else(|| CacheType::of(weight_type(checkpoint)));
     let cells = u64::from(options.context_tokens(decoder.context_length).next_multiple_of(BLOCK));
-    let of_token = decoder.layers.len() * decoder.kv_heads * 2 * padded(decoder.head_width) * cache_type.size();
+    let of_token =
+        decoder.layers.len() * decoder.kv_heads * 2 * padded(decoder.head_width) * cache_type.size();
     let of_row = decoder.hidden * 4
         + (2 * decoder.heads + 2 * decoder.kv_heads) * decoder.head_width * 2
         + decoder.intermediate * 4

@@ -25,10 +25,12 @@ impl Text {
     /// `NOT_FOUND` without the file, `CORRUPT_MODEL` when it cannot be read or has tokens beyond the model.
     pub(crate) fn open(folder: &Path, vocab_size: usize) -> Result<Self, PluginError> {
         let json = std::fs::read(folder.join("tokenizer.json")).map_err(|error| {
-            let message = format!("tokenizer.json cannot be read ({error}); fetch the whole folder of the checkpoint");
+            let message =
+                format!("tokenizer.json cannot be read ({error}); fetch the whole folder of the checkpoint");
             PluginError::new(ErrorCode::NOT_FOUND, message)
         })?;
-        let corrupt = |error: &dyn std::fmt::Display| PluginError::corrupt_model(format!("tokenizer.json: {error}"));
+        let corrupt =
+            |error: &dyn std::fmt::Display| PluginError::corrupt_model(format!("tokenizer.json: {error}"));
         let parsed: Value = serde_json::from_slice(&json).map_err(|error| corrupt(&error))?;
         let mut with_control = Tokenizer::from_bytes(&json).map_err(|error| corrupt(&error))?;
         // Both would change what is counted on: a prompt is as long as it is.
@@ -58,7 +60,12 @@ impl Text {
     ///
     /// # Errors
     /// `INTERNAL` with the tokeniser's words.
-    pub(crate) fn encode(&self, text: &str, add_special: bool, control: bool) -> Result<Vec<u32>, PluginError> {
+    pub(crate) fn encode(
+        &self,
+        text: &str,
+        add_special: bool,
+        control: bool,
+    ) -> Result<Vec<u32>, PluginError> {
         let tokenizer = if control { &self.with_control } else { &self.without_control };
         let encoding = tokenizer
             .encode_fast(text, add_special)

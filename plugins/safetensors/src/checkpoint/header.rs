@@ -42,11 +42,16 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<Entry>, PluginError> {
     let short = || corrupt(format!("the file ends after {} bytes, within its header", file.len()));
     let length = file.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or_else(short)?;
     if length > MAX_HEADER_BYTES {
-        return Err(corrupt(format!("the header claims {length} bytes; more than {MAX_HEADER_BYTES} is no header")));
+        return Err(corrupt(format!(
+            "the header claims {length} bytes; more than {MAX_HEADER_BYTES} is no header"
+        )));
     }
     let start = 8 + length as usize;
     let json = file.get(8..start).ok_or_else(|| {
-        corrupt(format!("the header claims {length} bytes, but the file has only {} behind its length", file.len() - 8))
+        corrupt(format!(
+            "the header claims {length} bytes, but the file has only {} behind its length",
+            file.len() - 8
+        ))
     })?;
     let tensors = serde_json::Deserializer::from_slice(json)
         .deserialize_map(Tensors)
@@ -87,7 +92,11 @@ fn check_cover(entries: &[Entry], start: usize, file: usize) -> Result<(), Plugi
     let mut end = start;
     for entry in entries {
         if entry.range.start != end {
-            let what = if entry.range.start < end { "overlaps the tensor before it" } else { "leaves a hole before it" };
+            let what = if entry.range.start < end {
+                "overlaps the tensor before it"
+            } else {
+                "leaves a hole before it"
+            };
             return Err(PluginError::corrupt_model(format!(
                 "tensor `{}` begins at byte {} of the file in place of {end}: it {what}",
                 entry.name, entry.range.start
@@ -96,7 +105,10 @@ fn check_cover(entries: &[Entry], start: usize, file: usize) -> Result<(), Plugi
         end = entry.range.end;
     }
     if end != file {
-        return Err(PluginError::corrupt_model(format!("{} bytes behind the last tensor belong to none", file - end)));
+        return Err(PluginError::corrupt_model(format!(
+            "{} bytes behind the last tensor belong to none",
+            file - end
+        )));
     }
     Ok(())
 }
@@ -122,9 +134,9 @@ impl<'de> Visitor<'de> for Tensors {
             if !names.insert(name.clone()) {
                 return Err(serde::de::Error::custom(format!("tensor `{name}` is there twice")));
             }
-            let info = map.next_value().map_err(|error| {
-                serde::de::Error::custom(format!("tensor `{name}`: {error}"))
-            })?;
+            let info = map
+                .next_value()
+                .map_err(|error| serde::de::Error::custom(format!("tensor `{name}`: {error}")))?;
             tensors.push((name, info));
         }
         Ok(tensors)

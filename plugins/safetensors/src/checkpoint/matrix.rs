@@ -103,7 +103,13 @@ impl Matrix {
     pub(crate) fn part(&self, rows: Range<usize>) -> Matrix {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows exist: this is a bug");
         let start = self.start + rows.start * self.columns * self.dtype.size();
-        Matrix { bytes: self.bytes.clone(), start, dtype: self.dtype, rows: rows.len(), columns: self.columns }
+        Matrix {
+            bytes: self.bytes.clone(),
+            start,
+            dtype: self.dtype,
+            rows: rows.len(),
+            columns: self.columns,
+        }
     }
 
     /// Widens a row.

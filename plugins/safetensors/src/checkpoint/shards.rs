@@ -52,7 +52,9 @@ impl Checkpoint {
         if let Some(index) = &index
             && let Some((name, file)) = index.iter().find(|(name, _)| !tensors.contains_key(*name))
         {
-            return Err(corrupt(format!("the index places tensor `{name}` in {file}, which does not have it")));
+            return Err(corrupt(format!(
+                "the index places tensor `{name}` in {file}, which does not have it"
+            )));
         }
         Ok(Checkpoint { tensors, used: RefCell::default() })
     }
@@ -123,7 +125,10 @@ fn read_index(folder: &Path) -> Result<Option<BTreeMap<String, String>>, PluginE
     let index: Index =
         serde_json::from_slice(&text).map_err(|error| corrupt(format!("{INDEX} is no index: {error}")))?;
     // A name with a path in it could point anywhere on the disk.
-    if let Some(file) = index.weight_map.values().find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
+    if let Some(file) = index
+        .weight_map
+        .values()
+        .find(|file| Path::new(file).file_name().is_none_or(|name| name != file.as_str()))
     {
         return Err(corrupt(format!("{INDEX} names {file:?}, which is no file of this folder")));
     }
@@ -146,8 +151,9 @@ fn only_file(folder: &Path) -> Result<String, PluginError> {
 
 /// The `.safetensors` files of a folder, by name.
 fn weight_files(folder: &Path) -> Result<Vec<String>, PluginError> {
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| PluginError::new(ErrorCode::NOT_FOUND, format!("the folder cannot be read: {error}")))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        PluginError::new(ErrorCode::NOT_FOUND, format!("the folder cannot be read: {error}"))
+    })?;
     let mut files: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".safetensors") && !name.starts_with('.'))
@@ -164,21 +170,27 @@ fn open_file(path: &PathBuf, name: &str) -> Result<(Arc<Mmap>, Vec<Entry>), Plug
         unsafe { Mmap::map(&file) }
     };
     let map = open().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => PluginError::new(ErrorCode::NOT_FOUND, format!("its part {name} is missing")),
+        std::io::ErrorKind::NotFound => {
+            PluginError::new(ErrorCode::NOT_FOUND, format!("its part {name} is missing"))
+        }
         _ => PluginError::new(ErrorCode::NOT_FOUND, format!("{name} cannot be mapped: {error}")),
     })?;
-    let entries = header::read(&map).map_err(|error| PluginError {
-        message: format!("{name}: {}", error.message).into(),
-        ..error
-    })?;
+    let entries = header::read(&map)
+        .map_err(|error| PluginError { message: format!("{name}: {}", error.message).into(), ..error })?;
     Ok((Arc::new(map), entries))
 }
 
-fn check_indexed(index: Option<&BTreeMap<String, String>>, name: &str, file: &str) -> Result<(), PluginError> {
+fn check_indexed(
+    index: Option<&BTreeMap<String, String>>,
+    name: &str,
+    file: &str,
+) -> Result<(), PluginError> {
     match index.map(|index| index.get(name).map(String::as_str)) {
         None => Ok(()),
         Some(Some(place)) if place == file => Ok(()),
-        Some(Some(place)) => Err(corrupt(format!("tensor `{name}` is in {file}, but the index places it in {place}"))),
+        Some(Some(place)) => {
+            Err(corrupt(format!("tensor `{name}` is in {file}, but the index places it in {place}")))
+        }
         Some(None) => Err(corrupt(format!("tensor `{name}` of {file} is not in the index"))),
     }
 }

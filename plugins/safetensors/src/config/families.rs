@@ -100,7 +100,9 @@ fn activation(fields: &Fields<'_>) -> Result<Activation, PluginError> {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
         // What Gemma 1's checkpoints say; its authors meant the tanh formula.
-        "gelu" if written == Some("gelu") && fields.text("model_type")? == Some("gemma") => Ok(Activation::GeluTanh),
+        "gelu" if written == Some("gelu") && fields.text("model_type")? == Some("gemma") => {
+            Ok(Activation::GeluTanh)
+        }
         other => Err(PluginError::unsupported(format!(
             "config.json: the activation `{other}` is not supported; supported are silu and gelu_pytorch_tanh"
         ))),
@@ -213,7 +215,8 @@ fn gemma2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError>
 }
 
 fn gemma3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
-    let pattern = fields.size("sliding_window_pattern")?.or(fields.size("_sliding_window_pattern")?).unwrap_or(6);
+    let pattern =
+        fields.size("sliding_window_pattern")?.or(fields.size("_sliding_window_pattern")?).unwrap_or(6);
     let mut decoder = windows(gemma_caps(decoder, fields)?, fields, |i| (i + 1) % pattern.max(1) != 0)?;
     decoder.query_key_norm = QueryKeyNorm::Head;
     decoder.ropes = gemma3_ropes(&decoder, fields)?;

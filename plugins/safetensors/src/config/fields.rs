@@ -83,7 +83,8 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// `CORRUPT_MODEL` when it is not.
     pub(super) fn need_size(&self, name: &'static str) -> Result<usize, PluginError> {
-        self.size(name)?.ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
+        self.size(name)?
+            .ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
     }
 
     /// A number.

@@ -211,7 +211,9 @@ fn check_shape(decoder: &Decoder) -> Result<(), PluginError> {
     ];
     for (name, figure, most) in figures {
         if !(1..=most).contains(&figure) {
-            return Err(PluginError::corrupt_model(format!("config.json: {name} is {figure}; 1 to {most} make sense")));
+            return Err(PluginError::corrupt_model(format!(
+                "config.json: {name} is {figure}; 1 to {most} make sense"
+            )));
         }
     }
     if !decoder.heads.is_multiple_of(decoder.kv_heads) {

@@ -21,11 +21,25 @@ pub(crate) struct Rope {
 pub(crate) enum Scaling {
     None,
     /// Positions divided by a factor (Chen et al. 2023, arXiv:2306.15595).
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// Llama 3.1's: low frequencies divided, high ones kept, those between blended.
-    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
     /// YaRN (Peng et al. 2023, arXiv:2309.00071).
-    Yarn { factor: f64, fast: f64, slow: f64, original: f64, attention: f64, truncate: bool },
+    Yarn {
+        factor: f64,
+        fast: f64,
+        slow: f64,
+        original: f64,
+        attention: f64,
+        truncate: bool,
+    },
 }
 
 impl Rope {
@@ -61,9 +75,8 @@ impl Rope {
     /// The pairs between which YaRN blends.
     fn yarn_range(&self, fast: f64, slow: f64, original: f64, truncate: bool) -> (f64, f64) {
         let width = self.width as f64;
-        let pair = |turns: f64| {
-            width * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln())
-        };
+        let pair =
+            |turns: f64| width * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln());
         let (mut from, mut to) = (pair(fast), pair(slow));
         if truncate {
             (from, to) = (from.floor(), to.ceil());
@@ -120,9 +133,11 @@ pub(super) fn of_object(
     let object = object.unwrap_or(&empty);
     let number = |name: &str| object.get(name).and_then(Value::as_f64);
     let need = |name: &str| {
-        number(name).ok_or_else(|| PluginError::corrupt_model(format!("config.json: rope scaling without `{name}`")))
+        number(name)
+            .ok_or_else(|| PluginError::corrupt_model(format!("config.json: rope scaling without `{name}`")))
     };
-    let kind = object.get("rope_type").or_else(|| object.get("type")).and_then(Value::as_str).unwrap_or("default");
+    let kind =
+        object.get("rope_type").or_else(|| object.get("type")).and_then(Value::as_str).unwrap_or("default");
     let original = number("original_max_position_embeddings").unwrap_or(defaults.positions);
     let scaling = match kind {
         "default" => Scaling::None,
@@ -161,7 +176,9 @@ fn yarn(object: &Map<String, Value>, factor: f64, original: f64) -> Result<Scali
         (None, _, _) => scale(factor, 1.0),
     };
     if original <= 0.0 {
-        return Err(PluginError::corrupt_model("config.json: yarn without `original_max_position_embeddings`"));
+        return Err(PluginError::corrupt_model(
+            "config.json: yarn without `original_max_position_embeddings`",
+        ));
     }
     Ok(Scaling::Yarn {
         factor,
@@ -194,9 +211,9 @@ fn check_known(object: &Map<String, Value>) -> Result<(), PluginError> {
         "type",
     ];
     match object.keys().find(|name| !KNOWN.contains(&name.as_str())) {
-        Some(name) => {
-            Err(PluginError::unsupported(format!("config.json: rope scaling with `{name}` is not understood")))
-        }
+        Some(name) => Err(PluginError::unsupported(format!(
+            "config.json: rope scaling with `{name}` is not understood"
+        ))),
         None => Ok(()),
     }
 }

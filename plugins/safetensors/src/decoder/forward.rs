@@ -9,7 +9,7 @@ use super::weights::{LayerWeights, Projection, Weights};
 use super::workspace::{Workspace, padded};
 use crate::cache::{LayerMemory, Memory, Slot};
 use crate::config::{Decoder, Layer, QueryKeyNorm};
-use crate::kernels::{Attend, CacheElement, KeyBlock, Kernels, MAX_ROWS, Operand, Output, QueryRow};
+use crate::kernels::{Attend, CacheElement, Kernels, KeyBlock, MAX_ROWS, Operand, Output, QueryRow};
 use crate::pool::{Pool, Shared};
 
 /// What to compute.
@@ -97,7 +97,11 @@ impl Computer<'_> {
         let stride = (heads + 2 * kv_heads) * head_width;
         let mixed = Shared::new(&mut workspace.mixed);
         let columns = [(&weights.query, 0), (&weights.key, heads), (&weights.value, heads + kv_heads)];
-        self.project((&workspace.normed, rows), &columns.map(|(p, head)| (p, head * head_width)), (&mixed, stride));
+        self.project(
+            (&workspace.normed, rows),
+            &columns.map(|(p, head)| (p, head * head_width)),
+            (&mixed, stride),
+        );
         // Positions, and keys and values into the cache.
         self.rotate(layer, weights, memory, workspace, step);
         // softmax(q k / sqrt(d)) v
@@ -146,7 +150,13 @@ impl Computer<'_> {
                     let to = Output { to: out, stride, column, add: false, scale: 1.0 };
                     // SAFETY: each column is one thread's.
                     unsafe {
-                        kernels.multiply((input, rows), &projection.matrix, projection.bias.as_deref(), part, &to);
+                        kernels.multiply(
+                            (input, rows),
+                            &projection.matrix,
+                            projection.bias.as_deref(),
+                            part,
+                            &to,
+                        );
                     }
                 }
                 before += count;
@@ -171,7 +181,9 @@ impl Computer<'_> {
         self.pool.split(hidden, GRAIN, |range| {
             let out = Output { to: &to, stride: hidden, column: 0, add: direct, scale: factor };
             // SAFETY: each column is one thread's.
-            unsafe { kernels.multiply((input, rows), &projection.matrix, projection.bias.as_deref(), range, &out) }
+            unsafe {
+                kernels.multiply((input, rows), &projection.matrix, projection.bias.as_deref(), range, &out)
+            }
         });
         let Some(weight) = behind else { return };
         let (stream, branch) = (Shared::new(stream), Shared::new(branch));
@@ -301,7 +313,9 @@ impl Computer<'_> {
             let from = &stream[row * hidden..(row + 1) * hidden];
             // SAFETY: one thread.
             unsafe {
-                shared.fill(kernels, to, 0..hidden, |to| kernels.rms_norm(from, &weights.norm, norm_epsilon, to));
+                shared.fill(kernels, to, 0..hidden, |to| {
+                    kernels.rms_norm(from, &weights.norm, norm_epsilon, to)
+                });
             }
         }
         logits.resize(wanted.len() * vocab_size, 0.0);
@@ -309,11 +323,14 @@ impl Computer<'_> {
         self.pool.split(vocab_size, GRAIN, |range| {
             let to = Output { to: &out, stride: vocab_size, column: 0, add: false, scale: scales.logits };
             // SAFETY: each column is one thread's.
-            unsafe { kernels.multiply((normed, wanted.len()), &weights.output.matrix, None, range.clone(), &to) };
+            unsafe {
+                kernels.multiply((normed, wanted.len()), &weights.output.matrix, None, range.clone(), &to)
+            };
             let Some(cap) = scales.logits_cap else { return };
             for row in 0..wanted.len() {
                 // SAFETY: as above.
-                let logits = unsafe { out.slice(row * vocab_size + range.start..row * vocab_size + range.end) };
+                let logits =
+                    unsafe { out.slice(row * vocab_size + range.start..row * vocab_size + range.end) };
                 logits.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
             }
         });
@@ -361,12 +378,19 @@ struct Attention<'a> {
 
 impl Attention<'_> {
     /// Some queries of a run, counted token by token and within these by the heads that share a head of keys.
-    fn tile<E: CacheElement>(&self, run: usize, head: usize, queries: Range<usize>, memory: &LayerMemory<'_, E>) {
+    fn tile<E: CacheElement>(
+        &self,
+        run: usize,
+        head: usize,
+        queries: Range<usize>,
+        memory: &LayerMemory<'_, E>,
+    ) {
         let group = self.decoder.heads / self.decoder.kv_heads;
         let blocks = self.step.blocks[run];
         let first_row = self.step.runs[run].rows.start;
         let width = padded(self.decoder.head_width);
-        let mut rows = [QueryRow { query: std::ptr::null(), out: std::ptr::null_mut(), position: 0 }; MAX_ROWS];
+        let mut rows =
+            [QueryRow { query: std::ptr::null(), out: std::ptr::null_mut(), position: 0 }; MAX_ROWS];
         for (to, query) in rows.iter_mut().zip(queries.clone()) {
             let row = first_row + query / group;
             let at = (row * self.decoder.heads + head * group + query % group) * width;
@@ -378,7 +402,9 @@ impl Attention<'_> {
         let (first, last) = (rows[0].position, rows[rows.len() - 1].position);
         // Blocks that some of these queries see.
         let from = (first + 1).saturating_sub(window);
-        let start = blocks.partition_point(|block| u64::from(block.first) + crate::kernels::LANES as u64 <= u64::from(from));
+        let start = blocks.partition_point(|block| {
+            u64::from(block.first) + crate::kernels::LANES as u64 <= u64::from(from)
+        });
         let end = blocks.partition_point(|block| block.first <= last);
         let (memory, stride) = memory.head(head);
         let job = Attend::<E> {
@@ -402,7 +428,8 @@ impl Attention<'_> {
         // SAFETY: this head of this row is this thread's, which has just computed it.
         unsafe {
             let answer = self.answers.slice(at..at + width);
-            attended.fill(self.kernels, row, head * width..(head + 1) * width, |to| to.copy_from_slice(answer));
+            attended
+                .fill(self.kernels, row, head * width..(head + 1) * width, |to| to.copy_from_slice(answer));
         }
     }
 }

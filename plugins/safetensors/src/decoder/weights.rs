@@ -95,7 +95,8 @@ impl Weights {
 /// `UNSUPPORTED` with a tensor that the decoder has no use for: the checkpoint is more than its configuration says.
 fn check_all_used(checkpoint: &Checkpoint, decoder: &Decoder) -> Result<(), PluginError> {
     // Computed from the configuration, or the same numbers as the embedding.
-    let known = |name: &str| name.ends_with("rotary_emb.inv_freq") || (decoder.tied && name == "lm_head.weight");
+    let known =
+        |name: &str| name.ends_with("rotary_emb.inv_freq") || (decoder.tied && name == "lm_head.weight");
     match checkpoint.unused().find(|name| !known(name)) {
         Some(name) => Err(PluginError::unsupported(format!(
             "tensor `{name}` has no place in a `{}` decoder as config.json describes it",
@@ -132,7 +133,8 @@ impl Names<'_> {
             query = part(0..queries);
             key = part(queries..queries + keys);
             value = part(queries + keys..queries + 2 * keys);
-            let both = self.checkpoint.matrix(&self.name("mlp.gate_up_proj.weight"), 2 * intermediate, hidden)?;
+            let both =
+                self.checkpoint.matrix(&self.name("mlp.gate_up_proj.weight"), 2 * intermediate, hidden)?;
             gate = Projection { matrix: both.part(0..intermediate), bias: None };
             up = Projection { matrix: both.part(intermediate..2 * intermediate), bias: None };
         } else {

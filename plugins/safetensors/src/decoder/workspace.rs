@@ -60,7 +60,8 @@ impl Workspace {
 
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        let floats = [&self.stream, &self.branch, &self.mixed, &self.queries, &self.answers, &self.gate, &self.up];
+        let floats =
+            [&self.stream, &self.branch, &self.mixed, &self.queries, &self.answers, &self.gate, &self.up];
         floats.into_iter().map(|buffer| buffer.len() * 4).sum::<usize>()
             + [&self.normed, &self.attended, &self.gated].into_iter().map(Operand::bytes).sum::<usize>()
             + self.logits.capacity() * 4

@@ -163,7 +163,8 @@ unsafe fn pass<S: Simd, E: Element, const ROWS: usize, const BLOCKS: usize>(
     // SAFETY: the pointers are valid for the shapes; `from + BLOCKS` blocks exist.
     unsafe {
         let mut sums = [[S::splat(0.0); BLOCKS]; ROWS];
-        let keys_of: [*const E::Bits; BLOCKS] = std::array::from_fn(|b| job.keys(*blocks.get_unchecked(from + b)));
+        let keys_of: [*const E::Bits; BLOCKS] =
+            std::array::from_fn(|b| job.keys(*blocks.get_unchecked(from + b)));
         for i in 0..job.head_width {
             let mut keys = [S::splat(0.0); BLOCKS];
             for (key, keys_of) in keys.iter_mut().zip(keys_of) {

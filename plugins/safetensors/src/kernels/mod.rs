@@ -3,7 +3,10 @@
 //! [`Kernels`] is the safe door: it checks shapes, then calls the instance of the level. Nothing here knows of models,
 //! sequences or threads.
 
-#![expect(unsafe_code, reason = "instances for instruction sets are chosen at run time, and work on raw memory")]
+#![expect(
+    unsafe_code,
+    reason = "instances for instruction sets are chosen at run time, and work on raw memory"
+)]
 
 mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -320,7 +323,10 @@ impl Kernels {
             "the output has room: this is a bug"
         );
         assert!(bias.is_none_or(|bias| bias.len() == matrix.rows()), "a bias fits its matrix: this is a bug");
-        assert!(!self.wants_narrow(matrix) || a.narrow.len() >= rows * width, "narrow forms exist: this is a bug");
+        assert!(
+            !self.wants_narrow(matrix) || a.narrow.len() >= rows * width,
+            "narrow forms exist: this is a bug"
+        );
         if range.is_empty() || rows == 0 {
             return;
         }

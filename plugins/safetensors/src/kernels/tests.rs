@@ -25,7 +25,9 @@ fn operand(kernels: &Kernels, rows: usize, width: usize, floats: &[f32]) -> Oper
     for row in 0..rows {
         // SAFETY: one thread.
         unsafe {
-            shared.fill(kernels, row, 0..width, |to| to.copy_from_slice(&floats[row * width..(row + 1) * width]));
+            shared.fill(kernels, row, 0..width, |to| {
+                to.copy_from_slice(&floats[row * width..(row + 1) * width])
+            });
         }
     }
     operand
@@ -65,7 +67,9 @@ fn check_multiply(level: Level, dtype: Dtype, (rows, count, width): (usize, usiz
 fn products_are_right_in_every_instance() {
     for level in levels() {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-            for shape in [(1, 4, 32), (1, 7, 576), (2, 9, 33), (3, 5, 1), (5, 6, 47), (7, 3, 64), (13, 17, 95)] {
+            for shape in
+                [(1, 4, 32), (1, 7, 576), (2, 9, 33), (3, 5, 1), (5, 6, 47), (7, 3, 64), (13, 17, 95)]
+            {
                 check_multiply(level, dtype, shape);
             }
         }
@@ -97,7 +101,10 @@ fn norms_and_gates_are_right_in_every_instance() {
                     let expected = match activation {
                         Activation::Silu => y / (1.0 + (-y).exp()),
                         Activation::GeluTanh => {
-                            0.5 * y * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (y + 0.044715 * y * y * y)).tanh())
+                            0.5 * y
+                                * (1.0
+                                    + ((2.0 / std::f64::consts::PI).sqrt() * (y + 0.044715 * y * y * y))
+                                        .tanh())
                         }
                     } * f64::from(weight[i]);
                     assert!((f64::from(out[i]) - expected).abs() < 1e-5, "{level}, {activation:?}({y})");
@@ -109,7 +116,8 @@ fn norms_and_gates_are_right_in_every_instance() {
 
 #[test]
 fn narrowing_rounds_to_nearest_and_to_even() {
-    let floats = [0.0, -0.0, 1.0, 1.00390625, 1.001953125, 1.005859375, f32::INFINITY, f32::NAN, 3.4e38, -1e-40];
+    let floats =
+        [0.0, -0.0, 1.0, 1.00390625, 1.001953125, 1.005859375, f32::INFINITY, f32::NAN, 3.4e38, -1e-40];
     for level in levels() {
         let mut narrow = [0; 10];
         Kernels::of(level).narrow(&floats, &mut narrow);
@@ -178,7 +186,7 @@ fn check_attention<E: CacheElement>(level: Level, case: Case, tolerance: f32) {
     unsafe { E::attend(kernels, &job) };
     for row in 0..rows {
         let position = query_rows[row].position;
-        let seen = |key: &u32| *key <= position && *key + window > position && Some(*key) != hole;
+        let seen = |key: &u32| *key <= position && position - *key < window && Some(*key) != hole;
         let score = |key: u32| {
             let at = key as usize * width;
             let score: f32 =
