@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::entry::{Entry, ModelState, Summary};
-use super::scan::{files_below, id_below, shards_of};
+use super::scan::{Wanted, id_below, models_below, shards_of};
 use super::{Found, file_name};
 use crate::plugins::model::Probe;
 use crate::plugins::{ActiveFormat, Plugins, State};
@@ -39,9 +39,11 @@ impl Catalog {
     /// longer name, with the reason.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let extensions = self.extensions();
+        let is_model = |folder: &Path| self.is_model_folder(folder);
+        let wanted = Wanted { extensions: &extensions, is_model: &is_model };
         let mut entries: Vec<Entry> = Vec::new();
         for folder in &self.folders {
-            for found in files_below(folder, &extensions) {
+            for found in models_below(folder, &wanted) {
                 let mut entry = self.look(&found);
                 if entries.iter().any(|other| other.id == entry.id) {
                     entry.reason =
@@ -63,6 +65,12 @@ impl Catalog {
         self.look(&Found { id, path: path.to_owned() })
     }
 
+    /// Whether some plugin takes a folder for a model as a whole: for one that it runs, or that it refuses by a reason.
+    fn is_model_folder(&self, folder: &Path) -> bool {
+        let found = Found { id: String::new(), path: folder.to_owned() };
+        self.look(&found).format.is_some()
+    }
+
     /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
     fn extensions(&self) -> Vec<String> {
         let formats = self.plugins.records().iter().flat_map(|record| &record.formats);
@@ -75,10 +83,14 @@ impl Catalog {
 
     fn look(&self, found: &Found) -> Entry {
         let metadata = std::fs::metadata(&found.path).ok();
-        let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
         // Of all its parts: one that comes later changes what the plugin says.
         let parts = shards_of(&found.path).into_iter().filter_map(|part| std::fs::metadata(part).ok());
-        let length = parts.map(|metadata| metadata.len()).sum();
+        let (modified, length) = parts.chain(metadata.clone().filter(std::fs::Metadata::is_dir)).fold(
+            (None, 0),
+            |(latest, length), part| {
+                (latest.max(part.modified().ok()), length + if part.is_file() { part.len() } else { 0 })
+            },
+        );
         {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let same =

@@ -1,4 +1,5 @@
-//! Model files under a folder, by their endings; the shards of one model count as one.
+//! Model files under a folder, by their endings; the shards of one model count as one, and so does a folder that a
+//! plugin takes for a model.
 
 use std::path::{Path, PathBuf};
 
@@ -7,15 +8,21 @@ use super::Found;
 /// How deep folders are searched: deeper ones are no place for models but a loop of links.
 const MAX_DEPTH: usize = 8;
 
-/// Files below `root` with one of these endings, in order of their ids.
-pub(super) fn files_below(root: &Path, extensions: &[String]) -> Vec<Found> {
+/// What is looked for, and whether a folder (that has such a file in it) is a model as a whole.
+pub(super) struct Wanted<'a> {
+    pub(super) extensions: &'a [String],
+    pub(super) is_model: &'a dyn Fn(&Path) -> bool,
+}
+
+/// Models below `root`: files with one of the endings and folders, in order of their ids.
+pub(super) fn models_below(root: &Path, wanted: &Wanted<'_>) -> Vec<Found> {
     let mut found = Vec::new();
-    walk(root, root, MAX_DEPTH, extensions, &mut found);
+    walk(root, root, MAX_DEPTH, wanted, &mut found);
     found.sort_by(|a: &Found, b: &Found| a.id.cmp(&b.id));
     found
 }
 
-fn walk(root: &Path, folder: &Path, depth: usize, extensions: &[String], found: &mut Vec<Found>) {
+fn walk(root: &Path, folder: &Path, depth: usize, wanted: &Wanted<'_>, found: &mut Vec<Found>) {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
@@ -23,6 +30,7 @@ fn walk(root: &Path, folder: &Path, depth: usize, extensions: &[String], found: 
             return;
         }
     };
+    let mut files = Vec::new();
     for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         if hidden {
@@ -30,12 +38,18 @@ fn walk(root: &Path, folder: &Path, depth: usize, extensions: &[String], found: 
         }
         if path.is_dir() {
             if depth > 0 {
-                walk(root, &path, depth - 1, extensions, found);
+                walk(root, &path, depth - 1, wanted, found);
             }
-        } else if has_ending(&path, extensions) && !is_later_shard(&path) {
-            found.push(Found { id: id_below(root, &path), path });
+        } else if has_ending(&path, wanted.extensions) {
+            files.push(path);
         }
     }
+    if !files.is_empty() && folder != root && (wanted.is_model)(folder) {
+        found.push(Found { id: id_below(root, folder), path: folder.to_owned() });
+        return;
+    }
+    let whole = files.into_iter().filter(|path| !is_later_shard(path));
+    found.extend(whole.map(|path| Found { id: id_below(root, &path), path }));
 }
 
 fn has_ending(path: &Path, extensions: &[String]) -> bool {
@@ -43,11 +57,11 @@ fn has_ending(path: &Path, extensions: &[String]) -> bool {
     ending.is_some_and(|ending| extensions.contains(&ending))
 }
 
-/// The name in requests: the path below the root with `/`, without the ending and a first shard's number.
+/// The name in requests: the path below the root with `/`; of a file, without the ending and a first shard's number.
 pub(super) fn id_below(root: &Path, path: &Path) -> String {
     let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
     let below = below.map(Path::to_owned).or_else(|| path.file_name().map(PathBuf::from)).unwrap_or_default();
-    let below = below.with_extension("");
+    let below = if path.is_dir() { below } else { below.with_extension("") };
     let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     let id = parts.join("/");
     match shard(&id) {
@@ -72,8 +86,12 @@ fn is_later_shard(path: &Path) -> bool {
     stem.as_deref().and_then(shard).is_some_and(|(_, number, _)| number > 1)
 }
 
-/// Every file of the model that begins with this one.
+/// Every file of the model that is this folder or begins with this file.
 pub(super) fn shards_of(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+        return entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    }
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
     let Some((name, _, count)) = shard(&stem) else { return vec![path.to_owned()] };
     let ending = path.extension().map(|ending| ending.to_string_lossy()).unwrap_or_default();
@@ -102,13 +120,29 @@ mod tests {
         ] {
             std::fs::write(root.path().join(file), "").unwrap();
         }
-        let found = files_below(root.path(), &["gguf".to_owned()]);
+        let extensions = ["gguf".to_owned()];
+        let found = models_below(root.path(), &Wanted { extensions: &extensions, is_model: &|_| false });
         let ids: Vec<_> = found.iter().map(|found| found.id.as_str()).collect();
         assert_eq!(ids, ["A", "b", "org/m"]);
         assert_eq!(
             shards_of(&found[2].path),
             ["org/m-00001-of-00002.gguf", "org/m-00002-of-00002.gguf"].map(|file| root.path().join(file))
         );
+    }
+
+    #[test]
+    fn a_folder_may_be_a_model_and_its_files_are_none_then() {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["top.st", "org/Model-1.5/a.st", "org/Model-1.5/config.json", "org/loose/b.st"] {
+            std::fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
+            std::fs::write(root.path().join(file), "").unwrap();
+        }
+        let extensions = ["st".to_owned()];
+        let is_model = |folder: &Path| folder.join("config.json").exists();
+        let found = models_below(root.path(), &Wanted { extensions: &extensions, is_model: &is_model });
+        let ids: Vec<_> = found.iter().map(|found| found.id.as_str()).collect();
+        assert_eq!(ids, ["org/Model-1.5", "org/loose/b", "top"]);
+        assert_eq!(shards_of(&found[0].path).len(), 2);
     }
 
     #[test]
