@@ -27,7 +27,7 @@ pub(super) unsafe fn run(job: &Multiply) {
             4 => across::<4>(job, row),
             3 => across::<3>(job, row),
             2 => across::<2>(job, row),
-            1 => across::<1>(job, row),
+            1 => stream(job, row),
             _ => {}
         }
     }
@@ -50,6 +50,47 @@ unsafe fn across<const ROWS: usize>(job: &Multiply, row: usize) {
         }
     }
 }
+
+/// One row of activations with every weight row, one after another: the weights come from memory, which is fastest in
+/// order and when it is told what comes next.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+unsafe fn stream(job: &Multiply, row: usize) {
+    let width = job.width;
+    // SAFETY: rows and weights are within the job's shapes; masked lanes are not read, and what is only prefetched need
+    // not exist.
+    unsafe {
+        let a = job.a_narrow.add(row * width);
+        for n in 0..job.count {
+            let w = job.weights.cast::<u16>().add(n * width);
+            // Several sums, so that none waits for the one before it.
+            let mut sums = [_mm512_setzero_ps(); 4];
+            let mut i = 0;
+            while i + 4 * WIDTH <= width {
+                for (part, sum) in sums.iter_mut().enumerate() {
+                    let at = i + part * WIDTH;
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + AHEAD).cast());
+                    *sum = _mm512_dpbf16_ps(*sum, load(a.add(at)), load(w.add(at)));
+                }
+                i += 4 * WIDTH;
+            }
+            while i + WIDTH <= width {
+                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(i + AHEAD).cast());
+                sums[0] = _mm512_dpbf16_ps(sums[0], load(a.add(i)), load(w.add(i)));
+                i += WIDTH;
+            }
+            if i < width {
+                let mask = (1u32 << (width - i)) - 1;
+                sums[1] = _mm512_dpbf16_ps(sums[1], load_some(mask, a.add(i)), load_some(mask, w.add(i)));
+            }
+            let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+            job.write(row, n, _mm512_reduce_add_ps(sum));
+        }
+    }
+}
+
+/// Numbers by which the prefetch of a stream runs before its use.
+const AHEAD: usize = 1024;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
