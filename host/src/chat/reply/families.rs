@@ -42,7 +42,7 @@ pub(super) const HERMES: Family = Family {
     // The smaller ones forget the tags.
     first: &[bracket("{", Form::KnownJson)],
     frame: &["</tool_call>"],
-    canon: Some(canon::HERMES),
+    canon: Some(&canon::HERMES),
     ..NOTHING
 };
 
@@ -79,7 +79,7 @@ pub(super) const LLAMA: Family = Family {
     first: &[bracket("{", Form::KnownJson)],
     frame: &[";", ","],
     inner: &["<|python_tag|>"],
-    canon: Some(canon::LLAMA),
+    canon: Some(&canon::LLAMA),
     ..NOTHING
 };
 
@@ -89,12 +89,12 @@ pub(super) const MISTRAL: Family = Family {
     opens: &[open("[TOOL_CALLS]", Form::Headed(mistral_name))],
     inner: &["[ARGS]", "[CALL_ID]"],
     writing: list("[TOOL_CALLS][", "]"),
-    canon: Some(canon::MISTRAL),
+    canon: Some(&canon::MISTRAL),
     ..NOTHING
 };
 
 /// Later ones: name and arguments.
-pub(super) const MISTRAL_ARGS: Family = Family { canon: Some(canon::MISTRAL_ARGS), ..MISTRAL };
+pub(super) const MISTRAL_ARGS: Family = Family { canon: Some(&canon::MISTRAL_ARGS), ..MISTRAL };
 
 /// Gemma 4.
 pub(super) const GEMMA: Family = Family {
@@ -126,7 +126,7 @@ pub(super) const DEEPSEEK: Family = Family {
         between: "",
         call: "<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜>",
     },
-    canon: Some(canon::DEEPSEEK),
+    canon: Some(&canon::DEEPSEEK),
     ..NOTHING
 };
 
@@ -138,7 +138,7 @@ pub(super) const DEEPSEEK_R1: Family = Family {
         between: "\n",
         call: "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```<｜tool▁call▁end｜>",
     },
-    canon: Some(canon::DEEPSEEK_R1),
+    canon: Some(&canon::DEEPSEEK_R1),
     ..DEEPSEEK
 };
 
@@ -164,7 +164,7 @@ pub(super) const KIMI: Family = Family {
     ],
     frame: &["<|tool_call_end|>", "<|tool_calls_section_end|>"],
     inner: &["<|tool_call_argument_begin|>"],
-    canon: Some(canon::KIMI),
+    canon: Some(&canon::KIMI),
     ..NOTHING
 };
 
@@ -174,7 +174,7 @@ pub(super) const PHI: Family = Family {
     opens: &[open("<|tool_call|>", Form::Json), bracket("functools[", Form::Json)],
     frame: &["<|/tool_call|>", "</|tool_call|>"],
     writing: list("<|tool_call|>[", "]<|/tool_call|>"),
-    canon: Some(canon::PHI),
+    canon: Some(&canon::PHI),
     ..NOTHING
 };
 
@@ -183,7 +183,7 @@ pub(super) const GRANITE: Family = Family {
     name: "granite",
     opens: &[open("<|tool_call|>", Form::Json)],
     writing: list("<|tool_call|>[", "]"),
-    canon: Some(canon::GRANITE),
+    canon: Some(&canon::GRANITE),
     ..NOTHING
 };
 
@@ -203,7 +203,7 @@ pub(super) const FUNCTIONARY: Family = Family {
     name: "functionary",
     opens: &[open("<function=", Form::Headed(functionary_name))],
     frame: &["</function>"],
-    canon: Some(canon::FUNCTIONARY),
+    canon: Some(&canon::FUNCTIONARY),
     ..NOTHING
 };
 
@@ -217,7 +217,7 @@ pub(super) const GENERIC: Family = Family {
     ],
     first: &[bracket("{", Form::KnownJson), bracket("[", Form::KnownJson), open("```json", Form::KnownJson)],
     frame: &["</tool_call>", "```"],
-    canon: Some(canon::HERMES),
+    canon: Some(&canon::HERMES),
     ..NOTHING
 };
 

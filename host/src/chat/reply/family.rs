@@ -22,7 +22,7 @@ pub(crate) struct Family {
     /// How a call is written where the template does not do it.
     pub(super) writing: Writing,
     /// How calls are written where the answer is kept to them; nothing where it cannot be.
-    pub(super) canon: Option<Canon>,
+    pub(super) canon: Option<&'static Canon>,
 }
 
 /// How calls are written.

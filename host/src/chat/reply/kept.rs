@@ -57,7 +57,7 @@ pub enum Unkept {
 /// The pattern of a marked answer. `with_thinking`: it may begin with its reasoning.
 pub(super) fn marked(family: &Family, thinking: Option<Thinking>, asked: &Asked) -> Result<Pattern, Unkept> {
     let Some(canon) = family.canon else { return Err(Unkept::Family(family.name)) };
-    let calls = calls(family, &canon, asked)?;
+    let calls = calls(family, canon, asked)?;
     let thought = thinking.map(thought);
     let answer = match (&asked.otherwise, canon.opening) {
         (Otherwise::Nothing, _) => Pattern::Sequence(vec![blank(), Pattern::Sequence(calls)]),

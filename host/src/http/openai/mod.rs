@@ -34,6 +34,7 @@
 //! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key` | bookkeeping: no effect |
 
 mod answer;
+mod calls;
 pub(crate) mod chat;
 mod chat_shape;
 pub(crate) mod completions;
