@@ -11,7 +11,7 @@ pub(super) struct Canon {
     /// Between two calls; nothing where an answer has one.
     pub(super) between: Option<&'static str>,
     /// Behind the last call.
-    pub(super) behind: &'static str,
+    pub(super) behind: &'static [Part],
 }
 
 /// With what calls begin.
@@ -62,7 +62,7 @@ pub(super) const HERMES: Canon = Canon {
         Text("}\n</tool_call>"),
     ],
     between: Some("\n"),
-    behind: "",
+    behind: &[],
 };
 
 /// Its template refuses a second call.
@@ -71,7 +71,7 @@ pub(super) const LLAMA: Canon = Canon {
     before: "",
     call: &[Text("{\"name\": "), QuotedName, Text(", \"parameters\": "), Arguments, Text("}")],
     between: None,
-    behind: "",
+    behind: &[],
 };
 
 pub(super) const MISTRAL: Canon = Canon {
@@ -85,7 +85,7 @@ pub(super) const MISTRAL: Canon = Canon {
         Like(r#"(, "id": "[0-9A-Za-z]{9}")?\}"#),
     ],
     between: Some(", "),
-    behind: "]",
+    behind: &[Text("]")],
 };
 
 pub(super) const MISTRAL_ARGS: Canon = Canon {
@@ -98,7 +98,7 @@ pub(super) const MISTRAL_ARGS: Canon = Canon {
         Arguments,
     ],
     between: Some(""),
-    behind: "",
+    behind: &[],
     ..MISTRAL
 };
 
@@ -113,7 +113,7 @@ pub(super) const DEEPSEEK: Canon = Canon {
         Text("<｜tool▁call▁end｜>"),
     ],
     between: Some(""),
-    behind: "<｜tool▁calls▁end｜>",
+    behind: &[Text("<｜tool▁calls▁end｜>")],
 };
 
 pub(super) const DEEPSEEK_R1: Canon = Canon {
@@ -125,6 +125,8 @@ pub(super) const DEEPSEEK_R1: Canon = Canon {
         Text("\n```<｜tool▁call▁end｜>"),
     ],
     between: Some("\n"),
+    // Its template leaves the mark out behind a single call.
+    behind: &[Maybe(&[Text("<｜tool▁calls▁end｜>")])],
     ..DEEPSEEK
 };
 
@@ -140,7 +142,7 @@ pub(super) const KIMI: Canon = Canon {
         Text("<|tool_call_end|>"),
     ],
     between: Some(""),
-    behind: "<|tool_calls_section_end|>",
+    behind: &[Text("<|tool_calls_section_end|>")],
 };
 
 pub(super) const PHI: Canon = Canon {
@@ -148,15 +150,15 @@ pub(super) const PHI: Canon = Canon {
     before: "<|tool_call|>[",
     call: &[Text("{\"name\": "), QuotedName, Text(", \"arguments\": "), Arguments, Text("}")],
     between: Some(", "),
-    behind: "]<|/tool_call|>",
+    behind: &[Text("]<|/tool_call|>")],
 };
 
-pub(super) const GRANITE: Canon = Canon { behind: "]", ..PHI };
+pub(super) const GRANITE: Canon = Canon { behind: &[Text("]")], ..PHI };
 
 pub(super) const FUNCTIONARY: Canon = Canon {
     opening: Opening::Anywhere("<function="),
     before: "",
     call: &[Text("<function="), Name, Text(">"), Arguments, Text("</function>")],
     between: Some(""),
-    behind: "",
+    behind: &[],
 };

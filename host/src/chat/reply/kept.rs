@@ -126,7 +126,7 @@ fn calls(family: &Family, canon: &Canon, asked: &Asked) -> Result<Vec<Pattern>, 
         };
         parts.push(Pattern::Maybe(Box::new(more)));
     }
-    parts.extend(written(canon.behind));
+    parts.extend(inner(canon.behind, &marks));
     Ok(parts)
 }
 
@@ -142,11 +142,7 @@ fn body(callable: &Callable, parts: &[Part], marks: &[&str]) -> Result<Vec<Patte
                 patterns.push(Pattern::Text(Value::from(callable.tool.name.as_str()).to_string()));
             }
             Part::Arguments => patterns.push(Pattern::Json(arguments(callable))),
-            Part::Like(regex) => patterns.push(Pattern::Regex((*regex).to_owned())),
-            Part::Maybe(parts) => {
-                let inner = Pattern::Sequence(inner(parts, marks));
-                patterns.push(Pattern::Maybe(Box::new(inner)));
-            }
+            Part::Like(_) | Part::Maybe(_) => patterns.extend(inner(&[*part], marks)),
         }
     }
     Ok(patterns)
@@ -157,7 +153,8 @@ fn inner(parts: &[Part], marks: &[&str]) -> Vec<Pattern> {
     let one = |part: &Part| match part {
         Part::Text(text) => written(text, marks),
         Part::Like(regex) => vec![Pattern::Regex((*regex).to_owned())],
-        Part::Name | Part::QuotedName | Part::Arguments | Part::Maybe(_) => Vec::new(),
+        Part::Maybe(parts) => vec![Pattern::Maybe(Box::new(Pattern::Sequence(inner(parts, marks))))],
+        Part::Name | Part::QuotedName | Part::Arguments => Vec::new(),
     };
     parts.iter().flat_map(one).collect()
 }

@@ -83,16 +83,20 @@ fn verdict(grammars: &Grammars, grammar: &Grammar, named: &[(u32, Vec<u8>)], tex
     if constraint.may_end().unwrap() { Verdict::Whole } else { Verdict::Beginning }
 }
 
-fn asked(tools: Vec<Tool>, many: bool, otherwise: Otherwise) -> Asked {
+pub(in crate::chat) fn asked(tools: Vec<Tool>, many: bool, otherwise: Otherwise) -> Asked {
     let callable =
         |(index, tool)| Callable { tool, is_strict: true, field: format!("tools[{index}].function") };
     Asked { tools: tools.into_iter().enumerate().map(callable).collect(), many, otherwise }
 }
 
+/// Whether a model may have a token with this text.
+pub(in crate::chat) fn is_token(mark: &str) -> bool {
+    mark.len() > 1 && mark.ends_with(['>', ']', '｜'])
+}
+
 fn marks(family: Family, thinking: Option<Thinking>) -> Vec<String> {
     let thinking = thinking.iter().flat_map(Thinking::marks).map(str::to_owned).collect::<Vec<_>>();
-    let is_token = |mark: &String| mark.len() > 1 && mark.ends_with(['>', ']', '｜']);
-    family.marks().map(str::to_owned).filter(is_token).chain(thinking).collect()
+    family.marks().filter(|mark| is_token(mark)).map(str::to_owned).chain(thinking).collect()
 }
 
 /// Of a family without reasoning, under every vocabulary.

@@ -12,7 +12,7 @@ mod gemma;
 mod harmony;
 mod kept;
 #[cfg(test)]
-mod kept_tests;
+pub(super) mod kept_tests;
 mod marked;
 #[cfg(test)]
 mod more_tests;
