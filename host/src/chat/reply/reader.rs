@@ -99,7 +99,12 @@ impl Manner {
     /// A reader of answers to a prompt that ends so, and that may call these tools.
     pub fn reader(&self, prompt_end: &str, tools: Vec<Tool>, many_calls: bool) -> Reader {
         if self.is_harmony {
-            return Reader(Kind::Harmony(Harmony::new(!tools.is_empty())));
+            let most_calls = match tools.is_empty() {
+                true => 0,
+                false if many_calls => usize::MAX,
+                false => 1,
+            };
+            return Reader(Kind::Harmony(Harmony::new(most_calls)));
         }
         let calls = self.family.filter(|_| !tools.is_empty()).map(|family| (family, tools));
         let mut marked = Marked::new(calls, self.thinking);
