@@ -205,7 +205,7 @@ async fn each_way_to_ask_is_kept_to() {
     if object.json["choices"][0]["finish_reason"] == "stop" {
         assert_eq!(fault(&json!({"type": "object"}), &object.chat_text()), None);
     }
-    let tools = json!({"response_format": {"type": "json_object"},
+    let tools = json!({"guided_choice": ["yes"],
         "tools": [{"type": "function", "function": {"name": "f"}}]});
     assert_eq!(server.post(CHAT, &ask("Anything.", tools)).await.status, 400);
 }

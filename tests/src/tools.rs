@@ -31,7 +31,7 @@ fn request(change: Value) -> Value {
 }
 
 /// A streamed message put together as clients do it.
-fn assembled(answer: &Answer) -> Value {
+pub(crate) fn assembled(answer: &Answer) -> Value {
     let (events, done) = answer.events();
     assert!(done, "{}", answer.text);
     let (mut content, mut reasoning, mut calls) = (String::new(), String::new(), Vec::<Value>::new());
@@ -56,7 +56,7 @@ fn assembled(answer: &Answer) -> Value {
     json!({"content": content, "reasoning": reasoning, "calls": calls, "finish": finish})
 }
 
-fn whole(answer: &Answer) -> Value {
+pub(crate) fn whole(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text);
     let choice = &answer.json["choices"][0];
     let message = &choice["message"];

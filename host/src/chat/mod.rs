@@ -19,5 +19,7 @@ mod template;
 mod tests;
 
 pub use self::message::Message;
-pub use self::reply::{Call, Delta, Manner, Reader, Reply, Tool};
+pub use self::reply::{
+    Asked, Call, Callable, Delta, Lookout, Manner, Otherwise, Reader, Reply, Tool, Unkept,
+};
 pub use self::template::{ChatTemplate, Prompt, RenderOptions, Segment, SpecialTokens, TemplateError};

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::golden_tests::{chat, compiled, messages, options};
+use super::reply::kept_tests::{VOCABULARIES, Verdict, asked, is_token, verdicts};
 use super::*;
 
 /// Template, the family it belongs to, what stands before an assistant's text and what behind it.
@@ -37,6 +38,9 @@ const TEMPLATES: [(&str, &str, &str, &str); 25] = [
 
 /// They refuse a second call of one message, or drop it.
 const ONE_CALL: [&str; 3] = ["llama-3.1", "llama-3.2", "gpt-oss"];
+
+/// Families whose calls no grammar is made of.
+const UNKEPT: [&str; 4] = ["qwen-coder", "gemma-4", "deepseek-dsml", "glm"];
 
 fn text(
     template: &ChatTemplate,
@@ -105,6 +109,51 @@ fn what_a_template_renders_is_read_back() {
             );
         }
     }
+}
+
+/// An answer's form accepts what the template of its family renders, whether it must call or may.
+#[test]
+fn what_a_template_renders_is_what_answers_are_kept_to() {
+    let mut faults = Vec::new();
+    for (name, _, before, behind) in TEMPLATES {
+        let template = compiled(name);
+        let marks: Vec<String> =
+            template.manner().marks(true).into_iter().filter(|mark| is_token(mark)).collect();
+        for chat_name in ["one call", "two calls", "reasoning", "call with words"] {
+            let chat = chat(chat_name);
+            if chat_name == "two calls" && ONE_CALL.contains(&name) {
+                continue;
+            }
+            let options = RenderOptions { add_generation_prompt: false, ..options(&chat) };
+            let rendered = text(&template, &messages(&chat)[..2], &options).unwrap();
+            let start = rendered.rfind(before).unwrap() + before.len();
+            let answer = &rendered[start..];
+            let answer = answer[..answer.find(behind).unwrap_or(answer.len())].trim_end();
+            for otherwise in [Otherwise::Nothing, Otherwise::Text] {
+                if chat_name == "call with words" && otherwise == Otherwise::Nothing {
+                    continue;
+                }
+                let mut tools = tools(&chat);
+                // One of the calls has no arguments.
+                tools.iter_mut().for_each(|tool| tool.parameters["required"] = json!([]));
+                let asked = asked(tools, true, otherwise);
+                let pattern = match template.manner().kept("", &asked) {
+                    Ok(pattern) => pattern,
+                    Err(unkept) => {
+                        assert!(matches!(unkept, Unkept::Family(name) if UNKEPT.contains(&name)), "{name}");
+                        continue;
+                    }
+                };
+                for vocabulary in VOCABULARIES {
+                    let found = verdicts(&pattern, &marks, vocabulary, &[answer]);
+                    if found != [Verdict::Whole] {
+                        faults.push(format!("{name}, {vocabulary:?}, {chat_name}: {found:?} {answer:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]

@@ -223,6 +223,7 @@ impl Guide {
 
 /// The refusal of a grammar that stands in this field of a request.
 pub(super) fn refused(field: &str, refusal: &Refusal) -> Error {
+    let field = refusal.field.as_deref().unwrap_or(field);
     let message = format!("`{field}` cannot be kept to: {}", refusal.message);
     Error { param: Some(format!("{field}{}", refusal.at)), ..Error::new(Kind::InvalidGrammar, message) }
 }

@@ -98,8 +98,11 @@ impl Reader {
         let read = move || {
             let mut grammars = None;
             for (id, structure) in ordered {
-                let grammars = grammars
-                    .get_or_insert_with(|| Grammars::new(vocabulary.texts(), vocabulary.end_of_generation()));
+                let made = || {
+                    let grammars = Grammars::new(vocabulary.texts(), vocabulary.end_of_generation());
+                    grammars.map(|grammars| grammars.with_control(vocabulary.control()))
+                };
+                let grammars = grammars.get_or_insert_with(made);
                 let found = match grammars {
                     Ok(grammars) => begin(grammars, structure),
                     Err(refusal) => Err(Error::unsupported(structure.field, refusal.message.clone())),

@@ -61,6 +61,12 @@ impl Vocabulary {
         self.control.iter().copied().filter(is_named).collect()
     }
 
+    /// The control tokens that end no answer, with their texts.
+    pub(super) fn control(&self) -> Vec<(u32, Vec<u8>)> {
+        let inner = self.control.iter().filter(|token| !self.ends(**token));
+        inner.map(|&token| (token, self.bytes(token).to_vec())).collect()
+    }
+
     /// What each token adds to an answer's text, by id.
     pub(super) fn texts(&self) -> Vec<Vec<u8>> {
         (0..self.ends.len() as u32).map(|token| self.text_bytes(token, &[]).to_vec()).collect()

@@ -1,7 +1,7 @@
 //! The tables: each family's marks, from its models' cards and templates.
 
 use super::family::{Family, Form, Open, Writing};
-use super::{gemma, python, tagged};
+use super::{canon, gemma, python, tagged};
 
 const fn open(mark: &'static str, form: Form) -> Open {
     Open { mark, keep: 0, form }
@@ -23,6 +23,7 @@ const NOTHING: Family = Family {
         between: "\n",
         call: "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ARGUMENTS}\n</tool_call>",
     },
+    canon: None,
 };
 
 /// A list of calls between two marks.
@@ -41,6 +42,7 @@ pub(super) const HERMES: Family = Family {
     // The smaller ones forget the tags.
     first: &[bracket("{", Form::KnownJson)],
     frame: &["</tool_call>"],
+    canon: Some(&canon::HERMES),
     ..NOTHING
 };
 
@@ -77,17 +79,22 @@ pub(super) const LLAMA: Family = Family {
     first: &[bracket("{", Form::KnownJson)],
     frame: &[";", ","],
     inner: &["<|python_tag|>"],
+    canon: Some(&canon::LLAMA),
     ..NOTHING
 };
 
-/// Nemo and Small 3.1 write a list, later ones name and arguments.
+/// Nemo and Small 3.1: a list. What later ones write is read too.
 pub(super) const MISTRAL: Family = Family {
     name: "mistral",
     opens: &[open("[TOOL_CALLS]", Form::Headed(mistral_name))],
     inner: &["[ARGS]", "[CALL_ID]"],
     writing: list("[TOOL_CALLS][", "]"),
+    canon: Some(&canon::MISTRAL),
     ..NOTHING
 };
+
+/// Later ones: name and arguments.
+pub(super) const MISTRAL_ARGS: Family = Family { canon: Some(&canon::MISTRAL_ARGS), ..MISTRAL };
 
 /// Gemma 4.
 pub(super) const GEMMA: Family = Family {
@@ -119,6 +126,7 @@ pub(super) const DEEPSEEK: Family = Family {
         between: "",
         call: "<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜>",
     },
+    canon: Some(&canon::DEEPSEEK),
     ..NOTHING
 };
 
@@ -130,6 +138,7 @@ pub(super) const DEEPSEEK_R1: Family = Family {
         between: "\n",
         call: "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```<｜tool▁call▁end｜>",
     },
+    canon: Some(&canon::DEEPSEEK_R1),
     ..DEEPSEEK
 };
 
@@ -155,6 +164,7 @@ pub(super) const KIMI: Family = Family {
     ],
     frame: &["<|tool_call_end|>", "<|tool_calls_section_end|>"],
     inner: &["<|tool_call_argument_begin|>"],
+    canon: Some(&canon::KIMI),
     ..NOTHING
 };
 
@@ -164,6 +174,7 @@ pub(super) const PHI: Family = Family {
     opens: &[open("<|tool_call|>", Form::Json), bracket("functools[", Form::Json)],
     frame: &["<|/tool_call|>", "</|tool_call|>"],
     writing: list("<|tool_call|>[", "]<|/tool_call|>"),
+    canon: Some(&canon::PHI),
     ..NOTHING
 };
 
@@ -172,6 +183,7 @@ pub(super) const GRANITE: Family = Family {
     name: "granite",
     opens: &[open("<|tool_call|>", Form::Json)],
     writing: list("<|tool_call|>[", "]"),
+    canon: Some(&canon::GRANITE),
     ..NOTHING
 };
 
@@ -191,6 +203,7 @@ pub(super) const FUNCTIONARY: Family = Family {
     name: "functionary",
     opens: &[open("<function=", Form::Headed(functionary_name))],
     frame: &["</function>"],
+    canon: Some(&canon::FUNCTIONARY),
     ..NOTHING
 };
 
@@ -204,6 +217,7 @@ pub(super) const GENERIC: Family = Family {
     ],
     first: &[bracket("{", Form::KnownJson), bracket("[", Form::KnownJson), open("```json", Form::KnownJson)],
     frame: &["</tool_call>", "```"],
+    canon: Some(&canon::HERMES),
     ..NOTHING
 };
 

@@ -1,9 +1,10 @@
 //! How a family of models writes calls and reasoning: tables of marks, and which template belongs to which.
 
 use super::Tool;
+use super::canon::Canon;
 use super::families::{
     DEEPSEEK, DEEPSEEK_R1, DSML, FUNCTION_GEMMA, FUNCTIONARY, GEMMA, GENERIC, GLM, GRANITE, HARMONY, HERMES,
-    KIMI, LFM2, LLAMA, MISTRAL, PHI, QWEN_TAGS,
+    KIMI, LFM2, LLAMA, MISTRAL, MISTRAL_ARGS, PHI, QWEN_TAGS,
 };
 
 /// How a family writes calls.
@@ -20,6 +21,8 @@ pub(crate) struct Family {
     pub(super) inner: &'static [&'static str],
     /// How a call is written where the template does not do it.
     pub(super) writing: Writing,
+    /// How calls are written where the answer is kept to them; nothing where it cannot be.
+    pub(super) canon: Option<&'static Canon>,
 }
 
 /// How calls are written.
@@ -102,13 +105,14 @@ impl Family {
     /// The one whose marks a template has. The first of these: some marks are parts of others' formats.
     pub(crate) fn of(template: &str) -> Option<Family> {
         let has = |marks: &[&str]| marks.iter().all(|mark| template.contains(mark));
-        let known: [(&[&str], Family); 16] = [
+        let known: [(&[&str], Family); 17] = [
             (&["<|tool_call>", "<tool_call|>"], GEMMA),
             (&["<start_function_call>"], FUNCTION_GEMMA),
             (&["｜DSML｜"], DSML),
             (&["<｜tool▁call▁begin｜>", "```json"], DEEPSEEK_R1),
             (&["<｜tool▁call▁begin｜>"], DEEPSEEK),
             (&["<|tool_call_begin|>"], KIMI),
+            (&["[TOOL_CALLS]", "[ARGS]"], MISTRAL_ARGS),
             (&["[TOOL_CALLS]"], MISTRAL),
             (&["<tool_call>", "<function=", "<parameter="], QWEN_TAGS),
             (&["<tool_call>", "<arg_key>"], GLM),

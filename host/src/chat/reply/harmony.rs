@@ -18,8 +18,9 @@ pub(super) const MARKS: [&str; 5] = ["<|start|>", "<|end|>", "<|channel|>", "<|c
 /// Reads one answer.
 #[derive(Debug, Clone)]
 pub(super) struct Harmony {
-    /// Whether calls are wanted; without tools what goes to one is content.
-    with_calls: bool,
+    /// Calls beyond these are dropped; where none are wanted, what goes to a tool is content.
+    most_calls: usize,
+    made: usize,
     held: String,
     place: Place,
 }
@@ -33,7 +34,7 @@ enum Place {
         scan: Scan,
         text: String,
     },
-    /// The call is complete; nothing belongs between it and the message's end.
+    /// The call is complete, or one too many; nothing of it belongs to the answer up to the message's end.
     AfterCall,
 }
 
@@ -44,8 +45,8 @@ impl Harmony {
     }
 
     /// Behind `<|start|>assistant`, with which the prompt ends.
-    pub(super) fn new(with_calls: bool) -> Self {
-        Harmony { with_calls, held: String::new(), place: Place::Head }
+    pub(super) fn new(most_calls: usize) -> Self {
+        Harmony { most_calls, made: 0, held: String::new(), place: Place::Head }
     }
 
     pub(super) fn is_thinking(&self) -> bool {
@@ -102,9 +103,11 @@ impl Harmony {
             let end = word.find(|c: char| c.is_whitespace() || c == '<').unwrap_or(word.len());
             Some(&word[..end])
         };
-        let function = behind("to=functions.").filter(|name| !name.is_empty() && self.with_calls);
+        let function = behind("to=functions.").filter(|name| !name.is_empty() && self.most_calls > 0);
         self.place = match (function, behind("<|channel|>")) {
+            (Some(_), _) if self.made >= self.most_calls => Place::AfterCall,
             (Some(name), _) => {
+                self.made += 1;
                 out.push(Delta::Call { name: name.to_owned() });
                 Place::Call { scan: Scan::new(), text: String::new() }
             }
@@ -163,6 +166,7 @@ impl Harmony {
             Step::Ended | Step::Broken => {
                 let text = std::mem::take(text);
                 out.push(Delta::Broken { text, rest: String::new() });
+                self.made -= 1;
                 self.place = Place::Content;
                 false
             }

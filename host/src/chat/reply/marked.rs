@@ -2,6 +2,7 @@
 
 use super::call::Reading;
 use super::family::{Family, Form, Open, Thinking};
+use super::reader::Lookout;
 use super::scan::Step;
 use super::{Delta, Tool};
 
@@ -13,6 +14,7 @@ pub(super) struct Marked {
     thinking: Option<Thinking>,
     /// Calls beyond these are dropped.
     most_calls: usize,
+    lookout: Lookout,
     made: usize,
     /// Text that is not decided about.
     held: String,
@@ -56,7 +58,15 @@ enum Found<'a> {
 impl Marked {
     /// Of an answer that may call these tools, as this family writes it.
     pub(super) fn new(calls: Option<(Family, Vec<Tool>)>, thinking: Option<Thinking>) -> Self {
-        Marked { calls, thinking, most_calls: usize::MAX, made: 0, held: String::new(), state: State::Start }
+        Marked {
+            calls,
+            thinking,
+            most_calls: usize::MAX,
+            lookout: Lookout::Anywhere,
+            made: 0,
+            held: String::new(),
+            state: State::Start,
+        }
     }
 
     /// The prompt ends within reasoning already.
@@ -71,6 +81,11 @@ impl Marked {
     pub(super) fn with_one_call(mut self) -> Self {
         self.most_calls = 1;
         self
+    }
+
+    /// Calls begin only where this has it.
+    pub(super) fn with_lookout(self, lookout: Lookout) -> Self {
+        Marked { lookout, ..self }
     }
 
     /// Whether the answer is within its reasoning.
@@ -297,7 +312,13 @@ impl Marked {
         let text = &self.held[at..];
         let first = if with_first { family.first } else { &[] };
         let frame = if with_frame { family.frame } else { &[] };
-        let opens = || family.opens.iter().chain(first);
+        let own = family.canon.map_or("", |canon| canon.opening.mark());
+        let is_looked_for = |open: &&Open| match self.lookout {
+            Lookout::Anywhere => true,
+            Lookout::Own => with_frame || open.mark == own,
+            Lookout::Beginning => with_frame || (with_first && open.mark == own),
+        };
+        let opens = || family.opens.iter().chain(first).filter(is_looked_for);
         let mut marks = opens().map(|open| open.mark).chain(frame.iter().copied());
         let is_beginning = |mark: &str| text.len() < mark.len() && mark.starts_with(text);
         if !is_end && !text.is_empty() && marks.any(is_beginning) {

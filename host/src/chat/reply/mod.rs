@@ -4,11 +4,15 @@
 //! nothing is lost. Which words mark a call is known for each family of models, read off the chat template: its [`Manner`].
 
 mod call;
+mod canon;
 mod cursor;
 mod families;
 mod family;
 mod gemma;
 mod harmony;
+mod kept;
+#[cfg(test)]
+pub(super) mod kept_tests;
 mod marked;
 #[cfg(test)]
 mod more_tests;
@@ -23,7 +27,8 @@ mod tests;
 use serde_json::Value;
 
 pub(super) use self::family::Family;
-pub use self::reader::{Manner, Reader};
+pub use self::kept::{Asked, Callable, Otherwise, Unkept};
+pub use self::reader::{Lookout, Manner, Reader};
 
 /// A function that a request offers to the model.
 #[derive(Debug, Clone, PartialEq)]

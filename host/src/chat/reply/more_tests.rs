@@ -120,6 +120,11 @@ fn gpt_oss() {
     check("No channel at all.", reply("No channel at all.", "", &[]));
     check("to whom?", reply("to whom?", "", &[]));
     let untold =
-        read(|| Reader::harmony(Harmony::new(false)), " to=functions.f<|channel|>commentary<|message|>{}");
+        read(|| Reader::harmony(Harmony::new(0)), " to=functions.f<|channel|>commentary<|message|>{}");
     assert_eq!(untold, reply("{}", "", &[]));
+    let call =
+        "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{\"city\": \"Paris\"}";
+    let twice = format!("{call}<|end|><|start|>assistant{call}<|end|>");
+    check(&twice, reply("", "", &[PARIS, PARIS]));
+    assert_eq!(read(|| manner.reader("", tools(), false), &twice), reply("", "", &[PARIS]));
 }

@@ -2,8 +2,10 @@
 
 use super::family::{Family, Thinking};
 use super::harmony::{self, Harmony};
+use super::kept::{self, Asked, Unkept};
 use super::marked::Marked;
 use super::{Delta, Tool};
+use crate::sampling::constraint::Pattern;
 
 /// Reads one answer.
 #[derive(Debug, Clone)]
@@ -13,6 +15,18 @@ pub struct Reader(Kind);
 enum Kind {
     Marked(Marked),
     Harmony(Harmony),
+}
+
+/// Where calls are looked for. An answer that is kept to calls has them in its family's own form, and whatever else looks
+/// like one is text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookout {
+    /// Wherever something looks like one.
+    Anywhere,
+    /// Behind the mark with which its family begins them.
+    Own,
+    /// The same, where nothing was said before.
+    Beginning,
 }
 
 /// How the models of a template write reasoning and calls.
@@ -65,10 +79,32 @@ impl Manner {
         self.thinking.filter(|marks| marks.is_open_after(prompt_end)).map(|marks| marks.close)
     }
 
+    /// The form of answers to a prompt that ends so, kept to calls.
+    ///
+    /// # Errors
+    /// Where no form can be given.
+    pub fn kept(&self, prompt_end: &str, asked: &Asked) -> Result<Pattern, Unkept> {
+        if self.is_harmony {
+            return kept::harmony(asked);
+        }
+        // A family is there, or tools could not be offered.
+        let family = self.family.ok_or(Unkept::Family("unknown"))?;
+        let is_past = |marks: &Thinking| {
+            marks.is_open_after(prompt_end) || prompt_end.trim_end().ends_with(marks.close)
+        };
+        let thinking = self.thinking.filter(|marks| !is_past(marks));
+        kept::marked(&family, thinking, asked)
+    }
+
     /// A reader of answers to a prompt that ends so, and that may call these tools.
     pub fn reader(&self, prompt_end: &str, tools: Vec<Tool>, many_calls: bool) -> Reader {
         if self.is_harmony {
-            return Reader(Kind::Harmony(Harmony::new(!tools.is_empty())));
+            let most_calls = match tools.is_empty() {
+                true => 0,
+                false if many_calls => usize::MAX,
+                false => 1,
+            };
+            return Reader(Kind::Harmony(Harmony::new(most_calls)));
         }
         let calls = self.family.filter(|_| !tools.is_empty()).map(|family| (family, tools));
         let mut marked = Marked::new(calls, self.thinking);
@@ -80,6 +116,16 @@ impl Manner {
 }
 
 impl Reader {
+    /// The same that looks for calls only there.
+    #[must_use]
+    pub fn with_lookout(self, lookout: Lookout) -> Reader {
+        Reader(match self.0 {
+            Kind::Marked(marked) => Kind::Marked(marked.with_lookout(lookout)),
+            // Its calls are messages of their own, and nothing else looks like one.
+            Kind::Harmony(harmony) => Kind::Harmony(harmony),
+        })
+    }
+
     /// Whether the answer is within its reasoning.
     pub fn is_thinking(&self) -> bool {
         match &self.0 {

@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde_json::{Map, Value};
 
 use super::answer;
+use super::calls;
 use super::chat_shape::{Answer, ChatShape, Ids};
 use super::generation::{self, Generation, about};
 use super::messages;
@@ -13,7 +14,7 @@ use super::params::{Delivery, MAX_LOGPROBS, Parameters};
 use super::tools::Tools;
 use super::types::Stamp;
 use crate::chat::{Manner, Message, RenderOptions};
-use crate::engine::message::{Prompt, Segment};
+use crate::engine::message::{Prompt, Segment, Structure};
 use crate::error::{Error, Kind};
 use crate::http::App;
 use crate::http::body::JsonBody;
@@ -46,14 +47,14 @@ async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)
     let manner = manner(&model, &tools)?;
     let mut requests = parameters.requests(&prompt, logprobs);
     let shown = manner.marks(!tools.is_empty());
-    let reasoning_end = manner.reasoning_end(end_of(&prompt));
+    let (structure, lookout) = calls::keep(&tools, parameters.structure.clone(), &manner, end_of(&prompt))?;
+    let after = manner.reasoning_end(end_of(&prompt)).map(str::to_owned);
+    let structure = structure.map(|structure| Structure { after, ..structure });
     for request in &mut requests {
         request.shown.clone_from(&shown);
-        if let Some(structure) = &mut request.structure {
-            structure.after = reasoning_end.map(str::to_owned);
-        }
+        request.structure.clone_from(&structure);
     }
-    let reader = manner.reader(end_of(&prompt), tools.known, tools.many_calls);
+    let reader = manner.reader(end_of(&prompt), tools.known, tools.many_calls).with_lookout(lookout);
     let shape = ChatShape {
         stamp: Stamp::new("chatcmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
@@ -143,7 +144,6 @@ impl ChatRequest {
         let logprobs = logprobs(&mut fields)?;
         let variables = variables(&mut fields)?;
         let tools = Tools::take(&mut fields)?;
-        refuse_structure_of_calls(&parameters, &tools)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
         Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools })
@@ -178,18 +178,6 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
         variables.insert("reasoning_effort".to_owned(), effort.into());
     }
     Ok(variables)
-}
-
-/// A call is no answer of the structure that was asked for.
-fn refuse_structure_of_calls(parameters: &Parameters, tools: &Tools) -> Result<()> {
-    match &parameters.structure {
-        Some(structure) if !tools.is_empty() => {
-            let field = &structure.field;
-            let message = format!("`{field}` is not supported together with `tools`; leave one of them out");
-            Err(Error::unsupported(field.as_str(), message).into())
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 fn refuse_other_answers(fields: &mut Fields) -> Result<()> {

@@ -52,7 +52,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"logprobs": true, "top_logprobs": 21}), 400, "top_logprobs");
     check(json!({"tools": [{"type": "function"}]}), 400, "tools[0].function");
     check(json!({"tool_choice": "required"}), 400, "tool_choice");
-    check(json!({"tool_choice": {"type": "function"}}), 400, "tool_choice");
+    check(json!({"tool_choice": {"type": "function"}}), 400, "tool_choice.function");
     check(json!({"response_format": {"type": "xml"}}), 400, "response_format.type");
     check(json!({"response_format": {"type": "text", "x": 1}}), 400, "response_format.x");
     check(json!({"response_format": "text"}), 422, "response_format");

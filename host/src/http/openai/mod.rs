@@ -22,18 +22,19 @@
 //! | `echo` | with prompts of text, without `logprobs` |
 //! | `best_of` | only equal to `n` |
 //! | `suffix` | only empty |
-//! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict` only `false` |
-//! | `tool_choice` | `auto`, and `none`, with which no tools are offered |
+//! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict`: arguments are kept to the schema |
+//! | `tool_choice` | `auto`; `none`, with which no tools are offered; `required`, or a function by its name: the answer is kept to calls |
 //! | `parallel_tool_calls` | `false`: calls beyond the first are dropped |
-//! | `response_format` | `text`, `json_object`, `json_schema`; a schema is enforced also without `strict`; not with `tools` |
-//! | `json_schema`, `grammar` | as llama-server has them; a grammar is GBNF, or Lark as llguidance has it |
-//! | `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` | as vLLM has them |
+//! | `response_format` | `text`, `json_object`, `json_schema`; a schema is enforced also without `strict`; with `tools` the answer is a call or an instance |
+//! | `json_schema`, `grammar` | as llama-server has them, a grammar not with `tools`; it is GBNF, or Lark as llguidance has it |
+//! | `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` | as vLLM has them; with `tools` only what is JSON |
 //! | `modalities` | only `["text"]` |
 //! | `service_tier` | only `auto` and `default`: there is one |
 //! | `store` | only `false`: nothing is kept |
 //! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key` | bookkeeping: no effect |
 
 mod answer;
+mod calls;
 pub(crate) mod chat;
 mod chat_shape;
 pub(crate) mod completions;

@@ -1,4 +1,5 @@
-//! A request's tools: which functions a model may call, and whether it may.
+//! A request's tools: which functions a model may call, and whether it may or must. Reads shapes; what answers are kept to
+//! for it is the business of `calls`.
 
 use serde_json::Value;
 
@@ -14,8 +15,23 @@ pub(super) struct Tools {
     pub(super) known: Vec<Tool>,
     /// For the template: the client's own objects.
     pub(super) objects: Vec<Value>,
+    /// Which of them ask that their arguments are kept to their schemas.
+    pub(super) strict: Vec<bool>,
     /// Whether one answer may have more than one call.
     pub(super) many_calls: bool,
+    pub(super) choice: Choice,
+}
+
+/// Whether tools may or must be called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The model chooses.
+    #[default]
+    Auto,
+    /// At least one must be called.
+    Required,
+    /// The one at this place must be called, once.
+    Named(usize),
 }
 
 impl Tools {
@@ -23,11 +39,18 @@ impl Tools {
     pub(super) fn take(fields: &mut Fields) -> Result<Self> {
         let tools = fields.list("tools")?.unwrap_or_default();
         let tools = tools.into_iter().map(|(path, tool)| one(&path, tool));
-        let (objects, known): (Vec<Value>, Vec<Tool>) =
-            tools.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let mut taken = Tools::default();
+        for tool in tools {
+            let (object, tool, is_strict) = tool?;
+            taken.objects.push(object);
+            taken.known.push(tool);
+            taken.strict.push(is_strict);
+        }
         let many_calls = fields.flag("parallel_tool_calls")?.unwrap_or(true);
-        let tools = Tools { known, objects, many_calls };
-        Ok(if may_call(fields, &tools)? { tools } else { Tools { many_calls, ..Tools::default() } })
+        Ok(match choice(fields, &taken.known)? {
+            Some(choice) => Tools { many_calls, choice, ..taken },
+            None => Tools { many_calls, ..Tools::default() },
+        })
     }
 
     /// Whether there is nothing to call.
@@ -36,8 +59,8 @@ impl Tools {
     }
 }
 
-/// A tool as the template gets it, and what is to be known of it.
-fn one(path: &str, tool: Value) -> Result<(Value, Tool)> {
+/// A tool as the template gets it, what is to be known of it, and whether it is strict.
+fn one(path: &str, tool: Value) -> Result<(Value, Tool, bool)> {
     let mut object = tool.clone();
     let mut fields = Fields::of(path, tool)?;
     let kind = fields.required_text("type")?;
@@ -54,12 +77,7 @@ fn one(path: &str, tool: Value) -> Result<(Value, Tool)> {
         return Err(Error::invalid(path.as_str(), format!("`{path}` is empty: nobody could call it")).into());
     }
     function.text("description")?;
-    if function.flag("strict")?.unwrap_or(false) {
-        let path = function.path("strict");
-        let message =
-            format!("`{path}` is not supported by this version: arguments are not constrained to the schema");
-        return Err(Error::unsupported(path, message).into());
-    }
+    let is_strict = function.flag("strict")?.unwrap_or(false);
     let parameters = match function.value("parameters") {
         None => Value::Null,
         Some(parameters @ Value::Object(_)) => parameters,
@@ -75,23 +93,48 @@ fn one(path: &str, tool: Value) -> Result<(Value, Tool)> {
         function.remove("strict");
         function.retain(|_, value| !value.is_null());
     }
-    Ok((object, Tool { name, parameters }))
+    Ok((object, Tool { name, parameters }, is_strict))
 }
 
-/// `tool_choice`: whether tools may be called. That one must be needs an answer constrained to it.
-fn may_call(fields: &mut Fields, tools: &Tools) -> Result<bool> {
-    match fields.value("tool_choice") {
-        None => Ok(true),
-        Some(Value::String(choice)) if choice == "auto" => Ok(true),
-        Some(Value::String(choice)) if choice == "none" => Ok(false),
-        Some(other) => {
-            let choice = if tools.is_empty() { "without `tools`, " } else { "" };
+/// `tool_choice`: whether tools may be called; nothing where none may.
+fn choice(fields: &mut Fields, tools: &[Tool]) -> Result<Option<Choice>> {
+    let chosen = match fields.value("tool_choice") {
+        None => return Ok(Some(Choice::Auto)),
+        Some(chosen) => chosen,
+    };
+    match chosen.as_str() {
+        Some("auto") => Ok(Some(Choice::Auto)),
+        Some("none") => Ok(None),
+        Some("required") if tools.is_empty() => {
+            let message = "`tool_choice` is `required`, but there is nothing in `tools` to be called";
+            Err(Error::invalid("tool_choice", message).into())
+        }
+        Some("required") => Ok(Some(Choice::Required)),
+        Some(_) => {
             let message = format!(
-                "{choice}`tool_choice` can be `auto` or `none`: this version cannot make a model call a tool; found {other}"
+                "`tool_choice` can be `auto`, `none`, `required` or a function by its name; found {chosen}"
             );
             Err(Error::unsupported("tool_choice", message).into())
         }
+        None => named(Fields::of("tool_choice", chosen)?, tools).map(Some),
     }
+}
+
+/// `{"type": "function", "function": {"name": …}}`
+fn named(mut fields: Fields, tools: &[Tool]) -> Result<Choice> {
+    let kind = fields.required_text("type")?;
+    if kind != "function" {
+        let message = format!("`tool_choice.type` can only be `function`; found `{kind}`");
+        return Err(Error::unsupported("tool_choice.type", message).into());
+    }
+    let mut function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
+    let name = function.required_text("name")?;
+    function.finish()?;
+    fields.finish()?;
+    tools.iter().position(|tool| tool.name == name).map(Choice::Named).ok_or_else(|| {
+        let param = "tool_choice.function.name";
+        Error::invalid(param, format!("`{param}` is `{name}`, which is none of `tools`")).into()
+    })
 }
 
 #[cfg(test)]
@@ -124,6 +167,15 @@ mod tests {
             |name: &str, parameters: &Value| Tool { name: name.to_owned(), parameters: parameters.clone() };
         assert_eq!(tools.known, [known("f", &schema), known("g", &Value::Null)]);
         assert!(tools.many_calls);
+        assert_eq!((tools.strict, tools.choice), (vec![false, false], Choice::Auto));
+        let two = [tool(json!({"name": "f"})), tool(json!({"name": "g", "strict": true}))];
+        for (choice, expected) in [
+            (json!("required"), Choice::Required),
+            (json!({"type": "function", "function": {"name": "g"}}), Choice::Named(1)),
+        ] {
+            let tools = take(json!({"tools": two, "tool_choice": choice})).unwrap();
+            assert_eq!((tools.choice, tools.strict), (expected, vec![false, true]));
+        }
         let one = json!({"tools": [tool(json!({"name": "g"}))], "parallel_tool_calls": false});
         assert!(!take(one).unwrap().many_calls);
         for none in [
@@ -154,14 +206,16 @@ mod tests {
             422,
             "tools[0].function.parameters",
         );
-        check(
-            json!({"tools": [tool(json!({"name": "f", "strict": true}))]}),
-            400,
-            "tools[0].function.strict",
-        );
         check(json!({"tools": [tool(json!({"name": "f", "x": 1}))]}), 400, "tools[0].function.x");
         check(json!({"tool_choice": "required"}), 400, "tool_choice");
-        check(json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), 400, "tool_choice");
+        check(json!({"tool_choice": "any"}), 400, "tool_choice");
+        check(json!({"tool_choice": 1}), 422, "tool_choice");
+        check(json!({"tool_choice": {"type": "allowed_tools"}}), 400, "tool_choice.type");
+        check(json!({"tool_choice": {"type": "function"}}), 400, "tool_choice.function");
+        let named = json!({"type": "function", "function": {"name": "f"}});
+        check(json!({"tool_choice": named}), 400, "tool_choice.function.name");
+        let other = json!({"tools": [tool(json!({"name": "g"}))], "tool_choice": named});
+        check(other, 400, "tool_choice.function.name");
         check(json!({"parallel_tool_calls": 1}), 422, "parallel_tool_calls");
     }
 }

@@ -4,7 +4,7 @@ use llguidance::api::ParserLimits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Refusal;
+use super::{Pattern, Refusal};
 
 /// What an answer must be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Grammar {
     Lark(String),
     /// llama.cpp's grammars: <https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md>.
     Gbnf(String),
+    /// A form that this host gives to answers, with schemas in it.
+    Pattern(Pattern),
 }
 
 impl Grammar {
@@ -40,6 +42,7 @@ impl Grammar {
             Grammar::Choice(texts) => format!("c{texts:?}"),
             Grammar::Lark(text) => format!("l{text}"),
             Grammar::Gbnf(text) => format!("g{text}"),
+            Grammar::Pattern(pattern) => format!("p{pattern:?}"),
         }
     }
 
@@ -48,7 +51,9 @@ impl Grammar {
     /// out. GBNF is followed character by character, each token's of its own.
     pub(super) fn limit(&self, limits: &mut ParserLimits, vocab_size: usize) {
         match self {
-            Grammar::JsonObject | Grammar::JsonSchema(_) => limits.max_items_in_row = 5_000,
+            Grammar::JsonObject | Grammar::JsonSchema(_) | Grammar::Pattern(_) => {
+                limits.max_items_in_row = 5_000;
+            }
             Grammar::Regex(_) | Grammar::Choice(_) | Grammar::Lark(_) => limits.max_items_in_row = 1_000,
             Grammar::Gbnf(_) => {
                 limits.max_items_in_row = 2_000;

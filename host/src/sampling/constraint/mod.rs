@@ -11,6 +11,7 @@ mod cache;
 mod gbnf;
 mod grammar;
 mod numbers;
+mod pattern;
 mod refusal;
 mod regex;
 mod schema;
@@ -27,6 +28,7 @@ use llguidance::{Logger, Matcher, ParserFactory};
 use self::cache::Cache;
 pub use self::grammar::Grammar;
 use self::grammar::bounded;
+pub use self::pattern::{Free, Pattern, Schema};
 pub use self::refusal::Refusal;
 
 /// The stack of a thread on which grammars are compiled or followed. Only what is used of it is ever backed by memory.
@@ -39,6 +41,8 @@ const MAX_TOKEN_BYTES: usize = 1_000;
 pub struct Grammars {
     factory: ParserFactory,
     vocab_size: usize,
+    /// Tokens that steer a model and have no text in the trie.
+    control: Vec<(u32, Vec<u8>)>,
     /// Grammars that were compiled lately, each at its beginning.
     cache: Mutex<Cache>,
 }
@@ -94,7 +98,13 @@ impl Grammars {
         limits.verbose_errors = false;
         // Up to 2 kB each, for every grammar that is in use.
         limits.max_lexer_states = 30_000;
-        Ok(Grammars { factory, vocab_size: tokens.len(), cache: Mutex::default() })
+        Ok(Grammars { factory, vocab_size: tokens.len(), control: Vec::new(), cache: Mutex::default() })
+    }
+
+    /// The same with the texts of control tokens: patterns may ask for them by these.
+    #[must_use]
+    pub fn with_control(self, control: Vec<(u32, Vec<u8>)>) -> Self {
+        Grammars { control, ..self }
     }
 
     /// The beginning of an answer under this grammar. Compiles it, unless that was done lately.
@@ -111,8 +121,9 @@ impl Grammars {
         grammar.limit(&mut limits, self.vocab_size);
         let (quiet, capabilities) = (Logger::new(0, 0), InferenceCapabilities::default());
         let parser = self.factory.create_parser_from_init_ext(init, quiet, capabilities, limits);
-        let parser = parser.map_err(|error| Refusal::of_grammar(grammar, &error))?;
-        if parser.parser.grammar().lexer_spec().special_token_rx.is_some() {
+        let parser = parser.map_err(|error| self.refusal(grammar, &error))?;
+        let is_own = matches!(grammar, Grammar::Pattern(_));
+        if !is_own && parser.parser.grammar().lexer_spec().special_token_rx.is_some() {
             return Err(Refusal::of_token_names());
         }
         let matcher = Matcher::new(Ok(parser));
@@ -128,7 +139,26 @@ impl Grammars {
             Grammar::Choice(texts) => TopLevelGrammar::from_regex(bounded(&regex::choice(texts))?),
             Grammar::Lark(lark) => TopLevelGrammar::from_lark(bounded(lark)?.to_owned()),
             Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(bounded(gbnf)?)?),
+            Grammar::Pattern(pattern) => pattern::lower(pattern, |text| self.token(text))?,
         })
+    }
+
+    /// The token with this text.
+    fn token(&self, text: &str) -> Option<u32> {
+        let control = self.control.iter().find(|(_, bytes)| bytes == text.as_bytes()).map(|(id, _)| *id);
+        let trie = self.factory.tok_env().tok_trie();
+        control.or_else(|| trie.token_id_at_bytes(text.as_bytes()))
+    }
+
+    /// Of several schemas, the one at fault is found by trying each.
+    fn refusal(&self, grammar: &Grammar, error: &anyhow::Error) -> Refusal {
+        let Grammar::Pattern(pattern) = grammar else { return Refusal::of_grammar(grammar, error) };
+        let of_one = |schema: &Schema| {
+            let refusal = self.constraint(&Grammar::JsonSchema(schema.schema.clone())).err()?;
+            Some(refusal.of_field(&schema.field))
+        };
+        let found = pattern.schemas().into_iter().find_map(of_one);
+        found.unwrap_or_else(|| Refusal::of_grammar(grammar, error))
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {

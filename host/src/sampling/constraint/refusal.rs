@@ -10,6 +10,8 @@ const MAX_CHARS: usize = 300;
 /// A grammar that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// The request's field that holds the grammar, where it is not the one that asks for it.
+    pub field: Option<String>,
     /// Where in the grammar, as `.properties.age`; empty for the whole of it.
     pub at: String,
     /// What is wrong, the keyword included.
@@ -18,11 +20,16 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Refusal { at: String::new(), message: message.into() }
+        Refusal { field: None, at: String::new(), message: message.into() }
     }
 
     pub(super) fn at(path: &str, message: impl Into<String>) -> Self {
-        Refusal { at: path.to_owned(), message: message.into() }
+        Refusal { field: None, at: path.to_owned(), message: message.into() }
+    }
+
+    /// The same about what this field of a request holds.
+    pub(super) fn of_field(self, field: &str) -> Self {
+        Refusal { field: Some(field.to_owned()), ..self }
     }
 
     /// This model's tokens cannot be used for any grammar.
@@ -39,7 +46,7 @@ impl Refusal {
             Grammar::Regex(_) | Grammar::Choice(_) => without_excerpt(&words),
             // It looks for a token of that name, and there are none to be found.
             Grammar::Lark(_) if words.contains("special token") => return Refusal::of_token_names(),
-            Grammar::Lark(_) | Grammar::Gbnf(_) => words,
+            Grammar::Lark(_) | Grammar::Gbnf(_) | Grammar::Pattern(_) => words,
         })
     }
 

@@ -32,8 +32,12 @@ pub(super) fn unanchored(regex: &str) -> Result<&str, Refusal> {
 /// The expression that matches one of these texts.
 pub(super) fn choice(texts: &[String]) -> String {
     let escaped = |text: &String| {
-        let escape = |c: char| [c.is_ascii_punctuation().then_some('\\'), Some(c)].into_iter().flatten();
-        text.chars().flat_map(escape).collect::<String>()
+        // By number: `\<` would be the beginning of a word, and `/` the end of the expression in Lark.
+        let escape = |c: char| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' => c.to_string(),
+            _ => format!("\\x{{{:x}}}", u32::from(c)),
+        };
+        text.chars().map(escape).collect::<String>()
     };
     texts.iter().map(escaped).collect::<Vec<_>>().join("|")
 }

@@ -1,0 +1,183 @@
+//! Calls that must be made, or must be instances of their schemas, against the real model: its template knows no tools, so
+//! that what it writes is the form that it is told. Judged by a validator that shares nothing with the host.
+
+use futures_util::stream::{self, StreamExt};
+use impetus_tests::{House, SMOLLM2, Server};
+use serde_json::{Value, json};
+
+use crate::tools::{assembled, whole};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn real() -> Server {
+    House::with(&["gguf"]).smollm2().serve()
+}
+
+fn weather() -> Value {
+    json!({"type": "object", "required": ["city", "days", "unit"], "additionalProperties": false, "properties": {
+        "city": {"type": "string", "maxLength": 12, "pattern": "^[A-Z][a-z]+$"},
+        "days": {"type": "integer", "minimum": 1, "maximum": 14},
+        "unit": {"enum": ["celsius", "fahrenheit"]}}})
+}
+
+fn order() -> Value {
+    json!({"type": "object", "required": ["items"], "properties": {"items": {"type": "array", "minItems": 1, "maxItems": 3,
+        "items": {"$ref": "#/$defs/item"}}},
+        "$defs": {"item": {"type": "object", "required": ["id", "gift"], "additionalProperties": false,
+            "properties": {"id": {"type": "string", "maxLength": 6}, "gift": {"type": "boolean"}}}}})
+}
+
+fn tool(name: &str, schema: &Value, strict: bool) -> Value {
+    json!({"type": "function", "function": {"name": name, "description": "Does it.", "parameters": schema,
+        "strict": strict}})
+}
+
+fn request(change: Value) -> Value {
+    let tools = [tool("get_weather", &weather(), false), tool("place_order", &order(), false)];
+    let mut body = json!({"model": SMOLLM2, "temperature": 1, "max_tokens": 220, "tools": tools,
+        "messages": [{"role": "user", "content": "What is the weather in Paris this week? Then order two books."}]});
+    body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    body
+}
+
+/// What is wrong with a message's calls.
+fn fault(said: &Value) -> Option<String> {
+    said["calls"].as_array().unwrap().iter().find_map(|call| {
+        let schema = match call["name"].as_str().unwrap() {
+            "get_weather" => weather(),
+            "place_order" => order(),
+            other => return Some(format!("no tool: {other}")),
+        };
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        let arguments = call["arguments"].as_str().unwrap();
+        match serde_json::from_str(arguments) {
+            Err(error) => Some(format!("no JSON: {error}: {arguments}")),
+            Ok(instance) => validator.validate(&instance).err().map(|error| format!("{error}: {arguments}")),
+        }
+    })
+}
+
+/// Asks with this seed, whole or streamed, and checks what holds for every answer that was not cut off.
+async fn ask(server: &Server, change: &Value, seed: u64, stream: bool) -> Value {
+    let mut body = request(change.clone());
+    (body["seed"], body["stream"]) = (seed.into(), stream.into());
+    let answer = server.post(CHAT, &body).await;
+    let said = if stream { assembled(&answer) } else { whole(&answer) };
+    if said["finish"] != "length" {
+        assert_eq!(fault(&said), None, "{said}");
+    }
+    said
+}
+
+/// Those of these answers that were not cut off, every second one streamed.
+async fn answers(server: &Server, change: &Value, seeds: std::ops::Range<u64>) -> Vec<Value> {
+    let ask = |seed| ask(server, change, seed, seed % 2 == 1);
+    let answers: Vec<Value> = stream::iter(seeds).map(ask).buffered(8).collect().await;
+    let complete: Vec<Value> = answers.into_iter().filter(|said| said["finish"] != "length").collect();
+    assert!(!complete.is_empty(), "{change}: no answer was complete");
+    complete
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_required_call_is_made_and_valid() {
+    let server = real();
+    let mut made = Vec::new();
+    for (change, most) in [
+        (json!({"tool_choice": "required"}), usize::MAX),
+        (json!({"tool_choice": "required", "parallel_tool_calls": false}), 1),
+        (json!({"tool_choice": {"type": "function", "function": {"name": "place_order"}}}), 1),
+    ] {
+        for said in answers(&server, &change, 0..8).await {
+            let calls = said["calls"].as_array().unwrap();
+            assert!((1..=most).contains(&calls.len()), "{change}: {said}");
+            assert_eq!((&said["finish"], &said["content"]), (&json!("tool_calls"), &json!("")), "{said}");
+            if change["tool_choice"].is_object() {
+                assert_eq!(calls[0]["name"], "place_order");
+            }
+            made.push(calls[0]["arguments"].clone());
+        }
+    }
+    made.dedup();
+    assert!(made.len() > 3, "at temperature 1 answers differ: {made:?}");
+    // Alone, the same answer comes whole and in pieces.
+    let change = json!({"tool_choice": "required", "parallel_tool_calls": false});
+    assert_eq!(ask(&server, &change, 3, false).await, ask(&server, &change, 3, true).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strict_call_is_valid_and_what_is_said_is_free() {
+    let server = real();
+    let tools = [tool("get_weather", &weather(), true), tool("place_order", &order(), true)];
+    // So small a model rarely finds the way to call by itself: here it goes on as it is said to have done.
+    let turn = |id: &str| {
+        let arguments = json!({"items": [{"id": id, "gift": true}]});
+        let call = json!({"id": "c", "type": "function", "function": {"name": "place_order", "arguments": arguments}});
+        [
+            json!({"role": "user", "content": format!("Order {id}.")}),
+            json!({"role": "assistant", "tool_calls": [call]}),
+        ]
+    };
+    let mut messages = [turn("a"), turn("b"), turn("c")].concat();
+    messages.push(json!({"role": "user", "content": "Order d."}));
+    let change = json!({"tools": tools, "messages": messages});
+    let said = answers(&server, &change, 0..16).await;
+    let with_calls = said.iter().filter(|said| said["finish"] == "tool_calls").count();
+    assert!(with_calls > said.len() / 4, "{with_calls} of {said:?}");
+    let change = json!({"tools": tools, "messages": [{"role": "user", "content": "Hi."}]});
+    let said = answers(&server, &change, 0..4).await;
+    assert!(said.iter().any(|said| said["finish"] == "stop" && said["content"] != ""), "{said:?}");
+}
+
+/// Either a call or an instance of the answer's schema, and never anything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_or_an_instance() {
+    let server = real();
+    let schema = json!({"type": "object", "required": ["answer"], "additionalProperties": false,
+        "properties": {"answer": {"type": "string", "maxLength": 30}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}});
+    let tools = [tool("get_weather", &weather(), true), tool("place_order", &order(), true)];
+    let change = json!({"response_format": format, "tool_choice": "auto", "tools": tools});
+    let validator = jsonschema::options().build(&schema).unwrap();
+    for said in answers(&server, &change, 0..12).await {
+        if said["calls"].as_array().unwrap().is_empty() {
+            let content = said["content"].as_str().unwrap();
+            assert!(validator.is_valid(&serde_json::from_str(content).unwrap()), "{said}");
+            assert_eq!(said["finish"], "stop");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_to_is_refused_by_name() {
+    let server = real();
+    let bad = |keyword: &str| {
+        let mut schema = weather();
+        schema["properties"]["city"][keyword] = json!({"const": "x"});
+        [tool("get_weather", &weather(), false), tool("bad", &schema, true)]
+    };
+    for (change, param) in [
+        (
+            json!({"tool_choice": "required", "tools": bad("not")}),
+            "tools[1].function.parameters.properties.city.not",
+        ),
+        (json!({"tools": bad("if")}), "tools[1].function.parameters.properties.city.if"),
+        (json!({"tool_choice": "required", "tools": []}), "tool_choice"),
+        (
+            json!({"tool_choice": {"type": "function", "function": {"name": "x"}}}),
+            "tool_choice.function.name",
+        ),
+        (json!({"guided_regex": "a+"}), "guided_regex"),
+    ] {
+        let answer = server.post(CHAT, &request(change.clone())).await;
+        assert_eq!(
+            (answer.status, &answer.json["error"]["param"]),
+            (400, &json!(param)),
+            "{change}: {}",
+            answer.text
+        );
+    }
+    // A schema that is not to be kept to may have any keyword.
+    let unkept =
+        json!({"tools": [tool("bad", &bad("not")[1]["function"]["parameters"], false)], "max_tokens": 1});
+    assert_eq!(server.post(CHAT, &request(unkept)).await.status, 200);
+}
