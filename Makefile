@@ -26,6 +26,7 @@ model:
 	@scripts/fetch-model.sh
 
 test: model
+	@scripts/checkpoint.sh
 	@scripts/need.sh build
 	@scripts/build.sh --workspace --all-targets
 	# One after another: llama.cpp's threads spin, and two servers on the same cores starve each other.

@@ -4,6 +4,7 @@
 
 mod calls;
 mod chat;
+mod checkpoints;
 mod engine;
 mod house;
 mod http;

@@ -33,15 +33,6 @@ impl Dtype {
             _ => None,
         }
     }
-
-    /// As people write it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Dtype::F32 => "F32",
-            Dtype::F16 => "F16",
-            Dtype::Bf16 => "BF16",
-        }
-    }
 }
 
 /// `[rows][columns]`, row after row; a vector is a matrix of one row. Shared, never changed.

@@ -59,11 +59,6 @@ impl Checkpoint {
         Ok(Checkpoint { tensors, used: RefCell::default() })
     }
 
-    /// Whether there is such a tensor.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
     /// The tensors that nobody asked for.
     pub(crate) fn unused(&self) -> impl Iterator<Item = &str> {
         let used = self.used.borrow().clone();

@@ -8,14 +8,16 @@ use super::{AttentionBias, Decoder, Fields, Layer, Norms, QueryKeyNorm, Rope, Sc
 use crate::kernels::Activation;
 
 /// A family by its `model_type`, with what people know of it, and what makes its decoder of the common one.
-pub(crate) struct Family {
-    pub(crate) model_type: &'static str,
-    pub(crate) models: &'static str,
+struct Family {
+    model_type: &'static str,
+    /// For the documentation.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test writes it into docs/safetensors.md"))]
+    models: &'static str,
     adapt: fn(Decoder, &Fields<'_>) -> Result<Decoder, PluginError>,
 }
 
 /// Every family that runs.
-pub(crate) const FAMILIES: &[Family] = &[
+const FAMILIES: &[Family] = &[
     Family { model_type: "llama", models: "Llama 2 and 3, SmolLM2, TinyLlama", adapt: llama },
     Family { model_type: "mistral", models: "Mistral 7B, Nemo, Ministral", adapt: mistral },
     Family { model_type: "qwen2", models: "Qwen2, Qwen2.5", adapt: qwen2 },
@@ -281,4 +283,29 @@ fn smollm3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError
     }
     decoder.tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
     Ok(decoder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_what_runs() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/safetensors.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rows: String = FAMILIES
+            .iter()
+            .map(|family| format!("| `{}` | {} |\n", family.model_type, family.models))
+            .collect();
+        let table = format!("| `model_type` | models |\n|---|---|\n{rows}");
+        let (before, rest) = text.split_once("<!-- families -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- end -->").unwrap();
+        let expected = format!("{before}<!-- families -->\n{table}<!-- end -->{after}");
+        if std::env::var_os("IMPETUS_UPDATE").is_some() {
+            std::fs::write(&path, expected).unwrap();
+        } else {
+            let cure = "IMPETUS_UPDATE=1 cargo test --release -p impetus-plugin-safetensors documentation";
+            assert!(text == expected, "docs/safetensors.md is out of date: run `{cure}`");
+        }
+    }
 }

@@ -211,11 +211,6 @@ impl Operand {
         }
     }
 
-    /// Floats in a row.
-    pub(crate) fn width(&self) -> usize {
-        self.width
-    }
-
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         self.floats.len() * 4 + self.narrow.len() * 2

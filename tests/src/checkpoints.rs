@@ -1,0 +1,153 @@
+//! Hugging Face checkpoints through the host: the real one that `scripts/checkpoint.sh` makes, and small broken ones.
+
+use std::path::{Path, PathBuf};
+
+use impetus_tests::{House, Server, root, target_folder};
+use serde_json::{Value, json};
+
+const CHECKPOINT: &str = "SmolLM2-135M-Instruct";
+
+/// Where `make test` has put the real checkpoint and the same weights as a GGUF.
+fn made() -> PathBuf {
+    let folder = target_folder().parent().unwrap().join("checkpoints");
+    assert!(folder.join(CHECKPOINT).join("config.json").exists(), "no checkpoint: run `make test`");
+    folder
+}
+
+fn link(house: &House, name: &str) {
+    std::os::unix::fs::symlink(made().join(name), house.path("models").join(name)).unwrap();
+}
+
+/// A small random checkpoint, to be broken.
+fn small(house: &House, name: &str) -> PathBuf {
+    let folder = house.path("models").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(root().join("tests/fixtures/checkpoints/llama").join(file), folder.join(file)).unwrap();
+    }
+    folder
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
+}
+
+async fn complete(server: &Server, model: &str, prompt: &str, tokens: u32) -> Value {
+    let body = json!({
+        "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "logprobs": 1,
+    });
+    let answer = server.post("/v1/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json
+}
+
+#[tokio::test]
+async fn a_checkpoint_answers_as_transformers_does() {
+    let exact = "[plugin.safetensors.options]\nkernels = \"portable\"\ncache_type = \"f32\"";
+    let house = House::with(&["safetensors"]).config(exact);
+    link(&house, CHECKPOINT);
+    let server = house.serve();
+    let cases = std::fs::read(root().join("tests/fixtures/checkpoint_answers.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let prompt = case["prompt"].as_str().unwrap();
+        let tokens = server.post("/tokenize", &json!({"content": prompt, "model": CHECKPOINT})).await;
+        assert_eq!(tokens.json["tokens"], case["tokens"], "{prompt}");
+        let answer = complete(&server, CHECKPOINT, prompt, 24).await;
+        assert_eq!(answer["choices"][0]["text"], case["answer"], "{prompt}");
+    }
+}
+
+#[tokio::test]
+async fn both_plugins_agree_on_the_same_weights() {
+    let house = House::with(&["gguf", "safetensors"]);
+    link(&house, CHECKPOINT);
+    link(&house, "SmolLM2-135M-Instruct.BF16.gguf");
+    let server = house.serve();
+    for prompt in ["The capital of France is", "One, two, three,", "Water boils at"] {
+        let of = |answer: Value| {
+            let choice = &answer["choices"][0];
+            let first = choice["logprobs"]["token_logprobs"][0].as_f64().unwrap();
+            (choice["text"].as_str().unwrap().to_owned(), first)
+        };
+        let ours = of(complete(&server, CHECKPOINT, prompt, 4).await);
+        let theirs = of(complete(&server, "SmolLM2-135M-Instruct.BF16", prompt, 4).await);
+        assert_eq!(ours.0, theirs.0, "{prompt}");
+        assert!((ours.1 - theirs.1).abs() < 0.05, "{prompt}: {} and {}", ours.1, theirs.1);
+    }
+}
+
+#[tokio::test]
+async fn what_the_host_gives_works_for_checkpoints_too() {
+    let house = House::with(&["safetensors"]);
+    link(&house, CHECKPOINT);
+    let server = house.serve();
+    let schema = json!({
+        "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"],
+        "additionalProperties": false,
+    });
+    let mut body = json!({
+        "model": CHECKPOINT,
+        "messages": [{"role": "user", "content": "Which city is the capital of France? Answer in JSON."}],
+        "max_tokens": 40,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}},
+    });
+    let answer = server.post("/v1/chat/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let city: Value = serde_json::from_str(&answer.chat_text()).unwrap();
+    assert!(city["city"] == "Paris" || city["city"] == "Rome", "{city}");
+    body["stream"] = true.into();
+    body["stream_options"] = json!({"include_usage": true});
+    let (events, done) = server.post("/v1/chat/completions", &body).await.events();
+    assert!(done);
+    let usage = &events.last().unwrap()["usage"];
+    let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert_eq!(cached, usage["prompt_tokens"].as_u64().unwrap() - 1, "the same prompt again: {usage}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_run_says_why() {
+    let house = House::with(&["safetensors"]);
+    edit(&small(&house, "mamba").join("config.json"), |config| config["model_type"] = "mamba".into());
+    edit(&small(&house, "twist").join("config.json"), |config| config["rope_twist"] = 2.into());
+    edit(&small(&house, "awq").join("config.json"), |config| {
+        config["quantization_config"] = json!({"quant_method": "awq"});
+    });
+    std::fs::remove_file(small(&house, "mute").join("tokenizer.json")).unwrap();
+    let cut = small(&house, "cut").join("model.safetensors");
+    let bytes = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() - 10]).unwrap();
+    let alone = small(&house, "alone");
+    std::fs::remove_file(alone.join("config.json")).unwrap();
+    // Only seen when the tensors are looked at.
+    edit(&small(&house, "deep").join("config.json"), |config| config["num_hidden_layers"] = 4.into());
+    small(&house, "good");
+    let server = house.serve();
+    let models = server.get("/api/models").await.json;
+    for (id, expected) in [
+        ("mamba", "architecture `mamba` is not supported by safetensors 1.0.0; supported are llama"),
+        ("twist", "the field `rope_twist` is not understood"),
+        ("awq", "the weights are quantised (`quantization_config`)"),
+        ("mute", "tokenizer.json is missing"),
+        ("cut", "model.safetensors: tensor `"),
+        ("alone/model", "it is weights alone"),
+    ] {
+        let entry = models["data"].as_array().unwrap().iter().find(|entry| entry["id"] == id);
+        let entry = entry.unwrap_or_else(|| panic!("{id} is not listed: {models}"));
+        assert_eq!(entry["state"], "unavailable", "{id}");
+        let reason = entry["reason"].as_str().unwrap();
+        assert!(reason.contains(expected), "{id}: {reason}");
+    }
+    let body = json!({"model": "deep", "prompt": "x", "max_tokens": 1});
+    let answer = server.post("/v1/completions", &body).await;
+    assert!(
+        answer.text.contains("tensor `model.layers.3.") && answer.text.contains("is missing"),
+        "{}",
+        answer.text
+    );
+    let answer = complete(&server, "good", "some bytes", 8).await;
+    assert_eq!(answer["usage"]["prompt_tokens"], 11, "a token for each byte, and the first");
+}
