@@ -54,9 +54,9 @@ pub(crate) fn forward<E: CacheElement>(
     for rotation in &mut workspace.rotations {
         rotation.turn(step.positions.iter().copied());
     }
-    for (i, (layer, weights)) in decoder.layers.iter().zip(&weights.layers).enumerate() {
+    for (i, weights) in weights.layers.iter().enumerate() {
         let mut memory = memory.layer(i);
-        computer.attention(*layer, weights, &mut memory, workspace, step);
+        computer.attention(weights, &mut memory, workspace, step);
         computer.feed_forward(weights, workspace, step.tokens.len());
     }
     computer.logits(weights, workspace, step.wanted);
@@ -84,7 +84,6 @@ impl Computer<'_> {
 
     fn attention<E: CacheElement>(
         &mut self,
-        layer: Layer,
         weights: &LayerWeights,
         memory: &mut LayerMemory<'_, E>,
         workspace: &mut Workspace,
@@ -103,9 +102,9 @@ impl Computer<'_> {
             (&mixed, stride),
         );
         // Positions, and keys and values into the cache.
-        self.rotate(layer, weights, memory, workspace, step);
+        self.rotate(weights, memory, workspace, step);
         // softmax(q k / sqrt(d)) v
-        self.attend(layer, memory, workspace, step);
+        self.attend(weights.kind, memory, workspace, step);
         // stream += W_o answers
         let Workspace { stream, branch, attended, .. } = workspace;
         let behind = weights.norms.behind_attention.as_deref();
@@ -150,13 +149,7 @@ impl Computer<'_> {
                     let to = Output { to: out, stride, column, add: false, scale: 1.0 };
                     // SAFETY: each column is one thread's.
                     unsafe {
-                        kernels.multiply(
-                            (input, rows),
-                            &projection.matrix,
-                            projection.bias.as_deref(),
-                            part,
-                            &to,
-                        );
+                        kernels.multiply((input, rows), projection.parts(), part, &to);
                     }
                 }
                 before += count;
@@ -181,9 +174,7 @@ impl Computer<'_> {
         self.pool.split(hidden, GRAIN, |range| {
             let out = Output { to: &to, stride: hidden, column: 0, add: direct, scale: factor };
             // SAFETY: each column is one thread's.
-            unsafe {
-                kernels.multiply((input, rows), &projection.matrix, projection.bias.as_deref(), range, &out)
-            }
+            unsafe { kernels.multiply((input, rows), projection.parts(), range, &out) }
         });
         let Some(weight) = behind else { return };
         let (stream, branch) = (Shared::new(stream), Shared::new(branch));
@@ -202,7 +193,6 @@ impl Computer<'_> {
     /// Norms (where the family has them) and rotates queries and keys, scales queries, stores keys and values.
     fn rotate<E: CacheElement>(
         &mut self,
-        layer: Layer,
         weights: &LayerWeights,
         memory: &LayerMemory<'_, E>,
         workspace: &mut Workspace,
@@ -212,7 +202,7 @@ impl Computer<'_> {
         let (query_width, key_width, wide) = (heads * head_width, kv_heads * head_width, padded(head_width));
         let mixed = Shared::new(&mut workspace.mixed);
         let queries = Shared::new(&mut workspace.queries);
-        let rotation = layer.rope.and_then(|rope| workspace.rotations.get(rope));
+        let rotation = weights.kind.rope.and_then(|rope| workspace.rotations.get(rope));
         let computer = &Turner { kernels: self.kernels, decoder: self.decoder, rotation };
         self.pool.split(step.tokens.len(), 1, |rows| {
             for row in rows {
@@ -283,9 +273,8 @@ impl Computer<'_> {
         self.pool.split(width, GRAIN, |range| {
             for (projection, to) in [(&weights.gate, &gate), (&weights.up, &up)] {
                 let out = Output { to, stride: width, column: 0, add: false, scale: 1.0 };
-                let bias = projection.bias.as_deref();
                 // SAFETY: each column is one thread's.
-                unsafe { kernels.multiply((normed, rows), &projection.matrix, bias, range.clone(), &out) };
+                unsafe { kernels.multiply((normed, rows), projection.parts(), range.clone(), &out) };
             }
             for row in 0..rows {
                 let place = row * width + range.start..row * width + range.end;
@@ -323,9 +312,7 @@ impl Computer<'_> {
         self.pool.split(vocab_size, GRAIN, |range| {
             let to = Output { to: &out, stride: vocab_size, column: 0, add: false, scale: scales.logits };
             // SAFETY: each column is one thread's.
-            unsafe {
-                kernels.multiply((normed, wanted.len()), &weights.output.matrix, None, range.clone(), &to)
-            };
+            unsafe { kernels.multiply((normed, wanted.len()), weights.output.parts(), range.clone(), &to) };
             let Some(cap) = scales.logits_cap else { return };
             for row in 0..wanted.len() {
                 // SAFETY: as above.

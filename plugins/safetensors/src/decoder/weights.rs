@@ -3,7 +3,7 @@
 use impetus_plugin_api::PluginError;
 
 use crate::checkpoint::{Checkpoint, Matrix};
-use crate::config::{AttentionBias, Decoder, Norms, QueryKeyNorm};
+use crate::config::{AttentionBias, Decoder, Layer, Norms, QueryKeyNorm};
 use crate::kernels::Kernels;
 
 /// Everything that a decoder multiplies with.
@@ -19,6 +19,7 @@ pub(crate) struct Weights {
 
 /// One layer. Norms that the family does not have are `None`.
 pub(super) struct LayerWeights {
+    pub(super) kind: Layer,
     pub(super) norms: LayerNorms,
     pub(super) query: Projection,
     pub(super) key: Projection,
@@ -45,6 +46,13 @@ pub(super) struct Projection {
     pub(super) bias: Option<Vec<f32>>,
 }
 
+impl Projection {
+    /// As the kernels take it.
+    pub(super) fn parts(&self) -> (&Matrix, Option<&[f32]>) {
+        (&self.matrix, self.bias.as_deref())
+    }
+}
+
 impl Weights {
     /// Finds every tensor of the decoder. `progress` hears the layers that are done.
     ///
@@ -59,7 +67,7 @@ impl Weights {
         let mut layers = Vec::with_capacity(decoder.layers.len());
         for i in 0..decoder.layers.len() {
             let prefix = format!("model.layers.{i}.");
-            layers.push(Names { checkpoint, decoder, prefix }.layer()?);
+            layers.push(Names { checkpoint, decoder, prefix }.layer(decoder.layers[i])?);
             progress(i + 1)?;
         }
         let embedding = checkpoint.matrix("model.embed_tokens.weight", vocab_size, hidden)?;
@@ -114,7 +122,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    fn layer(&self) -> Result<LayerWeights, PluginError> {
+    fn layer(&self, kind: Layer) -> Result<LayerWeights, PluginError> {
         let Decoder { hidden, intermediate, heads, kv_heads, head_width, .. } = *self.decoder;
         let (queries, keys) = (heads * head_width, kv_heads * head_width);
         let (inputs, output) = match self.decoder.attention_bias {
@@ -145,6 +153,7 @@ impl Names<'_> {
             up = self.projection("mlp.up_proj", (intermediate, hidden), self.decoder.mlp_bias)?;
         }
         Ok(LayerWeights {
+            kind,
             norms: self.norms()?,
             query,
             key,

@@ -305,8 +305,7 @@ impl Kernels {
     pub(crate) unsafe fn multiply(
         &self,
         (a, rows): (&Operand, usize),
-        matrix: &Matrix,
-        bias: Option<&[f32]>,
+        (matrix, bias): (&Matrix, Option<&[f32]>),
         range: Range<usize>,
         out: &Output<'_>,
     ) {

@@ -81,7 +81,7 @@ unsafe fn activate<S: Simd>(activation: Activation, x: S::V) -> S::V {
             Activation::GeluTanh => {
                 let cube = S::mul(S::mul(x, x), x);
                 let y = S::fma(cube, S::splat(0.044_715), x);
-                S::mul(x, logistic(S::mul(y, S::splat(1.595_769_1))))
+                S::mul(x, logistic(S::mul(y, S::splat(1.595_769))))
             }
         }
     }

@@ -45,7 +45,7 @@ fn check_multiply(level: Level, dtype: Dtype, (rows, count, width): (usize, usiz
     // Two calls, as two threads would share the work.
     for range in [0..count / 2, count / 2..count] {
         // SAFETY: one thread.
-        unsafe { kernels.multiply((&operand, rows), &matrix, Some(&bias), range, &out) };
+        unsafe { kernels.multiply((&operand, rows), (&matrix, Some(&bias)), range, &out) };
     }
     // Activations are rounded to 8 bits of mantissa where they are narrowed.
     let tolerance = if kernels.wants_narrow(&matrix) { 0.02 } else { 1e-5 } * (width as f32).sqrt() + 1e-5;
@@ -116,8 +116,18 @@ fn norms_and_gates_are_right_in_every_instance() {
 
 #[test]
 fn narrowing_rounds_to_nearest_and_to_even() {
-    let floats =
-        [0.0, -0.0, 1.0, 1.00390625, 1.001953125, 1.005859375, f32::INFINITY, f32::NAN, 3.4e38, -1e-40];
+    let floats = [
+        0.0,
+        -0.0,
+        1.0,
+        1.0 + 1.0 / 256.0,
+        1.0 + 1.0 / 512.0,
+        1.0 + 3.0 / 512.0,
+        f32::INFINITY,
+        f32::NAN,
+        3.4e38,
+        -1e-40,
+    ];
     for level in levels() {
         let mut narrow = [0; 10];
         Kernels::of(level).narrow(&floats, &mut narrow);
