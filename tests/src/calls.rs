@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt};
 use impetus_tests::{House, SMOLLM2, Server};
 use serde_json::{Value, json};
 
-use crate::tools::{assembled, whole};
+use crate::tools::{TEMPLATE, assembled, whole};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -167,6 +167,10 @@ async fn what_cannot_be_kept_to_is_refused_by_name() {
             "tool_choice.function.name",
         ),
         (json!({"guided_regex": "a+"}), "guided_regex"),
+        (
+            json!({"tool_choice": "required", "tools": [tool("f", &weather(), false), tool("f", &order(), false)]}),
+            "tools[1].function.name",
+        ),
     ] {
         let answer = server.post(CHAT, &request(change.clone())).await;
         assert_eq!(
@@ -180,4 +184,32 @@ async fn what_cannot_be_kept_to_is_refused_by_name() {
     let unkept =
         json!({"tools": [tool("bad", &bad("not")[1]["function"]["parameters"], false)], "max_tokens": 1});
     assert_eq!(server.post(CHAT, &request(unkept)).await.status, 200);
+}
+
+/// A family with marks, which are control tokens here and text there, and a model that thinks before.
+#[tokio::test]
+async fn reasoning_stays_free_before_a_call() {
+    let thought = "<think>\\n{<tool_call> or not?\\n</think>\\n\\n";
+    let call = r#"<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": 2, "unit": "celsius"}}\n</tool_call>"#;
+    for (template_end, answer) in [
+        ("", format!("{thought}{call}")),
+        ("", call.to_owned()),
+        ("<think>", format!("<think>Hm, {{.</think>\\n\\n{call}")),
+    ] {
+        for control in ["", "control = <tool_call>", "control = </think>"] {
+            let file = format!(
+                "sequence_tokens = 4096\ntemplate = {TEMPLATE}{template_end}\nanswer = {answer}\n{control}"
+            );
+            let server = House::with(&["fake"]).model("m.fake", file).serve();
+            for choice in [json!("required"), json!("auto")] {
+                let tools = [tool("get_weather", &weather(), true)];
+                let change = json!({"model": "m", "temperature": 0, "tools": tools, "tool_choice": choice, "max_tokens": 400});
+                let said = whole(&server.post(CHAT, &request(change)).await);
+                assert_eq!((&said["finish"], &said["content"]), (&json!("tool_calls"), &json!("")), "{said}");
+                assert_eq!(said["calls"][0]["name"], "get_weather", "{said}");
+                assert_eq!(fault(&said), None);
+                assert_eq!(said["reasoning"] != "", answer.contains("</think>"), "{said}");
+            }
+        }
+    }
 }

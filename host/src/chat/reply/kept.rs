@@ -66,34 +66,48 @@ pub(super) fn marked(family: &Family, thinking: Option<Thinking>, asked: &Asked)
             let ways = vec![Pattern::Sequence(calls), Pattern::Json(schema.clone())];
             Pattern::Sequence(vec![blank(), Pattern::Choice(ways)])
         }
-        (Otherwise::Text, Opening::First(first)) => {
-            let other = Pattern::Regex(format!(r"\s*[^\s{}](?s:.*)", escaped(first)));
-            let calls = Pattern::Sequence(vec![blank(), Pattern::Sequence(calls)]);
-            Pattern::Maybe(Box::new(Pattern::Choice(vec![calls, other])))
-        }
-        (Otherwise::Text, Opening::Anywhere(mark)) => {
-            let text = Free { like: Free::ANY.to_owned(), until: None, without: vec![mark.to_owned()] };
-            // The mark is the first of the calls' parts: here it ends the text before them.
-            let with_calls = [vec![Pattern::until(mark)], calls[1..].to_vec()].concat();
-            Pattern::Choice(vec![Pattern::Free(text), Pattern::Sequence(with_calls)])
+        (Otherwise::Text, opening) => {
+            let without = text_or_calls(opening, &calls, thinking.map(|marks| marks.open));
+            // What is thought may be like a call, and what is said may not be like a thought.
+            return Ok(match thought {
+                None => without,
+                Some(thought) => Pattern::Choice(vec![
+                    Pattern::Sequence(vec![thought, text_or_calls(opening, &calls, None)]),
+                    without,
+                ]),
+            });
         }
     };
     Ok(match thought {
         None => answer,
-        Some(thought) => Pattern::Sequence(vec![thought, answer]),
+        Some(thought) => Pattern::Sequence(vec![Pattern::Maybe(Box::new(thought)), answer]),
     })
 }
 
-/// Reasoning, if the model begins with it.
+/// What is said, calls behind it, or both. What is said does not begin with `not_first`.
+fn text_or_calls(opening: Opening, calls: &[Pattern], not_first: Option<&str>) -> Pattern {
+    let free = Free { not_first: not_first.map(str::to_owned), ..Free::any() };
+    match opening {
+        Opening::First(first) => {
+            let other = Free { like: format!(r"\s*[^\s{}](?s:.*)", escaped(first)), ..free };
+            let calls = Pattern::Sequence([&[blank()], calls].concat());
+            Pattern::Maybe(Box::new(Pattern::Choice(vec![calls, Pattern::Free(other)])))
+        }
+        Opening::Anywhere(mark) => {
+            let text = Pattern::Free(Free { without: vec![mark.to_owned()], ..free.clone() });
+            // The mark is the first of the calls' parts: here it ends the text before them.
+            let before = Pattern::Free(Free { until: Some(mark.to_owned()), ..free });
+            Pattern::Choice(vec![text, Pattern::Sequence([&[before], &calls[1..]].concat())])
+        }
+    }
+}
+
+/// Reasoning.
 fn thought(marks: Thinking) -> Pattern {
     // Gemma's mark is a token and a word.
     let token = marks.open.trim_end_matches("thought");
     let word = Pattern::Text(marks.open[token.len()..].to_owned());
-    Pattern::Maybe(Box::new(Pattern::Sequence(vec![
-        Pattern::Mark(token.to_owned()),
-        word,
-        Pattern::until(marks.close),
-    ])))
+    Pattern::Sequence(vec![Pattern::Mark(token.to_owned()), word, Pattern::until(marks.close)])
 }
 
 /// Line breaks behind reasoning.
@@ -230,11 +244,8 @@ fn escaped(text: &str) -> String {
 pub(super) fn harmony(asked: &Asked) -> Result<Pattern, Unkept> {
     let written = |text: &str| written(text, &harmony::MARKS);
     let message = |channel: &str| {
-        let free = Free {
-            like: Free::ANY.to_owned(),
-            until: Some("<|end|>".to_owned()),
-            without: ["<|start|>", "<|call|>", "<|return|>"].map(str::to_owned).to_vec(),
-        };
+        let without = ["<|start|>", "<|call|>", "<|return|>"].map(str::to_owned).to_vec();
+        let free = Free { until: Some("<|end|>".to_owned()), without, ..Free::any() };
         let head = written(&format!("<|channel|>{channel}<|message|>"));
         Pattern::Sequence([head, vec![Pattern::Free(free)], written("<|start|>assistant")].concat())
     };
@@ -262,7 +273,7 @@ pub(super) fn harmony(asked: &Asked) -> Result<Pattern, Unkept> {
         Otherwise::Nothing => None,
         Otherwise::Text => {
             let without = ["<|start|>", "<|end|>", "<|call|>", "<|return|>"].map(str::to_owned).to_vec();
-            Some(Pattern::Free(Free { like: Free::ANY.to_owned(), until: None, without }))
+            Some(Pattern::Free(Free { without, ..Free::any() }))
         }
         Otherwise::Json(schema) => Some(Pattern::Json(schema.clone())),
     };

@@ -179,12 +179,27 @@ const CANONICAL: [(Family, &[&str]); 10] = [
 fn every_family_s_own_calls_are_accepted() {
     for (family, texts) in CANONICAL {
         let calls = texts.iter().map(|text| (*text).to_owned());
-        let thought = texts.iter().map(|text| format!("<think>\nHm.\n</think>\n\n{text}"));
+        let thought = texts.iter().map(|text| format!("<think>\nHm, {{.\n</think>\n\n{text}"));
         let texts: Vec<String> = calls.chain(thought).collect();
         let mut ways = vec![Otherwise::Nothing, Otherwise::Text];
         ways.extend(has_mark(family).then(|| Otherwise::Json(answer_schema())));
         for otherwise in ways {
             check(family, &asked(tools(), true, otherwise), &texts, |found| *found == Verdict::Whole);
+        }
+    }
+}
+
+/// The reader takes all of it for reasoning, and so must the pattern.
+#[test]
+fn a_thought_may_be_like_a_call() {
+    for (family, texts) in CANONICAL {
+        let thought = format!("<think>{} <tool_call> x", texts[0]);
+        for otherwise in [Otherwise::Nothing, Otherwise::Text] {
+            let pattern = kept::marked(&family, THINK, &asked(tools(), true, otherwise)).unwrap();
+            let whole = format!("{thought}</think>{}", texts[0]);
+            let texts = [thought.as_str(), &whole];
+            let found = verdicts(&pattern, &marks(family, THINK), Vocabulary::Pieces, &texts);
+            assert_eq!(found, [Verdict::Beginning, Verdict::Whole], "{}", family.name());
         }
     }
 }
