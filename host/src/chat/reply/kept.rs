@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::canon::{Canon, Opening, Part};
 use super::family::{Family, Thinking};
-use super::{Tool, harmony};
+use super::{Tool, harmony, kept_tags};
 use crate::sampling::constraint::{Free, Pattern, Schema};
 
 /// What an answer is kept to.
@@ -107,7 +107,9 @@ fn thought(marks: Thinking) -> Pattern {
     // Gemma's mark is a token and a word.
     let token = marks.open.trim_end_matches("thought");
     let word = Pattern::Text(marks.open[token.len()..].to_owned());
-    Pattern::Sequence(vec![Pattern::Mark(token.to_owned()), word, Pattern::until(marks.close)])
+    // GLM begins with a line break.
+    let open = Free { like: r"\n{0,2}".to_owned(), until: Some(token.to_owned()), ..Free::any() };
+    Pattern::Sequence(vec![Pattern::Free(open), word, Pattern::until(marks.close)])
 }
 
 /// Line breaks behind reasoning.
@@ -155,6 +157,7 @@ fn body(callable: &Callable, parts: &[Part], marks: &[&str]) -> Result<Vec<Patte
             Part::QuotedName => {
                 patterns.push(Pattern::Text(Value::from(callable.tool.name.as_str()).to_string()));
             }
+            Part::Tagged(tags) => patterns.extend(kept_tags::arguments(callable, tags, marks)?),
             Part::Arguments => patterns.push(Pattern::Json(arguments(callable))),
             Part::Like(_) | Part::Maybe(_) => patterns.extend(inner(&[*part], marks)),
         }
@@ -168,7 +171,7 @@ fn inner(parts: &[Part], marks: &[&str]) -> Vec<Pattern> {
         Part::Text(text) => written(text, marks),
         Part::Like(regex) => vec![Pattern::Regex((*regex).to_owned())],
         Part::Maybe(parts) => vec![Pattern::Maybe(Box::new(Pattern::Sequence(inner(parts, marks))))],
-        Part::Name | Part::QuotedName | Part::Arguments => Vec::new(),
+        Part::Name | Part::QuotedName | Part::Arguments | Part::Tagged(_) => Vec::new(),
     };
     parts.iter().flat_map(one).collect()
 }
@@ -225,7 +228,7 @@ fn marks(family: &Family, canon: &Canon) -> Vec<&'static str> {
 }
 
 /// A text with its marks.
-fn written(text: &str, marks: &[&str]) -> Vec<Pattern> {
+pub(super) fn written(text: &str, marks: &[&str]) -> Vec<Pattern> {
     let found = marks.iter().filter_map(|mark| Some((text.find(mark)?, *mark)));
     let Some((at, mark)) = found.min_by_key(|(at, mark)| (*at, std::cmp::Reverse(mark.len()))) else {
         return if text.is_empty() { Vec::new() } else { vec![Pattern::Text(text.to_owned())] };

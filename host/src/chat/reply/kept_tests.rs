@@ -47,6 +47,11 @@ pub(in crate::chat) fn verdicts(
         tokens.extend((0..=255).map(|byte| vec![byte]));
         let mut control = Vec::new();
         for mark in marks.iter().filter(|mark| mark.len() > 1 && vocabulary != Vocabulary::Pieces) {
+            if tokens.contains(&mark.as_bytes().to_vec())
+                || control.iter().any(|(_, known)| known == mark.as_bytes())
+            {
+                continue;
+            }
             if matches!(vocabulary, Vocabulary::Control | Vocabulary::Spelt) {
                 control.push((tokens.len() as u32, mark.as_bytes().to_vec()));
                 tokens.push(Vec::new());

@@ -11,6 +11,7 @@ mod family;
 mod gemma;
 mod harmony;
 mod kept;
+mod kept_tags;
 #[cfg(test)]
 pub(super) mod kept_tests;
 mod marked;
