@@ -24,6 +24,8 @@ mod scan;
 mod tagged;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk_tests;
 
 use serde_json::Value;
 

@@ -79,11 +79,16 @@ fn call(name: &str, arguments: Map<String, Value>) -> Option<Vec<(String, String
 fn split<'a>(text: &'a str, end: &str, kinds: Option<&[&str]>) -> Option<(&'a str, &'a str)> {
     if kinds.is_some_and(|kinds| !kinds.contains(&"string")) {
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-        if let Some(Ok(_)) = values.next() {
-            let (value, behind) = text.split_at(values.byte_offset());
-            if let Some(behind) = behind.trim_start().strip_prefix(end) {
-                return Some((value, behind));
+        match values.next() {
+            Some(Ok(_)) => {
+                let (value, behind) = text.split_at(values.byte_offset());
+                if let Some(behind) = behind.trim_start().strip_prefix(end) {
+                    return Some((value, behind));
+                }
             }
+            // The end that was found stands within a text of it.
+            Some(Err(error)) if error.is_eof() => return None,
+            Some(Err(_)) | None => {}
         }
     }
     text.split_once(end)
