@@ -340,3 +340,31 @@ fn arguments_are_those_that_a_function_declares() {
     );
     check(json!({"type": ["object", "null"]}), true, json!({"type": "object"}));
 }
+
+/// Where arguments are no JSON, a text is kept to its length and its choices.
+#[test]
+fn what_cannot_be_said_of_a_text_between_tags_is_refused_by_name() {
+    let refused = |parameters: Value| {
+        let tool = Tool { name: "f".to_owned(), parameters };
+        match kept::marked(&QWEN_TAGS, None, &asked(vec![tool], true, Otherwise::Nothing)) {
+            Err(Unkept::Tool(field, _)) => {
+                field.trim_start_matches("tools[0].function.parameters").to_owned()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    for (parameters, field) in [
+        (json!({"properties": {"a": {"type": "string", "pattern": "b"}}}), ".properties.a.pattern"),
+        (json!({"properties": {"a": {"type": "string", "maxLength": 9999}}}), ".properties.a"),
+        (json!({"properties": {"a": {"enum": ["</parameter>"]}}}), ".properties.a"),
+        (json!({"properties": {"a>": {}}}), ".properties.a>"),
+        (json!({"anyOf": []}), ".anyOf"),
+        (json!({"properties": {}, "required": ["a"]}), ".required"),
+    ] {
+        assert_eq!(refused(parameters.clone()), field, "{parameters}");
+    }
+    for family in [GEMMA, FUNCTION_GEMMA, LFM2, DSML] {
+        let unkept = kept::marked(&family, None, &asked(tools(), true, Otherwise::Nothing)).unwrap_err();
+        assert_eq!(unkept, Unkept::Family(family.name()));
+    }
+}
