@@ -23,6 +23,8 @@ const DONE: &str = "[DONE]";
 pub(crate) enum Line {
     /// A JSON text without line breaks.
     Data(String),
+    /// The same, with a name of its own.
+    Named(&'static str, String),
     /// A word that clients pass over, and by which they know that somebody is there.
     Comment,
     /// All is said.
@@ -50,6 +52,7 @@ fn respond_with(lines: impl Stream<Item = Line> + Send + 'static, keep_alive: Du
     let events = lines.map(|line| {
         Ok::<_, Infallible>(match line {
             Line::Data(json) => Event::default().data(json),
+            Line::Named(name, json) => Event::default().event(name).data(json),
             Line::Comment => Event::DEFAULT_KEEP_ALIVE,
             Line::Done => Event::default().data(DONE),
         })
@@ -68,11 +71,15 @@ mod tests {
 
     #[tokio::test]
     async fn lines_become_events() {
-        let response =
-            respond(stream::iter([Line::Comment, Line::Data("{\"a\":\"\\n\"}".to_owned()), Line::Done]));
+        let response = respond(stream::iter([
+            Line::Comment,
+            Line::Data("{\"a\":\"\\n\"}".to_owned()),
+            Line::Named("b", "{}".to_owned()),
+            Line::Done,
+        ]));
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let body = to_bytes(response.into_body(), 1000).await.unwrap();
-        assert_eq!(body, ":\n\ndata: {\"a\":\"\\n\"}\n\ndata: [DONE]\n\n");
+        assert_eq!(body, ":\n\ndata: {\"a\":\"\\n\"}\n\nevent: b\ndata: {}\n\ndata: [DONE]\n\n");
     }
 
     #[tokio::test]

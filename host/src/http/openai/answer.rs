@@ -21,18 +21,27 @@ use crate::http::sse::{self, Line};
 /// minutes, and clients and proxies do not wait so long in silence. A refusal that comes later is told in the stream.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// An endpoint's JSON texts.
+/// An endpoint's words: the lines of a stream, or one JSON text.
 pub(super) trait Shape: Send + 'static {
     /// Before a choice's first piece.
-    fn opening(&mut self, index: usize) -> Option<String>;
+    fn opening(&mut self, index: usize) -> Vec<Line>;
     /// A piece of a choice.
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<String>;
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line>;
     /// After a choice's last piece.
-    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<String>;
-    /// After all choices, where it was asked for.
-    fn usage(&mut self, usage: Usage) -> Option<String>;
+    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<Line>;
+    /// After all choices.
+    fn closing(&mut self, usage: Usage) -> Vec<Line>;
     /// Everything at once.
     fn whole(self, choices: Vec<Choice>, usage: Usage) -> String;
+
+    /// The last of a stream that failed after its opening.
+    fn failed(&mut self, failure: &Failure) -> Line {
+        Line::failure(failure)
+    }
+    /// All of a stream that failed before it.
+    fn refused(failure: &Failure) -> Line {
+        Line::failure(failure)
+    }
 }
 
 /// A piece of an answer, as the engine gave it.
@@ -85,7 +94,7 @@ pub(super) async fn respond<S: Shape>(
             Ok((generation, shape)) => lines(id, generation, shape).left_stream(),
             Err(failure) => {
                 failure.log(&id);
-                stream::iter([Line::failure(&failure)]).right_stream()
+                stream::iter([S::refused(&failure)]).right_stream()
             }
         }
     };
@@ -117,8 +126,7 @@ fn lines<S: Shape>(
     generation: Generation,
     mut shape: S,
 ) -> impl Stream<Item = Line> + Send + 'static {
-    let openings = (0..generation.choices()).filter_map(|index| shape.opening(index));
-    let ready = openings.map(Line::Data).collect();
+    let ready = (0..generation.choices()).flat_map(|index| shape.opening(index)).collect();
     let tally = generation.tally();
     let script = Script { shape, tally, ready, ended: false };
     stream::unfold((id, generation.into_events(), script), |(id, mut events, mut script)| async move {
@@ -163,25 +171,23 @@ impl<S: Shape> Script<S> {
         match event {
             Event::Accepted { .. } => {}
             Event::Text { text, tokens, told } => {
-                let lines = self.shape.piece(index, Piece { text, tokens, told });
-                self.ready.extend(lines.into_iter().map(Line::Data));
+                self.ready.extend(self.shape.piece(index, Piece { text, tokens, told }));
             }
             Event::Finished { reason, usage } => {
                 self.tally.add(index, usage);
-                self.ready.extend(self.shape.ending(index, reason, usage).into_iter().map(Line::Data));
+                self.ready.extend(self.shape.ending(index, reason, usage));
             }
             Event::Failed(error) => self.fail(&Failure::from(error)),
         }
     }
 
     fn fail(&mut self, failure: &Failure) {
-        self.ready.push_back(Line::failure(failure));
+        self.ready.push_back(self.shape.failed(failure));
         self.ended = true;
     }
 
     fn end(&mut self) {
-        self.ready.extend(self.shape.usage(self.tally.total()).map(Line::Data));
-        self.ready.push_back(Line::Done);
+        self.ready.extend(self.shape.closing(self.tally.total()));
         self.ended = true;
     }
 }
@@ -202,7 +208,7 @@ pub(super) mod tests {
         let mut script = Script { shape, tally: Tally::new(1), ready: VecDeque::new(), ended: false };
         for index in 0..choices {
             let opening = script.shape.opening(index);
-            script.ready.extend(opening.map(Line::Data));
+            script.ready.extend(opening);
         }
         for (index, event) in events {
             if !script.ended {
@@ -213,7 +219,7 @@ pub(super) mod tests {
             script.end();
         }
         let said = |line| match line {
-            Line::Data(json) => serde_json::from_str(&json).unwrap(),
+            Line::Data(json) | Line::Named(_, json) => serde_json::from_str(&json).unwrap(),
             Line::Comment => Value::Null,
             Line::Done => Value::from("[DONE]"),
         };
@@ -223,17 +229,17 @@ pub(super) mod tests {
     struct Plain;
 
     impl Shape for Plain {
-        fn opening(&mut self, _: usize) -> Option<String> {
-            None
+        fn opening(&mut self, _: usize) -> Vec<Line> {
+            Vec::new()
         }
-        fn piece(&mut self, index: usize, piece: Piece) -> Vec<String> {
-            vec![format!("\"{index} {}\"", piece.text)]
+        fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
+            vec![Line::Data(format!("\"{index} {}\"", piece.text))]
         }
-        fn ending(&mut self, index: usize, _: FinishReason, _: Usage) -> Vec<String> {
-            vec![format!("\"{index} ends\"")]
+        fn ending(&mut self, index: usize, _: FinishReason, _: Usage) -> Vec<Line> {
+            vec![Line::Data(format!("\"{index} ends\""))]
         }
-        fn usage(&mut self, _: Usage) -> Option<String> {
-            None
+        fn closing(&mut self, _: Usage) -> Vec<Line> {
+            vec![Line::Done]
         }
         fn whole(self, choices: Vec<Choice>, _: Usage) -> String {
             format!("{choices:?}")

@@ -32,7 +32,7 @@ pub(super) fn keep(
     let callable = |(index, tool): (usize, &Tool)| Callable {
         tool: tool.clone(),
         is_strict: must || tools.strict[index],
-        field: format!("tools[{index}].function"),
+        field: tools.places[index].clone(),
     };
     let is_chosen = |(index, _): &(usize, &_)| match tools.choice {
         Choice::Auto | Choice::Required => true,
@@ -53,7 +53,7 @@ fn refuse_namesakes(tools: &Tools) -> Result<(), Error> {
     match tools.known.iter().enumerate().find(is_second) {
         None => Ok(()),
         Some((index, tool)) => {
-            let param = format!("tools[{index}].function.name");
+            let param = format!("{}.name", tools.places[index]);
             let message = format!(
                 "`{param}` is `{}`, as an earlier function's: calls could not be told apart",
                 tool.name
@@ -75,7 +75,7 @@ fn wanted(tools: &Tools, structure: Option<&Structure>) -> Result<Option<(String
         (Choice::Required | Choice::Named(_), _) => Some(("tool_choice".to_owned(), Otherwise::Nothing)),
         (Choice::Auto, Some(schema)) => Some((schema.field.clone(), Otherwise::Json(schema))),
         (Choice::Auto, None) => {
-            strict.map(|index| (format!("tools[{index}].function.strict"), Otherwise::Text))
+            strict.map(|index| (format!("{}.strict", tools.places[index]), Otherwise::Text))
         }
     })
 }

@@ -11,7 +11,7 @@ use super::chat_shape::{Answer, ChatShape, Ids};
 use super::generation::{self, Generation, about};
 use super::messages;
 use super::params::{Delivery, MAX_LOGPROBS, Parameters};
-use super::tools::Tools;
+use super::tools::{Form, Tools};
 use super::types::Stamp;
 use crate::chat::{Manner, Message, RenderOptions};
 use crate::engine::message::{Prompt, Segment, Structure};
@@ -26,6 +26,9 @@ use crate::models::Loaded;
 /// Template variables that no one but us sets.
 const OF_THE_REQUEST: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
+/// The template's variable that says how much a model is to think.
+pub(super) const EFFORT: &str = "reasoning_effort";
+
 /// Answers.
 pub(crate) async fn handle(
     State(app): State<App>,
@@ -37,12 +40,32 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)> {
-    let ChatRequest { model, messages, parameters, logprobs, variables, tools } = request;
-    let model = generation::open(&app, &model).await?;
+    let include_usage = request.parameters.delivery == Delivery::Stream { include_usage: true };
+    let logprobs = request.logprobs.is_some();
+    let Started { generation, model, ids, answers } = begin(&app, request).await?;
+    let stamp = Stamp::new("chatcmpl", &model);
+    Ok((generation, ChatShape { stamp, include_usage, logprobs, ids, answers }))
+}
+
+/// A chat that an engine has accepted.
+pub(super) struct Started {
+    pub(super) generation: Generation,
+    /// The model's id.
+    pub(super) model: String,
+    pub(super) ids: Ids,
+    /// What is read of each answer: nothing yet.
+    pub(super) answers: Vec<Answer>,
+}
+
+/// Renders a chat and submits it, under whichever names its fields came.
+pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
+    let ChatRequest { model, messages, parameters, logprobs, variables, tools, names } = request;
+    let model = generation::open(app, &model).await?;
     parameters.check_vocabulary(model.vocab_size())?;
-    check_variables(&variables, &model)?;
+    check_variables(&variables, &model, names)?;
     let objects = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
     let options = RenderOptions { variables, tools: objects, ..RenderOptions::default() };
+    let about_messages = |error| about_messages(error, names.messages);
     let prompt = model.render_chat(&messages, &options).map_err(about_messages)?;
     let manner = manner(&model, &tools)?;
     let mut requests = parameters.requests(&prompt, logprobs);
@@ -55,15 +78,11 @@ async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)
         request.structure.clone_from(&structure);
     }
     let reader = manner.reader(end_of(&prompt), tools.known, tools.many_calls).with_lookout(lookout);
-    let shape = ChatShape {
-        stamp: Stamp::new("chatcmpl", &model.id),
-        include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
-        logprobs: logprobs.is_some(),
-        ids: if manner.has_short_ids() { Ids::Short } else { Ids::Usual },
-        answers: requests.iter().map(|_| Answer::new(reader.clone())).collect(),
-    };
+    let ids = if manner.has_short_ids() { Ids::Short } else { Ids::Usual };
+    let answers = requests.iter().map(|_| Answer::new(reader.clone())).collect();
+    let id = model.id.clone();
     let generation = Generation::start(model, requests, parameters.choices as usize).await;
-    Ok((generation.map_err(about_messages)?, shape))
+    Ok(Started { generation: generation.map_err(about_messages)?, model: id, ids, answers })
 }
 
 /// How the model writes, if it can be offered these tools.
@@ -91,20 +110,18 @@ fn end_of(prompt: &Prompt) -> &str {
 }
 
 /// A chat's prompt is made of its messages: what is wrong with the one is wrong with the other.
-fn about_messages(error: Error) -> Error {
-    let of_prompt = error.param.as_deref() == Some("prompt");
+fn about_messages(error: Error, messages: &str) -> Error {
+    let of_messages = matches!(error.param.as_deref(), Some("prompt" | "messages"));
     match error.kind {
-        _ if of_prompt => Error { param: Some("messages".to_owned()), ..error },
-        Kind::ContextLengthExceeded | Kind::TemplateRefused | Kind::TemplateBroken => {
-            about("messages", error)
-        }
+        _ if of_messages => Error { param: Some(messages.to_owned()), ..error },
+        Kind::ContextLengthExceeded | Kind::TemplateRefused | Kind::TemplateBroken => about(messages, error),
         _ => error,
     }
 }
 
 /// A variable that the template never names would be dropped in silence. One that switches something off is obeyed by
 /// a model that has no such thing.
-fn check_variables(variables: &Map<String, Value>, model: &Loaded) -> Result<()> {
+fn check_variables(variables: &Map<String, Value>, model: &Loaded, names: Names) -> Result<()> {
     let Some(source) = model.metadata().chat_template.as_deref() else {
         return Ok(());
     };
@@ -112,11 +129,8 @@ fn check_variables(variables: &Map<String, Value>, model: &Loaded) -> Result<()>
     match variables.iter().find(|(name, value)| !off(value) && !source.contains(name.as_str())) {
         None => Ok(()),
         Some((name, _)) => {
-            let param = if name == "reasoning_effort" {
-                name.clone()
-            } else {
-                format!("chat_template_kwargs.{name}")
-            };
+            let param =
+                if name == EFFORT { names.effort.to_owned() } else { format!("chat_template_kwargs.{name}") };
             let message =
                 format!("the chat template of model `{}` knows no `{name}`; leave it out", model.id);
             Err(Error::unsupported(param, message).into())
@@ -126,15 +140,25 @@ fn check_variables(variables: &Map<String, Value>, model: &Loaded) -> Result<()>
 
 /// What was asked for.
 #[derive(Debug)]
-struct ChatRequest {
-    model: String,
-    messages: Vec<Message>,
-    parameters: Parameters,
-    logprobs: Option<u32>,
+pub(super) struct ChatRequest {
+    pub(super) model: String,
+    pub(super) messages: Vec<Message>,
+    pub(super) parameters: Parameters,
+    pub(super) logprobs: Option<u32>,
     /// For the template.
-    variables: Map<String, Value>,
-    tools: Tools,
+    pub(super) variables: Map<String, Value>,
+    pub(super) tools: Tools,
+    pub(super) names: Names,
 }
+
+/// What the request calls those of its fields that only a model can refuse.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names {
+    pub(super) messages: &'static str,
+    pub(super) effort: &'static str,
+}
+
+const NAMES: Names = Names { messages: "messages", effort: EFFORT };
 
 impl ChatRequest {
     fn parse(mut fields: Fields) -> Result<Self> {
@@ -143,10 +167,10 @@ impl ChatRequest {
         let parameters = Parameters::take(&mut fields)?;
         let logprobs = logprobs(&mut fields)?;
         let variables = variables(&mut fields)?;
-        let tools = Tools::take(&mut fields)?;
+        let tools = Tools::take(&mut fields, Form::Nested)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
-        Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools })
+        Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools, names: NAMES })
     }
 }
 
@@ -162,7 +186,16 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u32>> {
 }
 
 fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
-    let mut variables = match fields.value("chat_template_kwargs") {
+    let mut variables = template_variables(fields)?;
+    if let Some(effort) = fields.text(EFFORT)? {
+        variables.insert(EFFORT.to_owned(), effort.into());
+    }
+    Ok(variables)
+}
+
+/// `chat_template_kwargs`.
+pub(super) fn template_variables(fields: &mut Fields) -> Result<Map<String, Value>> {
+    let variables = match fields.value("chat_template_kwargs") {
         None => Map::new(),
         Some(Value::Object(variables)) => variables,
         Some(other) => {
@@ -173,9 +206,6 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
         let message =
             format!("`chat_template_kwargs.{name}` cannot be set: it is made of the rest of the request");
         return Err(Error::unsupported(format!("chat_template_kwargs.{name}"), message).into());
-    }
-    if let Some(effort) = fields.text("reasoning_effort")? {
-        variables.insert("reasoning_effort".to_owned(), effort.into());
     }
     Ok(variables)
 }

@@ -12,7 +12,7 @@ use super::types::{
 };
 use crate::chat::{self, Reader, Reply};
 use crate::engine::message::{FinishReason, TokenLogprob, Usage};
-use crate::http::sse::json;
+use crate::http::sse::{Line, json};
 
 const OBJECT: &str = "chat.completion";
 const CHUNK: &str = "chat.completion.chunk";
@@ -39,7 +39,8 @@ pub(super) enum Ids {
 }
 
 impl Ids {
-    fn next(self) -> String {
+    /// A new one.
+    pub(super) fn next(self) -> String {
         let id = Uuid::new_v4().simple().to_string();
         match self {
             Ids::Usual => format!("call_{}", &id[..24]),
@@ -52,11 +53,11 @@ impl Ids {
 pub(super) struct Answer {
     reader: Reader,
     /// Tokens of which no piece has told yet.
-    tokens: Vec<TokenLogprob>,
+    pub(super) tokens: Vec<TokenLogprob>,
     /// Calls that were begun, and those of them that stand.
     begun: usize,
     standing: usize,
-    reasoning_tokens: u32,
+    pub(super) reasoning_tokens: u32,
 }
 
 impl Answer {
@@ -65,7 +66,8 @@ impl Answer {
         Answer { reader, tokens: Vec::new(), begun: 0, standing: 0, reasoning_tokens: 0 }
     }
 
-    fn read(&mut self, piece: Piece) -> Vec<chat::Delta> {
+    /// What a piece adds.
+    pub(super) fn read(&mut self, piece: Piece) -> Vec<chat::Delta> {
         self.tokens.extend(piece.tokens);
         let was_thinking = self.reader.is_thinking();
         let deltas = self.reader.push(&piece.text);
@@ -77,7 +79,8 @@ impl Answer {
         deltas
     }
 
-    fn finish(&mut self, usage: Usage) -> Vec<chat::Delta> {
+    /// What was held back, now that nothing more comes.
+    pub(super) fn finish(&mut self, usage: Usage) -> Vec<chat::Delta> {
         if self.reader.is_thinking() {
             self.reasoning_tokens = usage.completion_tokens;
         }
@@ -106,8 +109,8 @@ impl Answer {
 }
 
 impl ChatShape {
-    fn chunk(&self, delta: ChatDelta) -> String {
-        json(&self.streamed(vec![delta]))
+    fn chunk(&self, delta: ChatDelta) -> Line {
+        Line::Data(json(&self.streamed(vec![delta])))
     }
 
     fn streamed(&self, choices: Vec<ChatDelta>) -> Envelope<'_, ChatDelta> {
@@ -117,7 +120,7 @@ impl ChatShape {
     }
 
     /// A line for each delta; the first tells of the tokens.
-    fn lines(&mut self, index: usize, deltas: Vec<chat::Delta>) -> Vec<String> {
+    fn lines(&mut self, index: usize, deltas: Vec<chat::Delta>) -> Vec<Line> {
         let mut lines = Vec::with_capacity(deltas.len());
         for delta in deltas {
             let delta = self.wire(index, delta);
@@ -184,17 +187,17 @@ fn tool_call(ids: Ids, name: String, arguments: String) -> ToolCall {
 }
 
 impl Shape for ChatShape {
-    fn opening(&mut self, index: usize) -> Option<String> {
+    fn opening(&mut self, index: usize) -> Vec<Line> {
         let delta = Delta { role: Some(ASSISTANT), content: Some(String::new()), ..Delta::default() };
-        Some(self.chunk(ChatDelta { index, delta, logprobs: None, finish_reason: None }))
+        vec![self.chunk(ChatDelta { index, delta, logprobs: None, finish_reason: None })]
     }
 
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<String> {
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
         let deltas = self.answers[index].read(piece);
         self.lines(index, deltas)
     }
 
-    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<String> {
+    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<Line> {
         let deltas = self.answers[index].finish(usage);
         let mut lines = self.lines(index, deltas);
         // Tokens without text of their own, or whose text is a part of a call that has been told.
@@ -206,11 +209,12 @@ impl Shape for ChatShape {
         lines
     }
 
-    fn usage(&mut self, usage: Usage) -> Option<String> {
+    fn closing(&mut self, usage: Usage) -> Vec<Line> {
         let reasoning_tokens = self.reasoning_tokens();
         let mut envelope = self.streamed(Vec::new());
         envelope.usage = UsageField::told(usage, reasoning_tokens);
-        self.include_usage.then(|| json(&envelope))
+        let usage = self.include_usage.then(|| Line::Data(json(&envelope)));
+        usage.into_iter().chain([Line::Done]).collect()
     }
 
     fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> String {

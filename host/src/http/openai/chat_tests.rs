@@ -66,7 +66,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 
 #[test]
 fn errors_about_the_prompt_are_about_the_messages() {
-    let param = |error: Error| about_messages(error).param;
+    let param = |error: Error| about_messages(error, "messages").param;
     let messages = Some("messages".to_owned());
     assert_eq!(param(Error::invalid("prompt", "m")), messages);
     assert_eq!(param(Error::new(Kind::ContextLengthExceeded, "m")), messages);

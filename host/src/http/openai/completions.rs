@@ -17,7 +17,7 @@ use crate::http::body::JsonBody;
 use crate::http::error::Result;
 use crate::http::fields::Fields;
 use crate::http::request_id::RequestId;
-use crate::http::sse::json;
+use crate::http::sse::{Line, json};
 
 const OBJECT: &str = "text_completion";
 
@@ -131,8 +131,8 @@ struct CompletionShape {
 }
 
 impl CompletionShape {
-    fn chunk(&self, choice: TextChoice) -> String {
-        json(&self.streamed(vec![choice]))
+    fn chunk(&self, choice: TextChoice) -> Line {
+        Line::Data(json(&self.streamed(vec![choice])))
     }
 
     fn streamed(&self, choices: Vec<TextChoice>) -> Envelope<'_, TextChoice> {
@@ -143,25 +143,27 @@ impl CompletionShape {
 }
 
 impl Shape for CompletionShape {
-    fn opening(&mut self, index: usize) -> Option<String> {
-        let text = self.echo.get(index)?.clone();
-        Some(self.chunk(TextChoice { text, index, logprobs: None, finish_reason: None }))
+    fn opening(&mut self, index: usize) -> Vec<Line> {
+        let echo = self.echo.get(index).cloned();
+        let chunk = |text| self.chunk(TextChoice { text, index, logprobs: None, finish_reason: None });
+        echo.map(chunk).into_iter().collect()
     }
 
-    fn piece(&mut self, index: usize, piece: Piece) -> Vec<String> {
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
         let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&piece.tokens));
         vec![self.chunk(TextChoice { text: piece.text, index, logprobs, finish_reason: None })]
     }
 
-    fn ending(&mut self, index: usize, reason: FinishReason, _: Usage) -> Vec<String> {
+    fn ending(&mut self, index: usize, reason: FinishReason, _: Usage) -> Vec<Line> {
         let choice = TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) };
         vec![self.chunk(choice)]
     }
 
-    fn usage(&mut self, usage: Usage) -> Option<String> {
+    fn closing(&mut self, usage: Usage) -> Vec<Line> {
         let mut envelope = self.streamed(Vec::new());
         envelope.usage = UsageField::told(usage, 0);
-        self.include_usage.then(|| json(&envelope))
+        let usage = self.include_usage.then(|| Line::Data(json(&envelope)));
+        usage.into_iter().chain([Line::Done]).collect()
     }
 
     fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> String {

@@ -1,7 +1,7 @@
 //! A request's tools: which functions a model may call, and whether it may or must. Reads shapes; what answers are kept to
 //! for it is the business of `calls`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::chat::Tool;
 use crate::error::Error;
@@ -17,6 +17,8 @@ pub(super) struct Tools {
     pub(super) objects: Vec<Value>,
     /// Which of them ask that their arguments are kept to their schemas.
     pub(super) strict: Vec<bool>,
+    /// Where the request has each function, as `tools[0].function`.
+    pub(super) places: Vec<String>,
     /// Whether one answer may have more than one call.
     pub(super) many_calls: bool,
     pub(super) choice: Choice,
@@ -34,20 +36,32 @@ pub(super) enum Choice {
     Named(usize),
 }
 
+/// How a request writes a function, and which one is to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `{"type": "function", "function": {"name": …}}`, as chat completions do.
+    Nested,
+    /// `{"type": "function", "name": …}`, as responses do.
+    Flat,
+}
+
 impl Tools {
     /// Takes `tools`, `tool_choice` and `parallel_tool_calls`.
-    pub(super) fn take(fields: &mut Fields) -> Result<Self> {
+    pub(super) fn take(fields: &mut Fields, form: Form) -> Result<Self> {
         let tools = fields.list("tools")?.unwrap_or_default();
-        let tools = tools.into_iter().map(|(path, tool)| one(&path, tool));
         let mut taken = Tools::default();
-        for tool in tools {
-            let (object, tool, is_strict) = tool?;
+        for (path, tool) in tools {
+            let (object, tool, is_strict) = one(&path, tool, form)?;
             taken.objects.push(object);
             taken.known.push(tool);
             taken.strict.push(is_strict);
+            taken.places.push(match form {
+                Form::Nested => format!("{path}.function"),
+                Form::Flat => path,
+            });
         }
         let many_calls = fields.flag("parallel_tool_calls")?.unwrap_or(true);
-        Ok(match choice(fields, &taken.known)? {
+        Ok(match choice(fields, &taken.known, form)? {
             Some(choice) => Tools { many_calls, choice, ..taken },
             None => Tools { many_calls, ..Tools::default() },
         })
@@ -60,8 +74,8 @@ impl Tools {
 }
 
 /// A tool as the template gets it, what is to be known of it, and whether it is strict.
-fn one(path: &str, tool: Value) -> Result<(Value, Tool, bool)> {
-    let mut object = tool.clone();
+fn one(path: &str, tool: Value, form: Form) -> Result<(Value, Tool, bool)> {
+    let object = tool.clone();
     let mut fields = Fields::of(path, tool)?;
     let kind = fields.required_text("type")?;
     if kind != "function" {
@@ -70,7 +84,7 @@ fn one(path: &str, tool: Value) -> Result<(Value, Tool, bool)> {
             format!("`{path}` can only be `function`: only functions can be called; found `{kind}`");
         return Err(Error::unsupported(path, message).into());
     }
-    let mut function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
+    let (mut function, around) = within(fields, form)?;
     let name = function.required_text("name")?;
     if name.is_empty() {
         let path = function.path("name");
@@ -87,17 +101,38 @@ fn one(path: &str, tool: Value) -> Result<(Value, Tool, bool)> {
         }
     };
     function.finish()?;
-    fields.finish()?;
-    // What says nothing to the model is no part of its prompt.
+    around.map(Fields::finish).transpose()?;
+    Ok((for_template(object, form), Tool { name, parameters }, is_strict))
+}
+
+/// The fields of the function, and those around it, where there are some.
+fn within(mut fields: Fields, form: Form) -> Result<(Fields, Option<Fields>)> {
+    match form {
+        Form::Nested => {
+            let function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
+            Ok((function, Some(fields)))
+        }
+        Form::Flat => Ok((fields, None)),
+    }
+}
+
+/// A client's tool in the nested form that templates know. What says nothing to the model is no part of its prompt.
+fn for_template(mut object: Value, form: Form) -> Value {
+    if form == Form::Flat {
+        if let Value::Object(function) = &mut object {
+            function.shift_remove("type");
+        }
+        object = json!({"type": "function", "function": object});
+    }
     if let Some(Value::Object(function)) = object.get_mut("function") {
-        function.remove("strict");
+        function.shift_remove("strict");
         function.retain(|_, value| !value.is_null());
     }
-    Ok((object, Tool { name, parameters }, is_strict))
+    object
 }
 
 /// `tool_choice`: whether tools may be called; nothing where none may.
-fn choice(fields: &mut Fields, tools: &[Tool]) -> Result<Option<Choice>> {
+fn choice(fields: &mut Fields, tools: &[Tool], form: Form) -> Result<Option<Choice>> {
     let chosen = match fields.value("tool_choice") {
         None => return Ok(Some(Choice::Auto)),
         Some(chosen) => chosen,
@@ -116,37 +151,35 @@ fn choice(fields: &mut Fields, tools: &[Tool]) -> Result<Option<Choice>> {
             );
             Err(Error::unsupported("tool_choice", message).into())
         }
-        None => named(Fields::of("tool_choice", chosen)?, tools).map(Some),
+        None => named(Fields::of("tool_choice", chosen)?, tools, form).map(Some),
     }
 }
 
-/// `{"type": "function", "function": {"name": …}}`
-fn named(mut fields: Fields, tools: &[Tool]) -> Result<Choice> {
+/// A function by its name.
+fn named(mut fields: Fields, tools: &[Tool], form: Form) -> Result<Choice> {
     let kind = fields.required_text("type")?;
     if kind != "function" {
         let message = format!("`tool_choice.type` can only be `function`; found `{kind}`");
         return Err(Error::unsupported("tool_choice.type", message).into());
     }
-    let mut function = fields.object("function")?.ok_or_else(|| fields.missing("function"))?;
-    let name = function.required_text("name")?;
+    let (mut function, around) = within(fields, form)?;
+    let (name, param) = (function.required_text("name")?, function.path("name"));
     function.finish()?;
-    fields.finish()?;
+    around.map(Fields::finish).transpose()?;
     tools.iter().position(|tool| tool.name == name).map(Choice::Named).ok_or_else(|| {
-        let param = "tool_choice.function.name";
-        Error::invalid(param, format!("`{param}` is `{name}`, which is none of `tools`")).into()
+        let message = format!("`{param}` is `{name}`, which is none of `tools`");
+        Error::invalid(param, message).into()
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::params::tests::told;
     use super::*;
 
     fn take(body: Value) -> Result<Tools> {
         let mut fields = Fields::of("", body).unwrap();
-        let tools = Tools::take(&mut fields)?;
+        let tools = Tools::take(&mut fields, Form::Nested)?;
         fields.finish()?;
         Ok(tools)
     }
@@ -185,6 +218,31 @@ mod tests {
             json!({"tools": [tool(json!({"name": "g"}))], "tool_choice": "none"}),
         ] {
             assert!(take(none.clone()).unwrap().is_empty(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_flat_function_is_the_same_to_the_template() {
+        let parameters = json!({"type": "object"});
+        let flat = json!({"type": "function", "name": "f", "description": "d", "parameters": parameters, "strict": true});
+        let mut fields =
+            Fields::of("", json!({"tools": [flat], "tool_choice": {"type": "function", "name": "f"}}))
+                .unwrap();
+        let tools = Tools::take(&mut fields, Form::Flat).unwrap();
+        fields.finish().unwrap();
+        let nested = tool(json!({"name": "f", "description": "d", "parameters": parameters}));
+        assert_eq!(tools.objects, [nested.clone()]);
+        assert_eq!(
+            (tools.choice, tools.strict, tools.places),
+            (Choice::Named(0), vec![true], vec!["tools[0]".to_owned()])
+        );
+        for (body, param) in [
+            (json!({"tools": [nested]}), "tools[0].name"),
+            (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+            (json!({"tool_choice": {"type": "function", "name": "f"}}), "tool_choice.name"),
+        ] {
+            let refused = Tools::take(&mut Fields::of("", body.clone()).unwrap(), Form::Flat);
+            assert_eq!(told(refused).1, param, "{body}");
         }
     }
 
