@@ -62,6 +62,10 @@ pub struct Server {
     pub port: u16,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Responses of `/v1/responses` that are kept in memory; 0: none.
+    pub kept_responses: usize,
+    /// Bytes that these may have together.
+    pub kept_response_bytes: usize,
     /// Keys of which every request needs one; none: nobody is asked for a key.
     pub api_keys: Vec<ApiKey>,
     /// A file with further keys, one in each line.
@@ -104,6 +108,8 @@ impl Default for Server {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8484,
             max_body_bytes: 16 << 20,
+            kept_responses: 1000,
+            kept_response_bytes: 64 << 20,
             api_keys: Vec::new(),
             api_key_file: None,
             hosts: Vec::new(),
@@ -356,6 +362,8 @@ mod tests {
         let defaults = Config::parse("", Path::new("/base")).unwrap();
         assert_eq!(config.server.port, defaults.server.port);
         assert_eq!(config.server.max_body_bytes, defaults.server.max_body_bytes);
+        assert_eq!(config.server.kept_responses, defaults.server.kept_responses);
+        assert_eq!(config.server.kept_response_bytes, defaults.server.kept_response_bytes);
         assert_eq!(config.models.folders, defaults.models.folders);
         assert_eq!(config.plugins.folder, defaults.plugins.folder);
         assert_eq!(config.engine.queue, defaults.engine.queue);

@@ -10,6 +10,7 @@ mod house;
 mod http;
 mod layout;
 mod plugins;
+mod responses;
 mod security;
 mod structured;
 mod tokens;

@@ -37,6 +37,8 @@ pub(crate) enum WireKind {
     NotJson,
     BodyTooLarge,
     NoSuchPath,
+    NoSuchResponse,
+    NoPreviousResponse,
     WrongMethod,
     NoKey,
     NotAllowed,
@@ -68,16 +70,16 @@ enum Retry {
 /// `{"error": {…}}`, all four keys always there.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorBody {
-    error: ErrorObject,
+    pub(crate) error: ErrorObject,
 }
 
 #[derive(Debug, Serialize)]
-struct ErrorObject {
-    message: String,
+pub(crate) struct ErrorObject {
+    pub(crate) message: String,
     #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<String>,
-    code: Option<&'static str>,
+    pub(crate) kind: &'static str,
+    pub(crate) param: Option<String>,
+    pub(crate) code: Option<&'static str>,
 }
 
 const INVALID_REQUEST: &str = "invalid_request_error";
@@ -88,6 +90,11 @@ impl Failure {
     /// A request that is wrong on the wire.
     pub(crate) fn wire(kind: WireKind, message: impl Into<String>) -> Self {
         Failure::Wire(WireFault { kind, message: message.into(), param: None })
+    }
+
+    /// The same, with the field at fault.
+    pub(crate) fn wire_at(kind: WireKind, param: &str, message: String) -> Self {
+        Failure::Wire(WireFault { kind, message, param: Some(param.to_owned()) })
     }
 
     /// Right JSON, wrong shape: `param` must be `expected`.
@@ -190,6 +197,10 @@ fn of_wire(kind: WireKind) -> Verdict {
         WireKind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, None),
         WireKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, Some("body_too_large")),
         WireKind::NoSuchPath => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("unknown_path")),
+        WireKind::NoSuchResponse => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("response_not_found")),
+        WireKind::NoPreviousResponse => {
+            (StatusCode::BAD_REQUEST, INVALID_REQUEST, Some("previous_response_not_found"))
+        }
         WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, None),
         WireKind::NoKey => (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key")),
         WireKind::NotAllowed => (StatusCode::FORBIDDEN, "permission_error", None),

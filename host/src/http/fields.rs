@@ -37,6 +37,11 @@ impl Fields {
         if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
     }
 
+    /// A value that somebody else takes.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
     /// Any value.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         self.values.remove(name).filter(|value| !value.is_null())

@@ -19,11 +19,11 @@ use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -51,7 +51,12 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
+    let server = &app.config.server;
+    let responses = openai::responses::Store::new(server.kept_responses, server.kept_response_bytes);
     Router::new()
+        .route("/v1/responses", post(openai::responses::create))
+        .route("/v1/responses/{id}", get(openai::responses::one).delete(openai::responses::delete))
+        .layer(Extension(Arc::new(responses)))
         .route("/v1/chat/completions", post(openai::chat::handle))
         .route("/v1/completions", post(openai::completions::handle))
         .route("/v1/models", get(openai::models::list))
@@ -110,8 +115,8 @@ pub async fn serve(
 
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
-        "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /tokenize, \
-         /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /health, /livez and /readyz",
+        "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

@@ -35,8 +35,8 @@ pub(super) trait Shape: Send + 'static {
     fn whole(self, choices: Vec<Choice>, usage: Usage) -> String;
 
     /// The last of a stream that failed after its opening.
-    fn failed(&mut self, failure: &Failure) -> Line {
-        Line::failure(failure)
+    fn failed(&mut self, failure: &Failure) -> Vec<Line> {
+        vec![Line::failure(failure)]
     }
     /// All of a stream that failed before it.
     fn refused(failure: &Failure) -> Line {
@@ -182,7 +182,7 @@ impl<S: Shape> Script<S> {
     }
 
     fn fail(&mut self, failure: &Failure) {
-        self.ready.push_back(self.shape.failed(failure));
+        self.ready.extend(self.shape.failed(failure));
         self.ended = true;
     }
 

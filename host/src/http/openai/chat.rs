@@ -26,6 +26,8 @@ use crate::models::Loaded;
 /// Template variables that no one but us sets.
 const OF_THE_REQUEST: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
+const DEVELOPER: &str = "developer";
+
 /// The template's variable that says how much a model is to think.
 pub(super) const EFFORT: &str = "reasoning_effort";
 
@@ -59,8 +61,9 @@ pub(super) struct Started {
 
 /// Renders a chat and submits it, under whichever names its fields came.
 pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
-    let ChatRequest { model, messages, parameters, logprobs, variables, tools, names } = request;
+    let ChatRequest { model, mut messages, parameters, logprobs, variables, tools, names } = request;
     let model = generation::open(app, &model).await?;
+    as_the_template_knows_them(&mut messages, &model);
     parameters.check_vocabulary(model.vocab_size())?;
     check_variables(&variables, &model, names)?;
     let objects = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
@@ -83,6 +86,16 @@ pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
     let id = model.id.clone();
     let generation = Generation::start(model, requests, parameters.choices as usize).await;
     Ok(Started { generation: generation.map_err(about_messages)?, model: id, ids, answers })
+}
+
+/// A template that has never heard of developers would pass over what they say; they are the system to it.
+fn as_the_template_knows_them(messages: &mut [Message], model: &Loaded) {
+    let knows = |source: &str| source.contains(DEVELOPER);
+    if model.metadata().chat_template.as_deref().is_some_and(|source| !knows(source)) {
+        for message in messages.iter_mut().filter(|message| message.role == DEVELOPER) {
+            message.role = "system".to_owned();
+        }
+    }
 }
 
 /// How the model writes, if it can be offered these tools.

@@ -1,4 +1,4 @@
-//! The OpenAI shapes: what clients write becomes an `engine::message::Request` at once, events become what they read.
+//! The OpenAI shapes (`responses` has a table of its own): what clients write becomes an `engine::message::Request` at once, events become what they read.
 //!
 //! Every field that a request may have is in this table; any other is refused by name, and so is a value that cannot be
 //! honoured. `null` counts as absent.
@@ -44,6 +44,7 @@ mod messages;
 pub(crate) mod models;
 mod params;
 mod prompts;
+pub(crate) mod responses;
 mod structure;
 pub(crate) mod tokens;
 mod tools;

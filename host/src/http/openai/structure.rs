@@ -40,16 +40,38 @@ fn response_format(fields: &mut Fields) -> Result<Option<Structure>> {
     Ok(structure)
 }
 
-/// Name and description are for the reader, and `strict` asks for what is done in any case: every schema is enforced.
+/// `text.format` of a response: the same, flat.
+pub(super) fn of_response(text: &mut Fields) -> Result<Option<Structure>> {
+    let path = text.path("format");
+    let Some(mut format) = text.object("format")? else { return Ok(None) };
+    let structure = match format.required_text("type")?.as_str() {
+        "text" => None,
+        "json_object" => Some(structure(path, Grammar::JsonObject)),
+        "json_schema" => Some(named_schema(&mut format)?),
+        other => {
+            let path = format.path("type");
+            let message = format!("`{path}` can be `text`, `json_object` or `json_schema`; found `{other}`");
+            return Err(Error::unsupported(path, message).into());
+        }
+    };
+    format.finish()?;
+    Ok(structure)
+}
+
 fn json_schema(format: &mut Fields) -> Result<Structure> {
     let Some(mut inner) = format.object("json_schema")? else { return Err(format.missing("json_schema")) };
-    inner.text("name")?;
-    inner.text("description")?;
-    inner.flag("strict")?;
-    let Some(schema) = inner.value("schema") else { return Err(inner.missing("schema")) };
-    let structure = structure(inner.path("schema"), schema_of(schema)?);
+    let structure = named_schema(&mut inner)?;
     inner.finish()?;
     Ok(structure)
+}
+
+/// Name and description are for the reader, and `strict` asks for what is done in any case: every schema is enforced.
+fn named_schema(fields: &mut Fields) -> Result<Structure> {
+    fields.text("name")?;
+    fields.text("description")?;
+    fields.flag("strict")?;
+    let Some(schema) = fields.value("schema") else { return Err(fields.missing("schema")) };
+    Ok(structure(fields.path("schema"), schema_of(schema)?))
 }
 
 /// `json_schema` and `grammar`.
@@ -124,7 +146,8 @@ fn structure(field: impl Into<String>, grammar: Grammar) -> Structure {
     Structure { field: field.into(), grammar, after: None }
 }
 
-fn one_of(one: Option<Structure>, other: Option<Structure>) -> Result<Option<Structure>> {
+/// The one of two that is there.
+pub(super) fn one_of(one: Option<Structure>, other: Option<Structure>) -> Result<Option<Structure>> {
     match (one, other) {
         (Some(one), Some(other)) => Err(two(&one, &other)),
         (one, other) => Ok(one.or(other)),

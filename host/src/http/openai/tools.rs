@@ -231,7 +231,7 @@ mod tests {
         let tools = Tools::take(&mut fields, Form::Flat).unwrap();
         fields.finish().unwrap();
         let nested = tool(json!({"name": "f", "description": "d", "parameters": parameters}));
-        assert_eq!(tools.objects, [nested.clone()]);
+        assert_eq!(tools.objects, std::slice::from_ref(&nested));
         assert_eq!(
             (tools.choice, tools.strict, tools.places),
             (Choice::Named(0), vec![true], vec!["tools[0]".to_owned()])

@@ -184,14 +184,14 @@ pub(super) struct ChatLogprobs {
     pub(super) refusal: Option<Vec<ChatToken>>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct ChatToken {
     #[serde(flatten)]
     pub(super) chosen: ChatAlternative,
     pub(super) top_logprobs: Vec<ChatAlternative>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct ChatAlternative {
     pub(super) token: String,
     pub(super) logprob: f32,
