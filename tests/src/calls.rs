@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt};
 use impetus_tests::{House, SMOLLM2, Server};
 use serde_json::{Value, json};
 
-use crate::tools::{assembled, whole};
+use crate::tools::{TEMPLATE, assembled, whole};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -34,7 +34,7 @@ fn tool(name: &str, schema: &Value, strict: bool) -> Value {
 
 fn request(change: Value) -> Value {
     let tools = [tool("get_weather", &weather(), false), tool("place_order", &order(), false)];
-    let mut body = json!({"model": SMOLLM2, "temperature": 1, "max_tokens": 220, "tools": tools,
+    let mut body = json!({"model": SMOLLM2, "temperature": 1, "max_tokens": 160, "tools": tools,
         "messages": [{"role": "user", "content": "What is the weather in Paris this week? Then order two books."}]});
     body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     body
@@ -87,7 +87,7 @@ async fn a_required_call_is_made_and_valid() {
         (json!({"tool_choice": "required", "parallel_tool_calls": false}), 1),
         (json!({"tool_choice": {"type": "function", "function": {"name": "place_order"}}}), 1),
     ] {
-        for said in answers(&server, &change, 0..8).await {
+        for said in answers(&server, &change, 0..5).await {
             let calls = said["calls"].as_array().unwrap();
             assert!((1..=most).contains(&calls.len()), "{change}: {said}");
             assert_eq!((&said["finish"], &said["content"]), (&json!("tool_calls"), &json!("")), "{said}");
@@ -120,7 +120,7 @@ async fn a_strict_call_is_valid_and_what_is_said_is_free() {
     let mut messages = [turn("a"), turn("b"), turn("c")].concat();
     messages.push(json!({"role": "user", "content": "Order d."}));
     let change = json!({"tools": tools, "messages": messages});
-    let said = answers(&server, &change, 0..16).await;
+    let said = answers(&server, &change, 0..8).await;
     let with_calls = said.iter().filter(|said| said["finish"] == "tool_calls").count();
     assert!(with_calls > said.len() / 4, "{with_calls} of {said:?}");
     let change = json!({"tools": tools, "messages": [{"role": "user", "content": "Hi."}]});
@@ -138,7 +138,7 @@ async fn a_call_or_an_instance() {
     let tools = [tool("get_weather", &weather(), true), tool("place_order", &order(), true)];
     let change = json!({"response_format": format, "tool_choice": "auto", "tools": tools});
     let validator = jsonschema::options().build(&schema).unwrap();
-    for said in answers(&server, &change, 0..12).await {
+    for said in answers(&server, &change, 0..6).await {
         if said["calls"].as_array().unwrap().is_empty() {
             let content = said["content"].as_str().unwrap();
             assert!(validator.is_valid(&serde_json::from_str(content).unwrap()), "{said}");
@@ -167,6 +167,10 @@ async fn what_cannot_be_kept_to_is_refused_by_name() {
             "tool_choice.function.name",
         ),
         (json!({"guided_regex": "a+"}), "guided_regex"),
+        (
+            json!({"tool_choice": "required", "tools": [tool("f", &weather(), false), tool("f", &order(), false)]}),
+            "tools[1].function.name",
+        ),
     ] {
         let answer = server.post(CHAT, &request(change.clone())).await;
         assert_eq!(
@@ -180,4 +184,32 @@ async fn what_cannot_be_kept_to_is_refused_by_name() {
     let unkept =
         json!({"tools": [tool("bad", &bad("not")[1]["function"]["parameters"], false)], "max_tokens": 1});
     assert_eq!(server.post(CHAT, &request(unkept)).await.status, 200);
+}
+
+/// A family with marks, which are control tokens here and text there, and a model that thinks before.
+#[tokio::test]
+async fn reasoning_stays_free_before_a_call() {
+    let thought = "<think>\\n{<tool_call> or not?\\n</think>\\n\\n";
+    let call = r#"<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": 2, "unit": "celsius"}}\n</tool_call>"#;
+    for (template_end, answer) in [
+        ("", format!("{thought}{call}")),
+        ("", call.to_owned()),
+        ("<think>", format!("<think>Hm, {{.</think>\\n\\n{call}")),
+    ] {
+        for control in ["", "control = <tool_call>", "control = </think>"] {
+            let file = format!(
+                "sequence_tokens = 4096\ntemplate = {TEMPLATE}{template_end}\nanswer = {answer}\n{control}"
+            );
+            let server = House::with(&["fake"]).model("m.fake", file).serve();
+            for choice in [json!("required"), json!("auto")] {
+                let tools = [tool("get_weather", &weather(), true)];
+                let change = json!({"model": "m", "temperature": 0, "tools": tools, "tool_choice": choice, "max_tokens": 400});
+                let said = whole(&server.post(CHAT, &request(change)).await);
+                assert_eq!((&said["finish"], &said["content"]), (&json!("tool_calls"), &json!("")), "{said}");
+                assert_eq!(said["calls"][0]["name"], "get_weather", "{said}");
+                assert_eq!(fault(&said), None);
+                assert_eq!(said["reasoning"] != "", answer.contains("</think>"), "{said}");
+            }
+        }
+    }
 }

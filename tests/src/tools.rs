@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const CHAT: &str = "/v1/chat/completions";
 
 /// A template in the manner of Hermes.
-const TEMPLATE: &str = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: \
+pub(crate) const TEMPLATE: &str = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: \
     {{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %} \
     {% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}<answer>";
 

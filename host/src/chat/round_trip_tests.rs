@@ -40,7 +40,7 @@ const TEMPLATES: [(&str, &str, &str, &str); 25] = [
 const ONE_CALL: [&str; 3] = ["llama-3.1", "llama-3.2", "gpt-oss"];
 
 /// Families whose calls no grammar is made of.
-const UNKEPT: [&str; 4] = ["qwen-coder", "gemma-4", "deepseek-dsml", "glm"];
+const UNKEPT: [&str; 2] = ["gemma-4", "deepseek-dsml"];
 
 fn text(
     template: &ChatTemplate,

@@ -22,6 +22,8 @@ pub(super) struct Reading {
     untold: String,
     /// Whether the call's name was told.
     is_told: bool,
+    /// The call is kept to its form: what ends it too early stands within its arguments.
+    is_kept: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -43,7 +45,20 @@ impl Reading {
             Form::Block { close, take } => Reads::Block { close, take },
             Form::Frame => Reads::Nothing,
         };
-        Reading { form, lead, keep, text: String::new(), untold: String::new(), is_told: false }
+        Reading {
+            form,
+            lead,
+            keep,
+            text: String::new(),
+            untold: String::new(),
+            is_told: false,
+            is_kept: false,
+        }
+    }
+
+    /// The same of a call that is kept to its form.
+    pub(super) fn kept(self, is_kept: bool) -> Self {
+        Reading { is_kept, ..self }
     }
 
     /// Takes a character.
@@ -111,7 +126,10 @@ impl Reading {
             }
             Reads::Block { close, take } => match self.text.strip_suffix(*close) {
                 None => Step::Goes,
-                Some(block) => tell(take(block, tools), out),
+                Some(block) => match take(block, tools) {
+                    None if self.is_kept => Step::Goes,
+                    calls => tell(calls, out),
+                },
             },
             Reads::Nothing => Step::Broken,
         }

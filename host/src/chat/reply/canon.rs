@@ -34,10 +34,27 @@ pub(super) enum Part {
     QuotedName,
     /// The arguments as JSON.
     Arguments,
+    /// The arguments, each between tags of its own.
+    Tagged(&'static Tags),
     /// What this expression matches.
     Like(&'static str),
     /// These or nothing.
     Maybe(&'static [Part]),
+}
+
+/// How an argument is written.
+#[derive(Debug)]
+pub(super) struct Tags {
+    /// Before its name.
+    pub(super) before: &'static str,
+    /// Between its name and its value.
+    pub(super) between: &'static str,
+    /// What ends its value.
+    pub(super) behind: &'static str,
+    /// Behind it.
+    pub(super) after: &'static str,
+    /// What no text between them has: readers would take it for an end.
+    pub(super) never: &'static [&'static str],
 }
 
 impl Opening {
@@ -49,7 +66,7 @@ impl Opening {
     }
 }
 
-use Part::{Arguments, Like, Maybe, Name, QuotedName, Text};
+use Part::{Arguments, Like, Maybe, Name, QuotedName, Tagged, Text};
 
 pub(super) const HERMES: Canon = Canon {
     opening: Opening::Anywhere("<tool_call>"),
@@ -161,4 +178,38 @@ pub(super) const FUNCTIONARY: Canon = Canon {
     call: &[Text("<function="), Name, Text(">"), Arguments, Text("</function>")],
     between: Some(""),
     behind: &[],
+};
+
+pub(super) const QWEN_TAGS: Canon = Canon {
+    call: &[
+        Text("<tool_call>\n<function="),
+        Name,
+        Text(">\n"),
+        Tagged(&Tags {
+            before: "<parameter=",
+            between: ">\n",
+            behind: "\n</parameter>",
+            after: "\n",
+            never: &["</parameter>", "</function>", "</tool_call>"],
+        }),
+        Text("</function>\n</tool_call>"),
+    ],
+    ..HERMES
+};
+
+pub(super) const GLM: Canon = Canon {
+    call: &[
+        Text("<tool_call>"),
+        Name,
+        Text("\n"),
+        Tagged(&Tags {
+            before: "<arg_key>",
+            between: "</arg_key>\n<arg_value>",
+            behind: "</arg_value>",
+            after: "\n",
+            never: &["</arg_value>", "</tool_call>"],
+        }),
+        Text("</tool_call>"),
+    ],
+    ..HERMES
 };

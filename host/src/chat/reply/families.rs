@@ -58,6 +58,7 @@ pub(super) const QWEN_TAGS: Family = Family {
         },
     ],
     frame: &["</tool_call>"],
+    canon: Some(&canon::QWEN_TAGS),
     ..NOTHING
 };
 
@@ -66,6 +67,7 @@ pub(super) const GLM: Family = Family {
     name: "glm",
     opens: &[open("<tool_call>", Form::Block { close: "</tool_call>", take: tagged::glm })],
     inner: &["<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"],
+    canon: Some(&canon::GLM),
     ..NOTHING
 };
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::canon::{Canon, Opening, Part};
 use super::family::{Family, Thinking};
-use super::{Tool, harmony};
+use super::{Tool, harmony, kept_tags};
 use crate::sampling::constraint::{Free, Pattern, Schema};
 
 /// What an answer is kept to.
@@ -66,34 +66,50 @@ pub(super) fn marked(family: &Family, thinking: Option<Thinking>, asked: &Asked)
             let ways = vec![Pattern::Sequence(calls), Pattern::Json(schema.clone())];
             Pattern::Sequence(vec![blank(), Pattern::Choice(ways)])
         }
-        (Otherwise::Text, Opening::First(first)) => {
-            let other = Pattern::Regex(format!(r"\s*[^\s{}](?s:.*)", escaped(first)));
-            let calls = Pattern::Sequence(vec![blank(), Pattern::Sequence(calls)]);
-            Pattern::Maybe(Box::new(Pattern::Choice(vec![calls, other])))
-        }
-        (Otherwise::Text, Opening::Anywhere(mark)) => {
-            let text = Free { like: Free::ANY.to_owned(), until: None, without: vec![mark.to_owned()] };
-            // The mark is the first of the calls' parts: here it ends the text before them.
-            let with_calls = [vec![Pattern::until(mark)], calls[1..].to_vec()].concat();
-            Pattern::Choice(vec![Pattern::Free(text), Pattern::Sequence(with_calls)])
+        (Otherwise::Text, opening) => {
+            let without = text_or_calls(opening, &calls, thinking.map(|marks| marks.open));
+            // What is thought may be like a call, and what is said may not be like a thought.
+            return Ok(match thought {
+                None => without,
+                Some(thought) => Pattern::Choice(vec![
+                    Pattern::Sequence(vec![thought, text_or_calls(opening, &calls, None)]),
+                    without,
+                ]),
+            });
         }
     };
     Ok(match thought {
         None => answer,
-        Some(thought) => Pattern::Sequence(vec![thought, answer]),
+        Some(thought) => Pattern::Sequence(vec![Pattern::Maybe(Box::new(thought)), answer]),
     })
 }
 
-/// Reasoning, if the model begins with it.
+/// What is said, calls behind it, or both. What is said does not begin with `not_first`.
+fn text_or_calls(opening: Opening, calls: &[Pattern], not_first: Option<&str>) -> Pattern {
+    let free = Free { not_first: not_first.map(str::to_owned), ..Free::any() };
+    match opening {
+        Opening::First(first) => {
+            let other = Free { like: format!(r"\s*[^\s{}](?s:.*)", escaped(first)), ..free };
+            let calls = Pattern::Sequence([&[blank()], calls].concat());
+            Pattern::Maybe(Box::new(Pattern::Choice(vec![calls, Pattern::Free(other)])))
+        }
+        Opening::Anywhere(mark) => {
+            let text = Pattern::Free(Free { without: vec![mark.to_owned()], ..free.clone() });
+            // The mark is the first of the calls' parts: here it ends the text before them.
+            let before = Pattern::Free(Free { until: Some(mark.to_owned()), ..free });
+            Pattern::Choice(vec![text, Pattern::Sequence([&[before], &calls[1..]].concat())])
+        }
+    }
+}
+
+/// Reasoning.
 fn thought(marks: Thinking) -> Pattern {
     // Gemma's mark is a token and a word.
     let token = marks.open.trim_end_matches("thought");
     let word = Pattern::Text(marks.open[token.len()..].to_owned());
-    Pattern::Maybe(Box::new(Pattern::Sequence(vec![
-        Pattern::Mark(token.to_owned()),
-        word,
-        Pattern::until(marks.close),
-    ])))
+    // GLM begins with a line break.
+    let open = Free { like: r"\n{0,2}".to_owned(), until: Some(token.to_owned()), ..Free::any() };
+    Pattern::Sequence(vec![Pattern::Free(open), word, Pattern::until(marks.close)])
 }
 
 /// Line breaks behind reasoning.
@@ -141,6 +157,7 @@ fn body(callable: &Callable, parts: &[Part], marks: &[&str]) -> Result<Vec<Patte
             Part::QuotedName => {
                 patterns.push(Pattern::Text(Value::from(callable.tool.name.as_str()).to_string()));
             }
+            Part::Tagged(tags) => patterns.extend(kept_tags::arguments(callable, tags, marks)?),
             Part::Arguments => patterns.push(Pattern::Json(arguments(callable))),
             Part::Like(_) | Part::Maybe(_) => patterns.extend(inner(&[*part], marks)),
         }
@@ -154,7 +171,7 @@ fn inner(parts: &[Part], marks: &[&str]) -> Vec<Pattern> {
         Part::Text(text) => written(text, marks),
         Part::Like(regex) => vec![Pattern::Regex((*regex).to_owned())],
         Part::Maybe(parts) => vec![Pattern::Maybe(Box::new(Pattern::Sequence(inner(parts, marks))))],
-        Part::Name | Part::QuotedName | Part::Arguments => Vec::new(),
+        Part::Name | Part::QuotedName | Part::Arguments | Part::Tagged(_) => Vec::new(),
     };
     parts.iter().flat_map(one).collect()
 }
@@ -211,7 +228,7 @@ fn marks(family: &Family, canon: &Canon) -> Vec<&'static str> {
 }
 
 /// A text with its marks.
-fn written(text: &str, marks: &[&str]) -> Vec<Pattern> {
+pub(super) fn written(text: &str, marks: &[&str]) -> Vec<Pattern> {
     let found = marks.iter().filter_map(|mark| Some((text.find(mark)?, *mark)));
     let Some((at, mark)) = found.min_by_key(|(at, mark)| (*at, std::cmp::Reverse(mark.len()))) else {
         return if text.is_empty() { Vec::new() } else { vec![Pattern::Text(text.to_owned())] };
@@ -230,11 +247,8 @@ fn escaped(text: &str) -> String {
 pub(super) fn harmony(asked: &Asked) -> Result<Pattern, Unkept> {
     let written = |text: &str| written(text, &harmony::MARKS);
     let message = |channel: &str| {
-        let free = Free {
-            like: Free::ANY.to_owned(),
-            until: Some("<|end|>".to_owned()),
-            without: ["<|start|>", "<|call|>", "<|return|>"].map(str::to_owned).to_vec(),
-        };
+        let without = ["<|start|>", "<|call|>", "<|return|>"].map(str::to_owned).to_vec();
+        let free = Free { until: Some("<|end|>".to_owned()), without, ..Free::any() };
         let head = written(&format!("<|channel|>{channel}<|message|>"));
         Pattern::Sequence([head, vec![Pattern::Free(free)], written("<|start|>assistant")].concat())
     };
@@ -262,7 +276,7 @@ pub(super) fn harmony(asked: &Asked) -> Result<Pattern, Unkept> {
         Otherwise::Nothing => None,
         Otherwise::Text => {
             let without = ["<|start|>", "<|end|>", "<|call|>", "<|return|>"].map(str::to_owned).to_vec();
-            Some(Pattern::Free(Free { like: Free::ANY.to_owned(), until: None, without }))
+            Some(Pattern::Free(Free { without, ..Free::any() }))
         }
         Otherwise::Json(schema) => Some(Pattern::Json(schema.clone())),
     };

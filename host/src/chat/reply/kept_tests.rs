@@ -47,6 +47,11 @@ pub(in crate::chat) fn verdicts(
         tokens.extend((0..=255).map(|byte| vec![byte]));
         let mut control = Vec::new();
         for mark in marks.iter().filter(|mark| mark.len() > 1 && vocabulary != Vocabulary::Pieces) {
+            if tokens.contains(&mark.as_bytes().to_vec())
+                || control.iter().any(|(_, known)| known == mark.as_bytes())
+            {
+                continue;
+            }
             if matches!(vocabulary, Vocabulary::Control | Vocabulary::Spelt) {
                 control.push((tokens.len() as u32, mark.as_bytes().to_vec()));
                 tokens.push(Vec::new());
@@ -179,12 +184,27 @@ const CANONICAL: [(Family, &[&str]); 10] = [
 fn every_family_s_own_calls_are_accepted() {
     for (family, texts) in CANONICAL {
         let calls = texts.iter().map(|text| (*text).to_owned());
-        let thought = texts.iter().map(|text| format!("<think>\nHm.\n</think>\n\n{text}"));
+        let thought = texts.iter().map(|text| format!("<think>\nHm, {{.\n</think>\n\n{text}"));
         let texts: Vec<String> = calls.chain(thought).collect();
         let mut ways = vec![Otherwise::Nothing, Otherwise::Text];
         ways.extend(has_mark(family).then(|| Otherwise::Json(answer_schema())));
         for otherwise in ways {
             check(family, &asked(tools(), true, otherwise), &texts, |found| *found == Verdict::Whole);
+        }
+    }
+}
+
+/// The reader takes all of it for reasoning, and so must the pattern.
+#[test]
+fn a_thought_may_be_like_a_call() {
+    for (family, texts) in CANONICAL {
+        let thought = format!("<think>{} <tool_call> x", texts[0]);
+        for otherwise in [Otherwise::Nothing, Otherwise::Text] {
+            let pattern = kept::marked(&family, THINK, &asked(tools(), true, otherwise)).unwrap();
+            let whole = format!("{thought}</think>{}", texts[0]);
+            let texts = [thought.as_str(), &whole];
+            let found = verdicts(&pattern, &marks(family, THINK), Vocabulary::Pieces, &texts);
+            assert_eq!(found, [Verdict::Beginning, Verdict::Whole], "{}", family.name());
         }
     }
 }
@@ -319,4 +339,32 @@ fn arguments_are_those_that_a_function_declares() {
         json!({"anyOf": [{"$ref": "#/$defs/a"}], "type": "object"}),
     );
     check(json!({"type": ["object", "null"]}), true, json!({"type": "object"}));
+}
+
+/// Where arguments are no JSON, a text is kept to its length and its choices.
+#[test]
+fn what_cannot_be_said_of_a_text_between_tags_is_refused_by_name() {
+    let refused = |parameters: Value| {
+        let tool = Tool { name: "f".to_owned(), parameters };
+        match kept::marked(&QWEN_TAGS, None, &asked(vec![tool], true, Otherwise::Nothing)) {
+            Err(Unkept::Tool(field, _)) => {
+                field.trim_start_matches("tools[0].function.parameters").to_owned()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    for (parameters, field) in [
+        (json!({"properties": {"a": {"type": "string", "pattern": "b"}}}), ".properties.a.pattern"),
+        (json!({"properties": {"a": {"type": "string", "maxLength": 9999}}}), ".properties.a"),
+        (json!({"properties": {"a": {"enum": ["</parameter>"]}}}), ".properties.a"),
+        (json!({"properties": {"a>": {}}}), ".properties.a>"),
+        (json!({"anyOf": []}), ".anyOf"),
+        (json!({"properties": {}, "required": ["a"]}), ".required"),
+    ] {
+        assert_eq!(refused(parameters.clone()), field, "{parameters}");
+    }
+    for family in [GEMMA, FUNCTION_GEMMA, LFM2, DSML] {
+        let unkept = kept::marked(&family, None, &asked(tools(), true, Otherwise::Nothing)).unwrap_err();
+        assert_eq!(unkept, Unkept::Family(family.name()));
+    }
 }

@@ -201,7 +201,8 @@ impl Marked {
         let kept = &lead[lead.len() - open.keep..];
         self.held.insert_str(0, kept);
         let lead = lead[..lead.len() - open.keep].to_owned();
-        self.state = State::Call(Box::new(Reading::new(open.form, lead, open.keep)));
+        let reading = Reading::new(open.form, lead, open.keep).kept(self.lookout != Lookout::Anywhere);
+        self.state = State::Call(Box::new(reading));
     }
 
     fn call(&mut self, mut reading: Box<Reading>, is_end: bool, out: &mut Vec<Delta>) -> bool {

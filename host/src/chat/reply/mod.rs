@@ -11,6 +11,7 @@ mod family;
 mod gemma;
 mod harmony;
 mod kept;
+mod kept_tags;
 #[cfg(test)]
 pub(super) mod kept_tests;
 mod marked;
@@ -23,6 +24,8 @@ mod scan;
 mod tagged;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk_tests;
 
 use serde_json::Value;
 

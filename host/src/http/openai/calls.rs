@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::tools::{Choice, Tools};
-use crate::chat::{Asked, Callable, Lookout, Manner, Otherwise, Unkept};
+use crate::chat::{Asked, Callable, Lookout, Manner, Otherwise, Tool, Unkept};
 use crate::engine::message::Structure;
 use crate::error::Error;
 use crate::sampling::constraint::{Grammar, Schema};
@@ -29,7 +29,7 @@ pub(super) fn keep(
         Otherwise::Json(_) => Lookout::Beginning,
     };
     let must = otherwise == Otherwise::Nothing;
-    let callable = |(index, tool): (usize, &crate::chat::Tool)| Callable {
+    let callable = |(index, tool): (usize, &Tool)| Callable {
         tool: tool.clone(),
         is_strict: must || tools.strict[index],
         field: format!("tools[{index}].function"),
@@ -38,11 +38,29 @@ pub(super) fn keep(
         Choice::Auto | Choice::Required => true,
         Choice::Named(chosen) => chosen == *index,
     };
+    refuse_namesakes(tools)?;
     let callables = tools.known.iter().enumerate().filter(is_chosen).map(callable).collect();
     let many = tools.many_calls && !matches!(tools.choice, Choice::Named(_));
     let asked = Asked { tools: callables, many, otherwise };
     let pattern = manner.kept(prompt_end, &asked).map_err(|unkept| refused(&field, unkept))?;
     Ok((Some(Structure { field, grammar: Grammar::Pattern(pattern), after: None }), lookout))
+}
+
+/// A call says whose arguments it has by the name alone.
+fn refuse_namesakes(tools: &Tools) -> Result<(), Error> {
+    let is_second =
+        |(index, tool): &(usize, &Tool)| tools.known[..*index].iter().any(|other| other.name == tool.name);
+    match tools.known.iter().enumerate().find(is_second) {
+        None => Ok(()),
+        Some((index, tool)) => {
+            let param = format!("tools[{index}].function.name");
+            let message = format!(
+                "`{param}` is `{}`, as an earlier function's: calls could not be told apart",
+                tool.name
+            );
+            Err(Error::invalid(param, message))
+        }
+    }
 }
 
 /// Which field asks for calls that are kept to something, and what the answer may be instead; nothing where none does.

@@ -56,17 +56,24 @@ pub struct Free {
     pub until: Option<String>,
     /// What else is not in it.
     pub without: Vec<String>,
+    /// What it does not begin with, blanks aside.
+    pub not_first: Option<String>,
 }
 
 impl Free {
     /// Any text.
     pub const ANY: &'static str = "(?s:.*)";
+
+    /// Any text, to the answer's end.
+    pub fn any() -> Free {
+        Free { like: Free::ANY.to_owned(), until: None, without: Vec::new(), not_first: None }
+    }
 }
 
 impl Pattern {
     /// Free text and the mark behind it.
     pub fn until(mark: &str) -> Pattern {
-        Pattern::Free(Free { like: Free::ANY.to_owned(), until: Some(mark.to_owned()), without: Vec::new() })
+        Pattern::Free(Free { until: Some(mark.to_owned()), ..Free::any() })
     }
 
     /// Every schema in it.
@@ -156,10 +163,13 @@ impl Lark<'_> {
         let mut without = free.without.clone();
         let token = free.until.as_deref().and_then(|end| (self.token)(end));
         without.extend(free.until.iter().filter(|_| token.is_some()).cloned());
-        let body = match without.as_slice() {
-            [] => format!("/{}/", free.like),
-            texts => format!("/{}/ & ~/(?s:.*)({})(?s:.*)/", free.like, regex::choice(texts)),
-        };
+        let mut body = format!("/{}/", free.like);
+        if !without.is_empty() {
+            body += &format!(" & ~/(?s:.*)({})(?s:.*)/", regex::choice(&without));
+        }
+        if let Some(first) = &free.not_first {
+            body += &format!(r" & ~/\s*{}(?s:.*)/", regex::choice(std::slice::from_ref(first)));
+        }
         let text = self.rule("T", "", &body);
         match (&free.until, token) {
             (None, _) => text,

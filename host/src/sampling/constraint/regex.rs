@@ -34,8 +34,8 @@ pub(super) fn choice(texts: &[String]) -> String {
     let escaped = |text: &String| {
         // By number: `\<` would be the beginning of a word, and `/` the end of the expression in Lark.
         let escape = |c: char| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' => c.to_string(),
-            _ => format!("\\x{{{:x}}}", u32::from(c)),
+            _ if c.is_ascii_punctuation() || c.is_control() => format!("\\x{{{:x}}}", u32::from(c)),
+            _ => c.to_string(),
         };
         text.chars().map(escape).collect::<String>()
     };

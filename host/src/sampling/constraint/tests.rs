@@ -70,8 +70,9 @@ fn finite_languages() -> [(Grammar, &'static [&'static str]); 7] {
                 "ñandú (bird)".into(),
                 "日本".into(),
                 "a/b|c".into(),
+                "<b>\n".into(),
             ]),
-            &["yes", "yes!", "ñandú (bird)", "日本", "a/b|c"],
+            &["yes", "yes!", "ñandú (bird)", "日本", "a/b|c", "<b>\n"],
         ),
         (
             Grammar::JsonSchema(json!({"enum": ["a", "ab\"", "é", 1, 12, true, null]})),
