@@ -135,7 +135,13 @@ async fn what_cannot_be_run_says_why() {
         ("cut", "model.safetensors: tensor `"),
         ("alone/model", "it is weights alone"),
     ] {
-        let entry = models["data"].as_array().unwrap().iter().find(|entry| entry["id"] == id);
+        let entry = models["models"]
+            .as_array()
+            .or(models["data"].as_array())
+            .or(models.as_array())
+            .unwrap()
+            .iter()
+            .find(|entry| entry["id"] == id);
         let entry = entry.unwrap_or_else(|| panic!("{id} is not listed: {models}"));
         assert_eq!(entry["state"], "unavailable", "{id}");
         let reason = entry["reason"].as_str().unwrap();
