@@ -256,6 +256,23 @@ async fn an_answer_that_is_cut_off_is_incomplete() {
 }
 
 #[tokio::test]
+async fn a_stream_that_fails_says_so_in_its_last_event() {
+    let server = House::with(&["fake"]).model("m.fake", "fail_at = 4\nsequence_tokens = 8192").serve();
+    let whole = server.post(RESPONSES, &request(json!({}))).await;
+    assert_eq!((whole.status, &whole.json["error"]["code"]), (503, &json!("engine_crashed")));
+    let streamed = server.post(RESPONSES, &request(json!({"stream": true}))).await;
+    let last = events(&streamed).pop().unwrap();
+    assert_eq!(last["type"], "response.failed", "{}", streamed.text);
+    let response = &last["response"];
+    assert_eq!((&response["status"], &response["error"]["code"]), (&json!("failed"), &json!("server_error")));
+    assert!(response["error"]["message"].as_str().unwrap().contains("told to fail"), "{response}");
+    let open = response["output"].as_array().unwrap().iter().any(|item| item["status"] == "in_progress");
+    assert!(!open, "{response}");
+    let path = format!("{RESPONSES}/{}", response["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.status, 404, "what failed is not kept");
+}
+
+#[tokio::test]
 async fn a_broken_call_is_text() {
     let text = r#"<tool_call>{"name": "get_weather", "arguments": {"city": Paris}}</tool_call>"#;
     let server = house(text).serve();
