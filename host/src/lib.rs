@@ -18,3 +18,6 @@ pub mod bench;
 pub mod engine;
 pub mod sampling;
 pub mod text;
+
+#[cfg(test)]
+mod test_random;

@@ -65,7 +65,7 @@ pub(super) enum Command {
     Models(Listing),
     /// List the plugins that were found, those that are not loaded with the reason
     Plugins(Listing),
-    /// Say what a model file is, or what is wrong with it, without loading it
+    /// Say what a model file or folder is, or what is wrong with it, without loading it
     Inspect(Inspect),
     /// Measure a model's speed in this process, or servers under load
     #[command(subcommand)]
@@ -82,7 +82,7 @@ pub(super) enum Bench {
 
 #[derive(Debug, Args)]
 pub(super) struct BenchModel {
-    /// A model's id (see `impetus models`) or the path of a model file
+    /// A model's id (see `impetus models`) or the path of a model file or folder
     pub(super) model: String,
     /// Tokens of the prompt whose prefill is timed
     #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
@@ -171,7 +171,7 @@ pub(super) struct Listing {
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// The model file; the id of a model also does
+    /// The model file or folder; the id of a model also does
     pub(super) file: String,
     /// JSON instead of lines
     #[arg(long)]
@@ -180,7 +180,7 @@ pub(super) struct Inspect {
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// A model's id (see `impetus models`) or the path of a model file
+    /// A model's id (see `impetus models`) or the path of a model file or folder
     pub(super) model: String,
     /// The prompt; `-`, or none behind a pipe: what stdin says; none in a terminal: a chat
     pub(super) prompt: Option<String>,

@@ -60,7 +60,7 @@ const MAX_POSITION: u32 = 1 << 30;
 
 impl DecoderContext {
     /// # Errors
-    /// `INVALID_ARGUMENT` for wishes that are no JSON or out of range.
+    /// `INVALID_ARGUMENT` for wishes that are no JSON, `OUT_OF_MEMORY` with the figure.
     pub(crate) fn new(model: Arc<DecoderModel>, params_json: &str) -> Result<Self, PluginError> {
         let wishes: Wishes = serde_json::from_str(params_json)
             .map_err(|error| PluginError::invalid_argument(format!("context parameters: {error}")))?;
@@ -82,9 +82,9 @@ impl DecoderContext {
             blocks,
         };
         let memory = match options.cache_type.unwrap_or(CacheType::of(model.weight_type)) {
-            CacheType::F32 => AnyMemory::F32(Memory::new(shape)),
-            CacheType::F16 => AnyMemory::F16(Memory::new(shape)),
-            CacheType::Bf16 => AnyMemory::Bf16(Memory::new(shape)),
+            CacheType::F32 => AnyMemory::F32(Memory::new(shape)?),
+            CacheType::F16 => AnyMemory::F16(Memory::new(shape)?),
+            CacheType::Bf16 => AnyMemory::Bf16(Memory::new(shape)?),
         };
         let kernels = Kernels::of(options.level());
         let narrow = model.weights.want_narrow(kernels);
@@ -139,17 +139,18 @@ impl DecoderContext {
 
     /// Finds room for every row, or for none.
     fn place(&mut self) -> Result<(), PluginError> {
-        let full = || PluginError::new(ErrorCode::CACHE_FULL, "the KV cache has no cells for this batch");
         let Rows { positions, runs, slots, .. } = &mut self.rows;
         let needed =
             |run: &Run| self.table.needed(run.sequence, positions[run.rows.start], run.rows.len() as u32);
         if runs.iter().map(needed).sum::<usize>() > self.table.free() {
-            return Err(full());
+            return Err(PluginError::new(ErrorCode::CACHE_FULL, "the KV cache has no cells for this batch"));
         }
         slots.clear();
         for run in runs {
             for row in run.rows.clone() {
-                let place = self.table.push(run.sequence, positions[row]).map_err(|_| full())?;
+                let bug =
+                    |_| PluginError::internal("blocks that were counted as free are not: this is a bug");
+                let place = self.table.push(run.sequence, positions[row]).map_err(bug)?;
                 if let Some(from) = place.copied_from {
                     self.memory.copy_block(from, place.slot.block);
                 }
@@ -171,9 +172,9 @@ impl AnyMemory {
 
     fn bytes(&self) -> usize {
         match self {
-            AnyMemory::F32(memory) => memory.shape().numbers() * 4,
-            AnyMemory::F16(memory) => memory.shape().numbers() * 2,
-            AnyMemory::Bf16(memory) => memory.shape().numbers() * 2,
+            AnyMemory::F32(memory) => memory.bytes(),
+            AnyMemory::F16(memory) => memory.bytes(),
+            AnyMemory::Bf16(memory) => memory.bytes(),
         }
     }
 }
@@ -187,8 +188,7 @@ impl sdk::Context for DecoderContext {
         self.read(batch)?;
         self.place()?;
         let Rows { tokens, positions, slots, runs, wanted } = &self.rows;
-        let blocks: Vec<_> = runs.iter().map(|run| self.table.blocks(run.sequence)).collect();
-        let step = Step { tokens, positions, slots, runs, blocks: &blocks, wanted };
+        let step = Step { tokens, positions, slots, runs, table: &self.table, wanted };
         let model = (&self.model.decoder, &self.model.weights);
         let computer = (self.kernels, &mut self.pool);
         match &mut self.memory {

@@ -67,11 +67,7 @@ impl DecoderModel {
     /// Names and texts of the special tokens that `tokenizer_config.json` has.
     fn special_tokens(&self) -> Map<String, Value> {
         let named = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
-        let text = |name: &str| {
-            let value = self.description.tokenizer.get(&format!("{name}_token"))?;
-            // A text, or an object with one.
-            value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
-        };
+        let text = |name: &str| self.description.special_token(name);
         named.into_iter().filter_map(|name| Some((name.to_owned(), text(name)?.into()))).collect()
     }
 }
@@ -79,9 +75,7 @@ impl DecoderModel {
 /// What ends an answer: the configurations' tokens and the tokeniser's own end.
 fn end_tokens(description: &Description, text: &Text) -> Vec<u32> {
     let mut ids = description.end_tokens();
-    let eos = description.tokenizer.get("eos_token");
-    let eos = eos.and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
-    ids.extend(eos.and_then(|eos| text.id(eos)));
+    ids.extend(description.special_token("eos").and_then(|eos| text.id(eos)));
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cache::BLOCK;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::config::{Decoder, Description};
-use crate::decoder::padded;
+use crate::decoder::{padded, workspace_bytes};
 use crate::options::{CacheType, Options};
 
 /// The summary, as `probe` answers it. `decoder`: where the model can be run.
@@ -29,7 +29,7 @@ pub(crate) fn summary(
         "layers": config("num_hidden_layers"),
         "estimated_bytes": decoder.map(|decoder| bytes + state_bytes(decoder, checkpoint, options)),
         "chat_template": description.chat_template.is_some(),
-        "license": text("license"),
+        "license": description.license,
     })
 }
 
@@ -55,12 +55,8 @@ pub(crate) fn weight_type(checkpoint: &Checkpoint) -> Dtype {
 /// Memory of a context with the options, beside the weights.
 fn state_bytes(decoder: &Decoder, checkpoint: &Checkpoint, options: &Options) -> u64 {
     let cache_type = options.cache_type.unwrap_or_else(|| CacheType::of(weight_type(checkpoint)));
-    let cells = u64::from(options.context_tokens(decoder.context_length).next_multiple_of(BLOCK));
+    let cells = options.context_tokens(decoder.context_length).next_multiple_of(BLOCK);
     let of_token =
         decoder.layers.len() * decoder.kv_heads * 2 * padded(decoder.head_width) * cache_type.size();
-    let of_row = decoder.hidden * 4
-        + (2 * decoder.heads + 2 * decoder.kv_heads) * decoder.head_width * 2
-        + decoder.intermediate * 4
-        + decoder.vocab_size / 8;
-    cells * of_token as u64 + u64::from(options.batch_tokens()) * 4 * of_row as u64
+    u64::from(cells) * of_token as u64 + workspace_bytes(decoder, options.batch_tokens() as usize) as u64
 }

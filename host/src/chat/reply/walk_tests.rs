@@ -7,6 +7,7 @@ use super::families::*;
 use super::kept_tests::{asked, is_token};
 use super::*;
 use crate::sampling::constraint::{Constraint, Grammar, Grammars, Pattern, Place, STACK_BYTES};
+use crate::test_random::Random;
 
 const FAMILIES: [Family; 12] = [
     HERMES,
@@ -50,18 +51,6 @@ const PIECES: [&str; 22] = [
 ];
 
 const MOST_STEPS: usize = 300;
-
-/// A small generator of numbers, the same on every machine (xorshift, Marsaglia 2003).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 fn tools() -> Vec<Tool> {
     let tool = |name: &str, parameters: Value| Tool { name: name.to_owned(), parameters };

@@ -3,6 +3,7 @@ use std::collections::HashSet;
 use serde_json::json;
 
 use super::*;
+use crate::test_random::Random;
 
 /// The end token of every vocabulary here, and another.
 const ENDS: [u32; 2] = [0, 1];
@@ -18,18 +19,6 @@ fn a_mask_leaves_what_is_allowed() {
         let expected = if allowed.has(token as u32) { *before } else { f32::NEG_INFINITY };
         assert_eq!(*after, expected, "token {token}");
         assert_eq!(allowed.has(token as u32), token < 32 || token == 64 || token == 66, "token {token}");
-    }
-}
-
-/// A small generator of numbers, the same on every machine (xorshift, Marsaglia 2003).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
     }
 }
 

@@ -4,6 +4,11 @@
 
 mod table;
 
+use std::marker::PhantomData;
+
+use impetus_plugin_api::{ErrorCode, PluginError};
+use memmap2::MmapMut;
+
 pub(crate) use self::table::{BLOCK, Table};
 use crate::kernels::{CacheElement, Element, LANES};
 use crate::pool::Shared;
@@ -34,40 +39,65 @@ impl Shape {
         (block as usize * self.kv_heads + head) * 2 * self.part()
     }
 
-    /// All numbers.
-    pub(crate) fn numbers(&self) -> usize {
-        self.layers * self.layer()
+    /// Bytes of all numbers of this size; none where no machine could count them.
+    pub(crate) fn bytes(&self, size: usize) -> Option<usize> {
+        [self.kv_heads, 2, LANES, self.head_width, self.layers, size]
+            .into_iter()
+            .try_fold(self.blocks, |product, factor| product.checked_mul(factor))
     }
 }
 
 /// The memory: `[layer][block][head]{keys [head_width][LANES], values [LANES][head_width]}`.
 pub(crate) struct Memory<E: Element> {
     shape: Shape,
-    layers: Vec<Vec<E::Bits>>,
+    /// Zeroed pages, which the system gives when they are first written.
+    pages: MmapMut,
+    _numbers: PhantomData<E>,
 }
 
 impl<E: CacheElement> Memory<E> {
-    /// Zeroed: the system gives the pages when they are first written.
-    pub(crate) fn new(shape: Shape) -> Self {
-        Memory { shape, layers: (0..shape.layers).map(|_| vec![E::Bits::default(); shape.layer()]).collect() }
+    /// # Errors
+    /// `OUT_OF_MEMORY` with the figure.
+    pub(crate) fn new(shape: Shape) -> Result<Self, PluginError> {
+        let full = |figure: &dyn std::fmt::Display| {
+            let message = format!(
+                "no memory for a KV cache of {figure} bytes; lower context_tokens under [plugin.safetensors.options]"
+            );
+            PluginError::new(ErrorCode::OUT_OF_MEMORY, message)
+        };
+        let bytes = shape.bytes(size_of::<E::Bits>()).ok_or_else(|| full(&"uncountable"))?;
+        let pages = MmapMut::map_anon(bytes).map_err(|_| full(&bytes))?;
+        Ok(Memory { shape, pages, _numbers: PhantomData })
     }
 
-    pub(crate) fn shape(&self) -> Shape {
-        self.shape
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.len()
     }
 
     /// Copies a block of every layer.
     pub(crate) fn copy_block(&mut self, from: u32, to: u32) {
         let length = self.shape.kv_heads * 2 * self.shape.part();
         let (from, to) = (self.shape.place(from, 0), self.shape.place(to, 0));
-        for layer in &mut self.layers {
-            layer.copy_within(from..from + length, to);
+        for layer in 0..self.shape.layers {
+            self.numbers(layer).copy_within(from..from + length, to);
         }
     }
 
     /// A layer, to be written from several threads.
     pub(crate) fn layer(&mut self, layer: usize) -> LayerMemory<'_, E> {
-        LayerMemory { shape: self.shape, numbers: Shared::new(&mut self.layers[layer]) }
+        let shape = self.shape;
+        LayerMemory { shape, numbers: Shared::new(self.numbers(layer)) }
+    }
+
+    #[expect(unsafe_code, reason = "pages are read as numbers")]
+    fn numbers(&mut self, layer: usize) -> &mut [E::Bits] {
+        let length = self.shape.layer();
+        let bytes = length * size_of::<E::Bits>();
+        let part = &mut self.pages[layer * bytes..(layer + 1) * bytes];
+        // SAFETY: floats and halves are plain numbers, for which any bits will do; a layer begins at a multiple of 64
+        // bytes from the beginning of a page, so that it is aligned; it is as long as its bytes say.
+        unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), length) }
     }
 }
 

@@ -4,7 +4,7 @@ use impetus_plugin_api::PluginError;
 use serde_json::{Value, json};
 
 use super::rope::{self, Defaults};
-use super::{AttentionBias, Decoder, Fields, Layer, Norms, QueryKeyNorm, Rope, Scales};
+use super::{AttentionBias, Decoder, Fields, Layer, Norms, QueryKeyNorm, Rope, Scales, check_shape};
 use crate::kernels::Activation;
 
 /// A family by its `model_type`, with what people know of it, and what makes its decoder of the common one.
@@ -46,7 +46,9 @@ pub(super) fn decoder(family: &str, fields: &Fields<'_>) -> Result<Decoder, Plug
     };
     fields.only("quantization_config", &Value::Null).map_err(|_| quantised("quantization_config"))?;
     fields.only("quantization", &Value::Null).map_err(|_| quantised("quantization"))?;
-    (known.adapt)(common(family, fields)?, fields)
+    let decoder = common(family, fields)?;
+    check_shape(&decoder)?;
+    (known.adapt)(decoder, fields)
 }
 
 fn quantised(field: &str) -> PluginError {
@@ -71,10 +73,11 @@ fn common(family: &str, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
         heads,
         kv_heads: fields.size("num_key_value_heads")?.unwrap_or(heads),
         head_width,
-        layers: vec![Layer { window: None, rope: Some(0) }; layers.min(1 << 12)],
+        // One more than `check_shape` allows, at most.
+        layers: vec![Layer { window: None, rope: Some(0) }; layers.min((1 << 12) + 1)],
         ropes: Vec::new(),
-        context_length: fields.size("max_position_embeddings")?.unwrap_or(2048),
-        norm_epsilon: fields.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+        context_length: fields.need_size("max_position_embeddings")?,
+        norm_epsilon: fields.need_number("rms_norm_eps")? as f32,
         norm_offset: false,
         norms: Norms::Before,
         query_key_norm: QueryKeyNorm::None,
@@ -159,6 +162,7 @@ fn llama(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> 
 }
 
 fn mistral(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_said("sliding_window")?;
     one_rope(windows(decoder, fields, |_| true)?, fields, 10000.0)
 }
 
@@ -168,9 +172,15 @@ fn qwen_windows(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Plugin
     if used {
         return windows(decoder, fields, |i| i >= full);
     }
-    // The fields may be there all the same, and mean nothing.
-    let (_, _) = (fields.value("sliding_window"), fields.value("layer_types"));
-    Ok(decoder)
+    Ok(without_windows(decoder, fields))
+}
+
+/// The fields may be there all the same, and mean nothing.
+fn without_windows(decoder: Decoder, fields: &Fields<'_>) -> Decoder {
+    for name in ["sliding_window", "layer_types", "max_window_layers"] {
+        fields.value(name);
+    }
+    decoder
 }
 
 fn qwen2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
@@ -187,9 +197,6 @@ fn qwen3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> 
 /// What all Gemmas share. Their embeddings are tied where nothing is said.
 fn gemma(mut decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
     decoder = gemma_base(attention_bias(decoder, fields)?, fields)?;
-    if fields.value("hidden_act").is_none() && fields.value("hidden_activation").is_none() {
-        decoder.activation = Activation::GeluTanh;
-    }
     fields.only("use_bidirectional_attention", &json!(false))?;
     one_rope(decoder, fields, 10000.0)
 }
@@ -198,6 +205,9 @@ fn gemma_base(mut decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Plug
     decoder.norm_offset = true;
     decoder.tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
     decoder.scales.embedding = (decoder.hidden as f32).sqrt();
+    if fields.value("hidden_act").is_none() && fields.value("hidden_activation").is_none() {
+        decoder.activation = Activation::GeluTanh;
+    }
     Ok(decoder)
 }
 
@@ -212,6 +222,9 @@ fn gemma_caps(mut decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Plug
 }
 
 fn gemma2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    for name in ["sliding_window", "attn_logit_softcapping", "final_logit_softcapping"] {
+        fields.need_said(name)?;
+    }
     let decoder = windows(gemma_caps(decoder, fields)?, fields, |i| i % 2 == 0)?;
     one_rope(decoder, fields, 10000.0)
 }
@@ -270,7 +283,9 @@ fn olmo2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> 
 }
 
 fn smollm3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
-    let mut decoder = llama(qwen_windows(decoder, fields)?, fields)?;
+    let mut decoder = one_rope(attention_bias(decoder, fields)?, fields, 2_000_000.0)?;
+    decoder.mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
+    decoder.tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
     let interval = fields.size("no_rope_layer_interval")?.unwrap_or(4).max(1);
     // 1 where a layer has positions.
     let listed = fields.value("no_rope_layers").and_then(Value::as_array);
@@ -281,8 +296,11 @@ fn smollm3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError
         };
         layer.rope = Some(0).filter(|_| rotated);
     }
-    decoder.tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
-    Ok(decoder)
+    if !fields.flag("use_sliding_window")?.unwrap_or(false) {
+        return Ok(without_windows(decoder, fields));
+    }
+    let rotated: Vec<bool> = decoder.layers.iter().map(|layer| layer.rope.is_some()).collect();
+    windows(decoder, fields, |i| !rotated[i])
 }
 
 #[cfg(test)]

@@ -87,6 +87,24 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
     }
 
+    /// # Errors
+    /// `CORRUPT_MODEL` where a field is not there, not even as null: its default would be a guess.
+    pub(super) fn need_said(&self, name: &'static str) -> Result<(), PluginError> {
+        match self.object.contains_key(name) {
+            true => Ok(()),
+            false => Err(PluginError::corrupt_model(format!("config.json: `{name}` is missing"))),
+        }
+    }
+
+    /// A number that must be there.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` when it is not.
+    pub(super) fn need_number(&self, name: &'static str) -> Result<f64, PluginError> {
+        self.number(name)?
+            .ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
+    }
+
     /// A number.
     ///
     /// # Errors

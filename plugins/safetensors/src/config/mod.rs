@@ -110,9 +110,11 @@ pub(crate) struct Description {
     /// `generation_config.json`, empty where there is none.
     pub(crate) generation: Map<String, Value>,
     /// `tokenizer_config.json`, empty where there is none.
-    pub(crate) tokenizer: Map<String, Value>,
+    tokenizer: Map<String, Value>,
     /// The Jinja text of the chat template.
     pub(crate) chat_template: Option<String>,
+    /// As the model card (README.md) has it.
+    pub(crate) license: Option<String>,
 }
 
 impl Description {
@@ -137,6 +139,9 @@ impl Description {
             generation: object(folder, "generation_config.json")?.unwrap_or_default(),
             tokenizer,
             chat_template,
+            license: std::fs::read_to_string(folder.join("README.md"))
+                .ok()
+                .and_then(|card| license_of(&card)),
         })
     }
 
@@ -154,8 +159,13 @@ impl Description {
         let fields = Fields::new(&self.config);
         let decoder = families::decoder(self.family(), &fields)?;
         fields.check_all_read()?;
-        check_shape(&decoder)?;
         Ok(decoder)
+    }
+
+    /// The text of a special token (`eos`, `bos` …): given as a text, or as an object with one.
+    pub(crate) fn special_token(&self, name: &str) -> Option<&str> {
+        let value = self.tokenizer.get(&format!("{name}_token"))?;
+        value.as_str().or_else(|| value.get("content")?.as_str())
     }
 
     /// Ids of the tokens that end an answer, from both configurations.
@@ -198,6 +208,13 @@ fn template_of(tokenizer: &Map<String, Value>) -> Option<String> {
     }
 }
 
+/// `license: apache-2.0` of the lines between two `---` at a model card's beginning.
+fn license_of(card: &str) -> Option<String> {
+    let (front, _) = card.strip_prefix("---\n")?.split_once("\n---")?;
+    let value = front.lines().find_map(|line| line.strip_prefix("license:"))?.trim();
+    (!value.is_empty()).then(|| value.trim_matches(['"', '\'']).to_owned())
+}
+
 /// Figures that the kernels divide by or index with.
 fn check_shape(decoder: &Decoder) -> Result<(), PluginError> {
     let figures = [
@@ -223,4 +240,61 @@ fn check_shape(decoder: &Decoder) -> Result<(), PluginError> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_card_names_the_licence() {
+        for (card, expected) in [
+            ("---\nlanguage: en\nlicense: apache-2.0\n---\n# Model", Some("apache-2.0")),
+            ("---\nlicense: \"mit\"\n---\n", Some("mit")),
+            ("---\nlicense:\n---\n", None),
+            ("# Model\nlicense: mit\n---", None),
+        ] {
+            assert_eq!(license_of(card).as_deref(), expected, "{card}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        let llama = serde_json::json!({
+            "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 9,
+            "intermediate_size": 96, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+        });
+        let check = |change: &dyn Fn(&mut Map<String, Value>), expected: &str| {
+            let mut config = llama.as_object().unwrap().clone();
+            change(&mut config);
+            let empty = Map::new;
+            let description = Description {
+                config,
+                generation: empty(),
+                tokenizer: empty(),
+                chat_template: None,
+                license: None,
+            };
+            match description.decoder() {
+                Ok(_) => assert_eq!(expected, ""),
+                Err(error) => {
+                    assert!(error.message.contains(expected) && !expected.is_empty(), "{}", error.message)
+                }
+            }
+        };
+        let set = |name: &'static str, value: Value| {
+            move |config: &mut Map<String, Value>| drop(config.insert(name.to_owned(), value.clone()))
+        };
+        check(&|_| (), "");
+        for name in ["hidden_size", "rms_norm_eps", "max_position_embeddings", "vocab_size"] {
+            check(&|config| drop(config.remove(name)), name);
+        }
+        check(&set("num_hidden_layers", 5000.into()), "num_hidden_layers is 4097");
+        check(&set("num_key_value_heads", 3.into()), "4 attention heads cannot share 3");
+        check(&set("num_attention_heads", 0.into()), "num_attention_heads is 0");
+        check(&set("hidden_act", "relu".into()), "`relu`");
+        check(&set("vocab_size", "many".into()), "`vocab_size` must be a whole number");
+        check(&set("model_type", "mistral".into()), "`sliding_window` is missing");
+        check(&set("model_type", "gemma2".into()), "`sliding_window` is missing");
+    }
 }

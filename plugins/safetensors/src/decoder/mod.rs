@@ -2,6 +2,7 @@
 //!
 //! `weights` names the tensors of a checkpoint, `forward` computes a batch. Knows nothing of files, text or the host.
 
+mod attention;
 mod forward;
 mod rotation;
 mod weights;
@@ -9,4 +10,4 @@ mod workspace;
 
 pub(crate) use self::forward::{Run, Step, forward};
 pub(crate) use self::weights::Weights;
-pub(crate) use self::workspace::{Workspace, padded};
+pub(crate) use self::workspace::{Workspace, padded, workspace_bytes};

@@ -32,6 +32,14 @@ pub(crate) struct Workspace {
     pub(super) logits: Vec<f32>,
 }
 
+/// About the bytes of a [`Workspace`], before there is one: with room for a row's logits, and both forms of operands.
+pub(crate) fn workspace_bytes(decoder: &Decoder, rows: usize) -> usize {
+    let Decoder { hidden, intermediate, heads, kv_heads, head_width, vocab_size, .. } = *decoder;
+    let floats = 3 * hidden + (4 * heads + 2 * kv_heads) * padded(head_width) + 3 * intermediate;
+    let narrow = hidden + heads * head_width + intermediate;
+    rows * (4 * floats + 2 * narrow) + 4 * vocab_size
+}
+
 /// The width of a head in the cache.
 pub(crate) fn padded(head_width: usize) -> usize {
     head_width.next_multiple_of(LANES)

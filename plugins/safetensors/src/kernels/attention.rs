@@ -253,6 +253,10 @@ unsafe fn gather<S: Simd, E: Element, const ROWS: usize>(
             for (b, block) in blocks.iter().enumerate() {
                 let values = job.values(*block).add(i);
                 for key in 0..LANES {
+                    // Others' or old numbers, which may be no numbers at all: their weight of nearly nothing is no help.
+                    if block.present & (1 << key) == 0 {
+                        continue;
+                    }
                     let value = E::load::<S>(values.add(key * job.head_width));
                     for (r, sum) in sums.iter_mut().enumerate() {
                         *sum = S::fma(S::splat(weights[r][b * LANES + key]), value, *sum);

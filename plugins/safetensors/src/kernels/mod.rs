@@ -11,73 +11,23 @@
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod level;
 mod multiply;
+mod operand;
 mod rows;
 mod simd;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::ops::Range;
 
 pub(crate) use self::attention::{Attend, KeyBlock, MAX_ROWS, QueryRow};
+pub(crate) use self::level::Level;
 use self::multiply::Multiply;
+pub(crate) use self::operand::{Operand, SharedOperand};
 pub(crate) use self::simd::{Bf16, Element, F16, F32, LANES};
 use crate::checkpoint::{Dtype, Matrix};
 use crate::pool::Shared;
-
-/// An instruction set that there are instances for, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Level {
-    /// AVX-512 with products of brain floats.
-    Avx512Bf16,
-    Avx512,
-    /// AVX2, FMA and F16C.
-    Avx2,
-    /// What the target always has.
-    Portable,
-}
-
-impl Level {
-    const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
-
-    /// The best of this machine.
-    pub(crate) fn best() -> Level {
-        Level::ALL.into_iter().find(|level| level.runs_here()).unwrap_or(Level::Portable)
-    }
-
-    /// Whether this machine has the instructions.
-    pub(crate) fn runs_here(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            let avx512 = || has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-            let avx2 = || has!("avx2") && has!("fma") && has!("f16c");
-            match self {
-                Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16"),
-                Level::Avx512 => avx512() && avx2(),
-                Level::Avx2 => avx2(),
-                Level::Portable => true,
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            self == Level::Portable
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Level::Avx512Bf16 => "AVX-512 BF16",
-            Level::Avx512 => "AVX-512",
-            Level::Avx2 => "AVX2",
-            Level::Portable => "portable",
-        })
-    }
-}
 
 /// The instances of one level.
 pub(crate) struct Kernels {
@@ -190,72 +140,6 @@ static AVX512_BF16: Kernels =
 #[cfg(target_arch = "x86_64")]
 const fn copy_of(kernels: &'static Kernels) -> Kernels {
     Kernels { ..*kernels }
-}
-
-/// Activations that are about to be multiplied: `[rows][width]`, in each form that a matrix may want.
-#[derive(Debug, Default)]
-pub(crate) struct Operand {
-    width: usize,
-    floats: Vec<f32>,
-    /// The same as brain floats; empty where no matrix wants them.
-    narrow: Vec<u16>,
-}
-
-impl Operand {
-    /// Room for so many rows. `narrow`: some matrix wants brain floats.
-    pub(crate) fn new(rows: usize, width: usize, narrow: bool) -> Self {
-        Operand {
-            width,
-            floats: vec![0.0; rows * width],
-            narrow: vec![0; if narrow { rows * width } else { 0 }],
-        }
-    }
-
-    /// Bytes of memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.floats.len() * 4 + self.narrow.len() * 2
-    }
-
-    /// To be written from several threads, each its own rows or columns.
-    pub(crate) fn share(&mut self) -> SharedOperand<'_> {
-        SharedOperand {
-            width: self.width,
-            floats: Shared::new(&mut self.floats),
-            narrow: Shared::new(&mut self.narrow),
-        }
-    }
-}
-
-/// An [`Operand`] while threads write it.
-pub(crate) struct SharedOperand<'a> {
-    width: usize,
-    floats: Shared<'a, f32>,
-    narrow: Shared<'a, u16>,
-}
-
-impl SharedOperand<'_> {
-    /// Lets `write` fill the columns of a row, then makes its other forms.
-    ///
-    /// # Safety
-    /// No other thread has these columns of this row.
-    pub(crate) unsafe fn fill(
-        &self,
-        kernels: &Kernels,
-        row: usize,
-        columns: Range<usize>,
-        write: impl FnOnce(&mut [f32]),
-    ) {
-        assert!(columns.end <= self.width, "columns are in the row: this is a bug");
-        let place = row * self.width + columns.start..row * self.width + columns.end;
-        // SAFETY: ours alone, as the caller promises.
-        let floats = unsafe { self.floats.slice(place.clone()) };
-        write(floats);
-        if !self.narrow.is_empty() {
-            // SAFETY: as above.
-            let narrow = unsafe { self.narrow.slice(place) };
-            kernels.narrow(floats, narrow);
-        }
-    }
 }
 
 /// Where products go: columns of a `[rows][stride]` buffer.
