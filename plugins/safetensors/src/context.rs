@@ -87,7 +87,7 @@ impl DecoderContext {
             CacheType::Bf16 => AnyMemory::Bf16(Memory::new(shape)?),
         };
         let kernels = Kernels::of(options.level());
-        let narrow = model.weights.want_narrow(kernels);
+        let forms = model.weights.forms(kernels);
         Ok(DecoderContext {
             kernels,
             pool: Pool::new(options.threads.unwrap_or(model.default_threads).max(1) as usize),
@@ -99,7 +99,7 @@ impl DecoderContext {
             },
             table: Table::new(max_sequences as usize, blocks),
             memory,
-            workspace: Workspace::new(&model.decoder, batch_tokens as usize, narrow),
+            workspace: Workspace::new(&model.decoder, batch_tokens as usize, forms),
             rows: Rows::default(),
             model,
         })

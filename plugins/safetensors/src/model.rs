@@ -7,11 +7,11 @@ use impetus_plugin_api::sdk;
 use impetus_plugin_api::{Capabilities, ErrorCode, Flow, PluginError, Token, TokenizeOptions};
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::{Checkpoint, Dtype};
+use crate::checkpoint::{Checkpoint, Dtype, Rounding};
 use crate::config::{Decoder, Description};
 use crate::context::DecoderContext;
-use crate::decoder::Weights;
-use crate::options::Options;
+use crate::decoder::{Packing, Weights};
+use crate::options::{Options, Quantize};
 use crate::summary;
 use crate::tokenizer::Text;
 
@@ -44,11 +44,15 @@ impl DecoderModel {
         let checkpoint = Checkpoint::open(folder)?;
         let text = Text::open(folder, decoder.vocab_size)?;
         let layers = decoder.layers.len();
-        let weights =
-            Weights::load(&checkpoint, &decoder, |done| match progress(done as f32 / layers as f32) {
-                Flow::Continue => Ok(()),
-                Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),
-            })?;
+        let packing = Packing {
+            rounding: rounding(&description, &options)?,
+            threads: options.threads.unwrap_or(default_threads).max(1) as usize,
+        };
+        let report = |done| match progress(done as f32 / layers as f32) {
+            Flow::Continue => Ok(()),
+            Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),
+        };
+        let weights = Weights::load((&checkpoint, packing), &decoder, report)?;
         let summary = summary::summary(&description, &checkpoint, Some(&decoder), &options);
         let end_tokens = end_tokens(&description, &text);
         Ok(DecoderModel {
@@ -70,6 +74,12 @@ impl DecoderModel {
         let text = |name: &str| self.description.special_token(name);
         named.into_iter().filter_map(|name| Some((name.to_owned(), text(name)?.into()))).collect()
     }
+}
+
+/// What numbers are rounded to: those that are rounded already stay as they are.
+fn rounding(description: &Description, options: &Options) -> Result<Option<Rounding>, PluginError> {
+    let wished = options.quantize.map(Quantize::rounding);
+    Ok(if description.rounded()? { None } else { wished })
 }
 
 /// What ends an answer: the configurations' tokens and the tokeniser's own end.

@@ -4,7 +4,7 @@
 use impetus_plugin_api::PluginError;
 use serde::Deserialize;
 
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{CodeBits, Dtype, Rounding};
 use crate::kernels::Level;
 
 /// How models are run. What is not given is decided by the model and the machine.
@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) batch_tokens: Option<u32>,
     /// Type of the cached keys and values; that of the weights by default.
     pub(crate) cache_type: Option<CacheType>,
+    /// What weights are rounded to on load; they stay as they are by default, and where they are rounded already.
+    pub(crate) quantize: Option<Quantize>,
     /// Instruction set; the best of this machine by default.
     pub(crate) kernels: Option<Level>,
 }
@@ -30,6 +32,24 @@ pub(crate) enum CacheType {
     F32,
     F16,
     Bf16,
+}
+
+/// What weights are rounded to on load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Quantize {
+    Int8,
+    Int4,
+}
+
+impl Quantize {
+    /// How matrices are rounded.
+    pub(crate) fn rounding(self) -> Rounding {
+        match self {
+            Quantize::Int8 => Rounding { bits: CodeBits::Eight, group: 64 },
+            Quantize::Int4 => Rounding { bits: CodeBits::Four, group: 32 },
+        }
+    }
 }
 
 impl CacheType {
@@ -111,10 +131,11 @@ mod tests {
     #[test]
     fn all_options_are_read() {
         let options = Options::parse(
-            r#"{"threads":2,"context_tokens":64,"batch_tokens":32,"cache_type":"f16","kernels":"portable"}"#,
+            r#"{"threads":2,"context_tokens":64,"batch_tokens":32,"cache_type":"f16","quantize":"int8","kernels":"portable"}"#,
         )
         .unwrap();
         assert_eq!((options.threads, options.cache_type), (Some(2), Some(CacheType::F16)));
+        assert_eq!(options.quantize, Some(Quantize::Int8));
         assert_eq!((options.context_tokens(8), options.batch_tokens()), (64, 32));
         assert_eq!(options.level(), Level::Portable);
         assert_eq!(Options::parse("{}").unwrap().context_tokens(1 << 20), 16384);
@@ -126,7 +147,7 @@ mod tests {
             (r#"{"thread":2}"#, "thread"),
             (r#"{"threads":0}"#, "threads must be between 1 and 512"),
             (r#"{"cache_type":"q8_0"}"#, "q8_0"),
-            (r#"{"quantize":"int8"}"#, "quantize"),
+            (r#"{"quantize":"int5"}"#, "int5"),
         ] {
             let error = Options::parse(json).unwrap_err();
             assert!(error.message.contains(expected), "{json}: {}", error.message);

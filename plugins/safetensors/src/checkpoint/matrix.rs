@@ -24,6 +24,39 @@ impl Dtype {
         }
     }
 
+    /// Reads the number of this index.
+    ///
+    /// # Panics
+    /// When the bytes end before it.
+    pub(crate) fn read(self, bytes: &[u8], i: usize) -> f32 {
+        let at = &bytes[i * self.size()..];
+        match self {
+            Dtype::F32 => f32::from_le_bytes([at[0], at[1], at[2], at[3]]),
+            Dtype::F16 => half::f16::from_le_bytes([at[0], at[1]]).to_f32(),
+            Dtype::Bf16 => half::bf16::from_le_bytes([at[0], at[1]]).to_f32(),
+        }
+    }
+
+    /// Writes the nearest number that the type has.
+    ///
+    /// # Panics
+    /// As [`Dtype::read`].
+    pub(super) fn write(self, bytes: &mut [u8], i: usize, number: f32) {
+        let at = &mut bytes[i * self.size()..(i + 1) * self.size()];
+        match self {
+            Dtype::F32 => at.copy_from_slice(&number.to_le_bytes()),
+            Dtype::F16 => at.copy_from_slice(&half::f16::from_f32(number).to_le_bytes()),
+            Dtype::Bf16 => at.copy_from_slice(&half::bf16::from_f32(number).to_le_bytes()),
+        }
+    }
+
+    /// The nearest number that the type has.
+    pub(super) fn round(self, number: f32) -> f32 {
+        let mut bytes = [0; 4];
+        self.write(&mut bytes, 0, number);
+        self.read(&bytes, 0)
+    }
+
     /// As the headers have it.
     pub(crate) fn of(name: safetensors::Dtype) -> Option<Dtype> {
         match name {

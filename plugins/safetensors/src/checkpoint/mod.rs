@@ -1,10 +1,17 @@
 //! A checkpoint's weights: the files of a folder, mapped; their headers checked before anything is used.
 //!
-//! Knows files and tensors, not what they are for.
+//! Knows files and tensors and how their numbers are stored, not what they are for.
 
 mod header;
 mod matrix;
+mod mlx;
+mod panels;
+mod rounding;
 mod shards;
+mod weight;
 
 pub(crate) use self::matrix::{Dtype, Matrix};
+pub(crate) use self::panels::{CodeBits, Layout, PANEL, Panels};
+pub(crate) use self::rounding::Rounding;
 pub(crate) use self::shards::Checkpoint;
+pub(crate) use self::weight::Weight;

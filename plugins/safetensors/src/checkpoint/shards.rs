@@ -86,6 +86,21 @@ impl Checkpoint {
         Ok(self.shaped(name, &[length], (1, length))?.to_floats())
     }
 
+    /// A tensor's bytes and what its header says.
+    pub(super) fn find(&self, name: &str) -> Option<(&[u8], &Entry)> {
+        let (map, entry) = self.tensors.get(name)?;
+        self.used.borrow_mut().insert(name.to_owned());
+        Some((&map[entry.range.clone()], entry))
+    }
+
+    /// The same of a tensor that must be there.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` when it is not.
+    pub(super) fn need(&self, name: &str) -> Result<(&[u8], &Entry), PluginError> {
+        self.find(name).ok_or_else(|| corrupt(format!("tensor `{name}` is missing")))
+    }
+
     fn shaped(&self, name: &str, shape: &[usize], flat: (usize, usize)) -> Result<Matrix, PluginError> {
         let (map, entry) =
             self.tensors.get(name).ok_or_else(|| corrupt(format!("tensor `{name}` is missing")))?;

@@ -6,6 +6,7 @@
 mod families;
 mod fields;
 mod rope;
+mod rounded;
 
 use std::path::Path;
 
@@ -156,10 +157,19 @@ impl Description {
     /// `UNSUPPORTED` with the name of the family or field that is not understood, `CORRUPT_MODEL` for a field that is
     /// missing or of the wrong type.
     pub(crate) fn decoder(&self) -> Result<Decoder, PluginError> {
+        self.rounded()?;
         let fields = Fields::new(&self.config);
         let decoder = families::decoder(self.family(), &fields)?;
         fields.check_all_read()?;
         Ok(decoder)
+    }
+
+    /// Whether MLX rounded the weights.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` with the method of others.
+    pub(crate) fn rounded(&self) -> Result<bool, PluginError> {
+        rounded::by_mlx(&self.config)
     }
 
     /// The text of a special token (`eos`, `bos` …): given as a text, or as an object with one.

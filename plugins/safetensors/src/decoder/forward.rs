@@ -61,9 +61,6 @@ pub(crate) fn forward<E: CacheElement>(
     computer.logits(weights, workspace, step.wanted);
 }
 
-/// Rows of a matrix that a thread takes at least.
-const GRAIN: usize = 4;
-
 impl Computer<'_> {
     /// `stream[r] = embedding[token[r]] * scale`
     fn embed(&mut self, weights: &Weights, workspace: &mut Workspace, tokens: &[u32]) {
@@ -114,19 +111,20 @@ impl Computer<'_> {
     fn norm(&mut self, weight: Option<&[f32]>, workspace: &mut Workspace, rows: usize) {
         let Workspace { stream, normed, .. } = workspace;
         let (hidden, epsilon, kernels) = (self.decoder.hidden, self.decoder.norm_epsilon, self.kernels);
-        let normed = normed.share();
+        let shared = normed.share();
         self.pool.split(rows, 1, |rows| {
             for row in rows {
                 let from = &stream[row * hidden..(row + 1) * hidden];
                 // SAFETY: each row is one thread's.
                 unsafe {
-                    normed.fill(kernels, row, 0..hidden, |to| match weight {
+                    shared.fill(kernels, row, 0..hidden, |to| match weight {
                         Some(weight) => kernels.rms_norm(from, weight, epsilon, to),
                         None => to.copy_from_slice(from),
                     });
                 }
             }
         });
+        normed.finish(kernels, self.pool, rows);
     }
 
     /// Several matrices with the same input, each to its own columns of `out`.
@@ -137,12 +135,14 @@ impl Computer<'_> {
         (out, stride): (&Shared<'_, f32>, usize),
     ) {
         let kernels = self.kernels;
-        let total = projections.iter().map(|(projection, _)| projection.matrix.rows()).sum();
-        self.pool.split(total, GRAIN, |range| {
+        // A piece begins in no matrix within a panel.
+        let grain = projections.iter().map(|(projection, _)| projection.matrix.grain()).max().unwrap_or(1);
+        let room = |projection: &Projection| projection.matrix.rows().next_multiple_of(grain);
+        let total = projections.iter().map(|(projection, _)| room(projection)).sum();
+        self.pool.split(total, grain, |range| {
             let mut before = 0;
             for &(projection, column) in projections {
-                let count = projection.matrix.rows();
-                let part = range.start.max(before)..range.end.min(before + count);
+                let part = range.start.max(before)..range.end.min(before + projection.matrix.rows());
                 if !part.is_empty() {
                     let part = part.start - before..part.end - before;
                     let to = Output { to: out, stride, column, add: false, scale: 1.0 };
@@ -151,7 +151,7 @@ impl Computer<'_> {
                         kernels.multiply((input, rows), projection.parts(), part, &to);
                     }
                 }
-                before += count;
+                before += room(projection);
             }
         });
     }
@@ -159,7 +159,7 @@ impl Computer<'_> {
     /// `stream += scale * (W input + b)`, through a norm where the family has one there.
     fn add(
         &mut self,
-        (input, rows): (&Operand, usize),
+        (input, rows): (&mut Operand, usize),
         projection: &Projection,
         behind: Option<&[f32]>,
         (stream, branch): (&mut [f32], &mut [f32]),
@@ -167,10 +167,12 @@ impl Computer<'_> {
         let (hidden, epsilon, scale) =
             (self.decoder.hidden, self.decoder.norm_epsilon, self.decoder.scales.residual);
         let kernels = self.kernels;
+        input.finish(kernels, self.pool, rows);
+        let input = &*input;
         let direct = behind.is_none();
         let to = Shared::new(if direct { &mut *stream } else { &mut *branch });
         let factor = if direct { scale } else { 1.0 };
-        self.pool.split(hidden, GRAIN, |range| {
+        self.pool.split(hidden, projection.matrix.grain(), |range| {
             let out = Output { to: &to, stride: hidden, column: 0, add: direct, scale: factor };
             // SAFETY: each column is one thread's.
             unsafe { kernels.multiply((input, rows), projection.parts(), range, &out) }
@@ -196,7 +198,8 @@ impl Computer<'_> {
         let (kernels, activation, width) = (self.kernels, self.decoder.activation, self.decoder.intermediate);
         let (gate, up) = (Shared::new(gate), Shared::new(up));
         let shared = gated.share();
-        self.pool.split(width, GRAIN, |range| {
+        let grain = weights.gate.matrix.grain().max(weights.up.matrix.grain());
+        self.pool.split(width, grain, |range| {
             for (projection, to) in [(&weights.gate, &gate), (&weights.up, &up)] {
                 let out = Output { to, stride: width, column: 0, add: false, scale: 1.0 };
                 // SAFETY: each column is one thread's.
@@ -233,9 +236,10 @@ impl Computer<'_> {
                 });
             }
         }
+        normed.finish(kernels, self.pool, wanted.len());
         logits.resize(wanted.len() * vocab_size, 0.0);
         let out = Shared::new(logits);
-        self.pool.split(vocab_size, GRAIN, |range| {
+        self.pool.split(vocab_size, weights.output.matrix.grain(), |range| {
             let to = Output { to: &out, stride: vocab_size, column: 0, add: false, scale: scales.logits };
             // SAFETY: each column is one thread's.
             unsafe { kernels.multiply((normed, wanted.len()), weights.output.parts(), range.clone(), &to) };

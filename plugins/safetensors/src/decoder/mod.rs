@@ -9,5 +9,5 @@ mod weights;
 mod workspace;
 
 pub(crate) use self::forward::{Run, Step, forward};
-pub(crate) use self::weights::Weights;
+pub(crate) use self::weights::{Packing, Weights};
 pub(crate) use self::workspace::{Workspace, padded, workspace_bytes};

@@ -1,15 +1,19 @@
-//! A decoder's tensors by their names in a checkpoint. Matrices stay where they are; vectors are widened to floats.
+//! A decoder's tensors by their names in a checkpoint. Matrices stay where they are, unless they are rounded or packed;
+//! vectors are widened to floats.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use impetus_plugin_api::PluginError;
 
-use crate::checkpoint::{Checkpoint, Matrix};
+use crate::checkpoint::{Checkpoint, CodeBits, Rounding, Weight};
 use crate::config::{AttentionBias, Decoder, Layer, Norms, QueryKeyNorm};
-use crate::kernels::Kernels;
+use crate::kernels::{Forms, Kernels};
 
 /// Everything that a decoder multiplies with.
 pub(crate) struct Weights {
     /// `[vocab_size][hidden]`
-    pub(super) embedding: Matrix,
+    pub(super) embedding: Weight,
     pub(super) layers: Vec<LayerWeights>,
     /// `[hidden]`
     pub(super) norm: Vec<f32>,
@@ -42,13 +46,13 @@ pub(super) struct LayerNorms {
 
 /// A matrix `[out][in]` and a bias `[out]`.
 pub(super) struct Projection {
-    pub(super) matrix: Matrix,
+    pub(super) matrix: Weight,
     pub(super) bias: Option<Vec<f32>>,
 }
 
 impl Projection {
     /// As the kernels take it.
-    pub(super) fn parts(&self) -> (&Matrix, Option<&[f32]>) {
+    pub(super) fn parts(&self) -> (&Weight, Option<&[f32]>) {
         (&self.matrix, self.bias.as_deref())
     }
 }
@@ -57,9 +61,9 @@ impl Weights {
     /// Finds every tensor of the decoder. `progress` hears the layers that are done.
     ///
     /// # Errors
-    /// `CORRUPT_MODEL` or `UNSUPPORTED` with the tensor's name; what `progress` answers.
+    /// `CORRUPT_MODEL` or `UNSUPPORTED` with the tensor's name; `OUT_OF_MEMORY`; what `progress` answers.
     pub(crate) fn load(
-        checkpoint: &Checkpoint,
+        (checkpoint, packing): (&Checkpoint, Packing),
         decoder: &Decoder,
         mut progress: impl FnMut(usize) -> Result<(), PluginError>,
     ) -> Result<Self, PluginError> {
@@ -67,23 +71,26 @@ impl Weights {
         let mut layers = Vec::with_capacity(decoder.layers.len());
         for i in 0..decoder.layers.len() {
             let prefix = format!("model.layers.{i}.");
-            layers.push(Names { checkpoint, decoder, prefix }.layer(decoder.layers[i])?);
+            layers.push(Names { checkpoint, packing, decoder, prefix }.layer(decoder.layers[i])?);
             progress(i + 1)?;
         }
-        let embedding = checkpoint.matrix("model.embed_tokens.weight", vocab_size, hidden)?;
-        let output = if decoder.tied {
-            embedding.clone()
-        } else {
-            checkpoint.matrix("lm_head.weight", vocab_size, hidden)?
+        let root = Names { checkpoint, packing, decoder, prefix: "model.".to_owned() };
+        // Rows that are looked up stay as they are; only what is multiplied with is rounded.
+        let kept = Names { packing: Packing { rounding: None, ..packing }, prefix: String::new(), ..root };
+        let last = Names { packing: packing.of_output(), prefix: String::new(), ..root };
+        let embedding = kept.weight("model.embed_tokens", (vocab_size, hidden))?;
+        let output = match (decoder.tied, packing.rounding) {
+            (true, None) => embedding.clone(),
+            (true, Some(_)) => last.weight("model.embed_tokens", (vocab_size, hidden))?,
+            (false, _) => last.weight("lm_head", (vocab_size, hidden))?,
         };
-        let root = Names { checkpoint, decoder, prefix: "model.".to_owned() };
         let norm = root.norm("norm.weight", hidden)?;
         check_all_used(checkpoint, decoder)?;
         Ok(Weights { embedding, layers, norm, output: Projection { matrix: output, bias: None } })
     }
 
-    /// Whether any matrix wants its activations as brain floats.
-    pub(crate) fn want_narrow(&self, kernels: &Kernels) -> bool {
+    /// The forms of activations that some matrix wants.
+    pub(crate) fn forms(&self, kernels: &Kernels) -> Forms {
         let of_layers = self.layers.iter().flat_map(|layer| {
             [
                 &layer.query,
@@ -95,7 +102,26 @@ impl Weights {
                 &layer.down,
             ]
         });
-        of_layers.chain([&self.output]).any(|projection| kernels.wants_narrow(&projection.matrix))
+        of_layers
+            .chain([&self.output])
+            .fold(Forms::default(), |forms, projection| forms.and(kernels.wants(&projection.matrix)))
+    }
+}
+
+/// How matrices are packed while they are loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packing {
+    /// What numbers are rounded to; none: they stay as they are.
+    pub(crate) rounding: Option<Rounding>,
+    /// Threads that pack.
+    pub(crate) threads: usize,
+}
+
+impl Packing {
+    /// The output matrix decides between tokens: it keeps eight bits, as in llama.cpp's files of four.
+    fn of_output(self) -> Packing {
+        let rounding = self.rounding.map(|rounding| Rounding { bits: CodeBits::Eight, ..rounding });
+        Packing { rounding, ..self }
     }
 }
 
@@ -117,6 +143,7 @@ fn check_all_used(checkpoint: &Checkpoint, decoder: &Decoder) -> Result<(), Plug
 /// Tensors below one prefix.
 struct Names<'a> {
     checkpoint: &'a Checkpoint,
+    packing: Packing,
     decoder: &'a Decoder,
     prefix: String,
 }
@@ -132,19 +159,14 @@ impl Names<'_> {
         };
         let (query, key, value, gate, up);
         if self.decoder.fused {
-            let all = self.checkpoint.matrix(
-                &self.name("self_attn.qkv_proj.weight"),
-                queries + 2 * keys,
-                hidden,
-            )?;
-            let part = |rows| Projection { matrix: all.part(rows), bias: None };
-            query = part(0..queries);
-            key = part(queries..queries + keys);
-            value = part(queries + keys..queries + 2 * keys);
-            let both =
-                self.checkpoint.matrix(&self.name("mlp.gate_up_proj.weight"), 2 * intermediate, hidden)?;
-            gate = Projection { matrix: both.part(0..intermediate), bias: None };
-            up = Projection { matrix: both.part(intermediate..2 * intermediate), bias: None };
+            let all = queries + 2 * keys;
+            let part = |rows| self.part("self_attn.qkv_proj", (all, hidden), rows);
+            query = part(0..queries)?;
+            key = part(queries..queries + keys)?;
+            value = part(queries + keys..all)?;
+            let part = |rows| self.part("mlp.gate_up_proj", (2 * intermediate, hidden), rows);
+            gate = part(0..intermediate)?;
+            up = part(intermediate..2 * intermediate)?;
         } else {
             query = self.projection("self_attn.q_proj", (queries, hidden), inputs)?;
             key = self.projection("self_attn.k_proj", (keys, hidden), inputs)?;
@@ -195,9 +217,41 @@ impl Names<'_> {
     }
 
     fn projection(&self, name: &str, shape: (usize, usize), biased: bool) -> Result<Projection, PluginError> {
-        let matrix = self.checkpoint.matrix(&self.name(&format!("{name}.weight")), shape.0, shape.1)?;
+        let matrix = self.weight(name, shape)?;
         let bias = || self.checkpoint.vector(&self.name(&format!("{name}.bias")), shape.0);
         Ok(Projection { matrix, bias: biased.then(bias).transpose()? })
+    }
+
+    /// Some rows of a matrix that a checkpoint has as one.
+    fn part(&self, name: &str, shape: (usize, usize), rows: Range<usize>) -> Result<Projection, PluginError> {
+        Ok(Projection { matrix: self.rows(name, shape, rows)?, bias: None })
+    }
+
+    fn weight(&self, name: &str, shape: (usize, usize)) -> Result<Weight, PluginError> {
+        self.rows(name, shape, 0..shape.0)
+    }
+
+    /// A matrix as the checkpoint has it, or packed.
+    fn rows(
+        &self,
+        name: &str,
+        (rows, columns): (usize, usize),
+        range: Range<usize>,
+    ) -> Result<Weight, PluginError> {
+        let module = self.name(name);
+        let named = |error: PluginError| PluginError {
+            message: format!("matrix `{module}`: {}", error.message).into(),
+            ..error
+        };
+        if let Some(rounded) = self.checkpoint.rounded(&module, rows, columns)? {
+            let panels =
+                self.checkpoint.pack(&module, rounded, range, self.packing.threads).map_err(named)?;
+            return Ok(Weight::Grouped(Arc::new(panels)));
+        }
+        let matrix = self.checkpoint.matrix(&format!("{module}.weight"), rows, columns)?.part(range);
+        let Some(rounding) = self.packing.rounding else { return Ok(Weight::Plain(matrix)) };
+        let panels = rounding.round(&matrix, self.packing.threads).map_err(named)?;
+        Ok(panels.map_or(Weight::Plain(matrix), |panels| Weight::Grouped(Arc::new(panels))))
     }
 
     fn norm(&self, name: &str, length: usize) -> Result<Vec<f32>, PluginError> {

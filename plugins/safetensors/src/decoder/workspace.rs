@@ -2,7 +2,7 @@
 
 use super::rotation::Rotation;
 use crate::config::Decoder;
-use crate::kernels::{LANES, Operand};
+use crate::kernels::{Forms, LANES, Operand};
 
 /// Everything between a batch's tokens and its logits. `[rows]` is the most that a batch has.
 pub(crate) struct Workspace {
@@ -32,7 +32,8 @@ pub(crate) struct Workspace {
     pub(super) logits: Vec<f32>,
 }
 
-/// About the bytes of a [`Workspace`], before there is one: with room for a row's logits, and both forms of operands.
+/// About the bytes of a [`Workspace`], before there is one: with room for a row's logits, and for the largest form of
+/// operands beside floats.
 pub(crate) fn workspace_bytes(decoder: &Decoder, rows: usize) -> usize {
     let Decoder { hidden, intermediate, heads, kv_heads, head_width, vocab_size, .. } = *decoder;
     let floats = 3 * hidden + (4 * heads + 2 * kv_heads) * padded(head_width) + 3 * intermediate;
@@ -46,21 +47,21 @@ pub(crate) fn padded(head_width: usize) -> usize {
 }
 
 impl Workspace {
-    pub(crate) fn new(decoder: &Decoder, rows: usize, narrow: bool) -> Self {
+    pub(crate) fn new(decoder: &Decoder, rows: usize, forms: Forms) -> Self {
         let Decoder { hidden, intermediate, heads, kv_heads, head_width, .. } = *decoder;
         let floats = |width: usize| vec![0.0; rows * width];
         let behind = decoder.norms != crate::config::Norms::Before;
         Workspace {
             stream: floats(hidden),
             branch: floats(if behind { hidden } else { 0 }),
-            normed: Operand::new(rows, hidden, narrow),
+            normed: Operand::new(rows, hidden, forms),
             mixed: floats((heads + 2 * kv_heads) * head_width),
             queries: floats(heads * padded(head_width)),
             answers: floats(heads * padded(head_width)),
-            attended: Operand::new(rows, heads * head_width, narrow),
+            attended: Operand::new(rows, heads * head_width, forms),
             gate: floats(intermediate),
             up: floats(intermediate),
-            gated: Operand::new(rows, intermediate, narrow),
+            gated: Operand::new(rows, intermediate, forms),
             rotations: decoder.ropes.iter().map(|rope| Rotation::new(rope, rows)).collect(),
             logits: Vec::new(),
         }

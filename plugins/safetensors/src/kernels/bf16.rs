@@ -84,7 +84,7 @@ unsafe fn stream(job: &Multiply, row: usize) {
                 sums[1] = _mm512_dpbf16_ps(sums[1], load_some(mask, a.add(i)), load_some(mask, w.add(i)));
             }
             let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-            job.write(row, n, _mm512_reduce_add_ps(sum));
+            job.sink.write(row, n, _mm512_reduce_add_ps(sum));
         }
     }
 }
@@ -123,7 +123,7 @@ unsafe fn tile<const ROWS: usize, const N: usize>(job: &Multiply, row: usize, n:
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (c, sum) in sums.into_iter().enumerate() {
-                job.write(row + r, n + c, _mm512_reduce_add_ps(sum));
+                job.sink.write(row + r, n + c, _mm512_reduce_add_ps(sum));
             }
         }
     }

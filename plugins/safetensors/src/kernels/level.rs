@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
-    /// AVX-512 with products of brain floats.
+    /// AVX-512 with products of brain floats, and of bytes.
     Avx512Bf16,
     Avx512,
     /// AVX2, FMA and F16C.
@@ -31,7 +31,7 @@ impl Level {
             let avx512 = || has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             let avx2 = || has!("avx2") && has!("fma") && has!("f16c");
             match self {
-                Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16"),
+                Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16") && has!("avx512vnni"),
                 Level::Avx512 => avx512() && avx2(),
                 Level::Avx2 => avx2(),
                 Level::Portable => true,

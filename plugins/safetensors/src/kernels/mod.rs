@@ -8,9 +8,11 @@
     reason = "instances for instruction sets are chosen at run time, and work on raw memory"
 )]
 
+mod affine;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod instances;
 mod level;
 mod multiply;
 mod operand;
@@ -21,29 +23,15 @@ mod tests;
 
 use std::ops::Range;
 
+use self::affine::Affine;
 pub(crate) use self::attention::{Attend, KeyBlock, MAX_ROWS, QueryRow};
+pub(crate) use self::instances::Kernels;
 pub(crate) use self::level::Level;
-use self::multiply::Multiply;
-pub(crate) use self::operand::{Operand, SharedOperand};
+use self::multiply::{Multiply, Sink};
+pub(crate) use self::operand::{Forms, Operand, SharedOperand};
 pub(crate) use self::simd::{Bf16, Element, F16, F32, LANES};
-use crate::checkpoint::{Dtype, Matrix};
+use crate::checkpoint::{Dtype, Matrix, PANEL, Panels, Weight};
 use crate::pool::Shared;
-
-/// The instances of one level.
-pub(crate) struct Kernels {
-    /// Whether brain float weights want their activations as brain floats too.
-    narrow_activations: bool,
-    multiply_f32: unsafe fn(&Multiply),
-    multiply_f16: unsafe fn(&Multiply),
-    multiply_bf16: unsafe fn(&Multiply),
-    attend_f32: unsafe fn(&Attend<'_, F32>),
-    attend_f16: unsafe fn(&Attend<'_, F16>),
-    attend_bf16: unsafe fn(&Attend<'_, Bf16>),
-    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
-    gate: unsafe fn(Activation, &mut [f32], &[f32]),
-    narrow: unsafe fn(&[f32], &mut [u16]),
-}
 
 /// The function between a feed-forward network's two matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,94 +40,6 @@ pub(crate) enum Activation {
     Silu,
     /// The Gaussian error linear unit by its tanh formula (Hendrycks & Gimpel 2016, arXiv:1606.08415).
     GeluTanh,
-}
-
-/// Compiles the instances of one level.
-macro_rules! instances {
-    ($level:ident, $simd:ty, $($feature:literal)?) => {
-        mod $level {
-            use super::{Activation, Attend, Bf16, F16, F32, Kernels, Multiply, attention, multiply, rows, simd};
-
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn multiply_f32(job: &Multiply) {
-                // SAFETY: passed on to our caller.
-                unsafe { multiply::run::<$simd, F32>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn multiply_f16(job: &Multiply) {
-                // SAFETY: passed on to our caller.
-                unsafe { multiply::run::<$simd, F16>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn multiply_bf16(job: &Multiply) {
-                // SAFETY: passed on to our caller.
-                unsafe { multiply::run::<$simd, Bf16>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn attend_f32(job: &Attend<'_, F32>) {
-                // SAFETY: passed on to our caller.
-                unsafe { attention::run::<$simd, F32>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn attend_f16(job: &Attend<'_, F16>) {
-                // SAFETY: passed on to our caller.
-                unsafe { attention::run::<$simd, F16>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn attend_bf16(job: &Attend<'_, Bf16>) {
-                // SAFETY: passed on to our caller.
-                unsafe { attention::run::<$simd, Bf16>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn rms_norm(row: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-                // SAFETY: passed on to our caller.
-                unsafe { rows::rms_norm::<$simd>(row, weight, epsilon, out) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn rms_norm_in_place(row: &mut [f32], weight: &[f32], epsilon: f32) {
-                // SAFETY: passed on to our caller.
-                unsafe { rows::rms_norm_in_place::<$simd>(row, weight, epsilon) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
-                // SAFETY: passed on to our caller.
-                unsafe { rows::gate::<$simd>(activation, gate, up) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn narrow(from: &[f32], to: &mut [u16]) {
-                rows::narrow(from, to)
-            }
-
-            pub(super) static KERNELS: Kernels = Kernels {
-                narrow_activations: false,
-                multiply_f32,
-                multiply_f16,
-                multiply_bf16,
-                attend_f32,
-                attend_f16,
-                attend_bf16,
-                rms_norm,
-                rms_norm_in_place,
-                gate,
-                narrow,
-            };
-        }
-    };
-}
-
-instances!(portable, simd::portable::Portable,);
-#[cfg(target_arch = "x86_64")]
-instances!(avx2, simd::avx2::Avx2, "avx2,fma,f16c");
-#[cfg(target_arch = "x86_64")]
-instances!(avx512, simd::avx512::Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
-#[cfg(target_arch = "x86_64")]
-static AVX512_BF16: Kernels =
-    Kernels { narrow_activations: true, multiply_bf16: bf16::run, ..copy_of(&avx512::KERNELS) };
-
-/// The same instances again: `Kernels` is not `Copy`, so that nobody carries it about.
-#[cfg(target_arch = "x86_64")]
-const fn copy_of(kernels: &'static Kernels) -> Kernels {
-    Kernels { ..*kernels }
 }
 
 /// Where products go: columns of a `[rows][stride]` buffer.
@@ -157,29 +57,18 @@ pub(crate) struct Output<'a> {
 }
 
 impl Kernels {
-    /// The instances of a level that runs here; of the best one that does otherwise.
-    pub(crate) fn of(level: Level) -> &'static Kernels {
-        let level = if level.runs_here() { level } else { Level::best() };
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => &AVX512_BF16,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => &avx512::KERNELS,
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => &avx2::KERNELS,
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => &portable::KERNELS,
-            Level::Portable => &portable::KERNELS,
+    /// The form beside floats that a matrix wants its activations in.
+    pub(crate) fn wants(&self, weight: &Weight) -> Forms {
+        match weight {
+            Weight::Plain(matrix) => {
+                Forms { narrow: self.narrow_activations && matrix.dtype() == Dtype::Bf16, group: None }
+            }
+            Weight::Grouped(panels) => Forms { narrow: false, group: Some(panels.layout().group) },
         }
     }
 
-    /// Whether a matrix wants its activations as brain floats.
-    pub(crate) fn wants_narrow(&self, matrix: &Matrix) -> bool {
-        self.narrow_activations && matrix.dtype() == Dtype::Bf16
-    }
-
-    /// `out[r][column + n] = scale * (a[r] · matrix[n] + bias[n])` for the first `rows` rows of `a` and the matrix's
-    /// rows `range`.
+    /// `out[r][column + n] = scale * (a[r] · weight[n] + bias[n])` for the first `rows` rows of `a` and the matrix's
+    /// rows `range`, which begins at a multiple of [`PANEL`], and ends at one or at the last row.
     ///
     /// # Panics
     /// When shapes do not fit.
@@ -189,44 +78,98 @@ impl Kernels {
     pub(crate) unsafe fn multiply(
         &self,
         (a, rows): (&Operand, usize),
-        (matrix, bias): (&Matrix, Option<&[f32]>),
+        (weight, bias): (&Weight, Option<&[f32]>),
         range: Range<usize>,
         out: &Output<'_>,
     ) {
-        let width = a.width;
-        assert_eq!(matrix.columns(), width, "a matrix fits its activations: this is a bug");
-        assert!(range.end <= matrix.rows() && rows * width <= a.floats.len(), "rows exist: this is a bug");
+        assert_eq!(weight.columns(), a.width, "a matrix fits its activations: this is a bug");
+        assert!(range.end <= weight.rows() && rows * a.width <= a.floats.len(), "rows exist: this is a bug");
         assert!(
             out.column + range.end <= out.stride && rows * out.stride <= out.to.len(),
             "the output has room: this is a bug"
         );
-        assert!(bias.is_none_or(|bias| bias.len() == matrix.rows()), "a bias fits its matrix: this is a bug");
-        assert!(
-            !self.wants_narrow(matrix) || a.narrow.len() >= rows * width,
-            "narrow forms exist: this is a bug"
-        );
+        assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "a bias fits its matrix: this is a bug");
         if range.is_empty() || rows == 0 {
             return;
         }
-        let job = Multiply {
-            a: a.floats.as_ptr(),
-            a_narrow: a.narrow.as_ptr(),
-            rows,
-            width,
-            weights: matrix.row(range.start),
-            count: range.len(),
+        let sink = Sink {
             bias: bias.map(|bias| bias[range.clone()].as_ptr()),
             out: out.to.at(out.column + range.start),
             stride: out.stride,
             add: out.add,
             scale: out.scale,
         };
+        // SAFETY: the columns are ours alone, and the sink has as many as the range.
+        unsafe {
+            match weight {
+                Weight::Plain(matrix) => self.multiply_plain((a, rows), matrix, range, sink),
+                Weight::Grouped(panels) => self.multiply_grouped((a, rows), panels, range, sink),
+            }
+        }
+    }
+
+    unsafe fn multiply_plain(
+        &self,
+        (a, rows): (&Operand, usize),
+        matrix: &Matrix,
+        range: Range<usize>,
+        sink: Sink,
+    ) {
+        let narrow = self.narrow_activations && matrix.dtype() == Dtype::Bf16;
+        assert!(!narrow || a.narrow.len() >= rows * a.width, "narrow forms exist: this is a bug");
+        let job = Multiply {
+            a: a.floats.as_ptr(),
+            a_narrow: a.narrow.as_ptr(),
+            rows,
+            width: a.width,
+            weights: matrix.row(range.start),
+            count: range.len(),
+            sink,
+        };
         let run = match matrix.dtype() {
             Dtype::F32 => self.multiply_f32,
             Dtype::F16 => self.multiply_f16,
             Dtype::Bf16 => self.multiply_bf16,
         };
-        // SAFETY: the level runs here, the shapes were checked, the columns are ours alone.
+        // SAFETY: the level runs here, the shapes were checked, the sink is the caller's.
+        unsafe { run(&job) }
+    }
+
+    unsafe fn multiply_grouped(
+        &self,
+        (a, rows): (&Operand, usize),
+        panels: &Panels,
+        range: Range<usize>,
+        sink: Sink,
+    ) {
+        let layout = panels.layout();
+        let group = a.group;
+        assert!(
+            group > 0 && layout.group.is_multiple_of(group) && a.codes.len() >= rows * a.width,
+            "codes of activations exist: this is a bug"
+        );
+        assert!(
+            range.start.is_multiple_of(PANEL)
+                && (range.end.is_multiple_of(PANEL) || range.end == layout.rows),
+            "ranges are of whole panels: this is a bug"
+        );
+        let job = Affine {
+            codes: a.codes.as_ptr(),
+            factors: a.factors.as_ptr(),
+            sums: a.sums.as_ptr(),
+            group,
+            rows,
+            panels: panels.panels(range.start / PANEL..range.end.div_ceil(PANEL)),
+            count: range.len(),
+            layout,
+            sink,
+        };
+        let run = match layout.scales {
+            Dtype::F32 => self.affine_f32,
+            Dtype::F16 => self.affine_f16,
+            Dtype::Bf16 => self.affine_bf16,
+        };
+        // SAFETY: the level runs here, the shapes were checked, the sink is the caller's.
         unsafe { run(&job) }
     }
 
@@ -258,6 +201,26 @@ impl Kernels {
         assert_eq!(gate.len(), up.len(), "one length: this is a bug");
         // SAFETY: the level runs here, the lengths are one.
         unsafe { (self.gate)(activation, gate, up) }
+    }
+
+    /// Rounds a row of whole groups to codes, with each group's factor and the sum of its codes.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub(crate) fn round(
+        &self,
+        row: &[f32],
+        group: usize,
+        codes: &mut [i8],
+        (factors, sums): (&mut [f32], &mut [f32]),
+    ) {
+        assert!(group > 0 && group.is_multiple_of(LANES), "groups are of whole vectors: this is a bug");
+        assert!(
+            row.len() == codes.len() && row.len() == factors.len() * group && factors.len() == sums.len(),
+            "whole groups: this is a bug"
+        );
+        // SAFETY: the level runs here, the lengths fit.
+        unsafe { (self.round)(row, group, codes, (factors, sums)) }
     }
 
     /// Rounds to brain floats.

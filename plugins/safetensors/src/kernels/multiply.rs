@@ -10,7 +10,7 @@ use super::simd::{Element, LANES, Simd};
 /// One call: `out[r][n] = scale * (a[r] · w[n] + bias[n])`.
 ///
 /// The pointers are valid for the shapes: `a` (and `a_narrow`, for the kernel that wants it) `[rows][width]`, `weights`
-/// `[count][width]` of the kernel's element, `bias` `[count]`, `out` `[rows][stride]` with `count` columns used.
+/// `[count][width]` of the kernel's element; the sink has `count` columns.
 pub(super) struct Multiply {
     pub(super) a: *const f32,
     pub(super) a_narrow: *const u16,
@@ -18,6 +18,11 @@ pub(super) struct Multiply {
     pub(super) width: usize,
     pub(super) weights: *const u8,
     pub(super) count: usize,
+    pub(super) sink: Sink,
+}
+
+/// Where products go, and what is done to them on the way: `bias` `[columns]`, `out` `[rows][stride]`.
+pub(super) struct Sink {
     pub(super) bias: Option<*const f32>,
     pub(super) out: *mut f32,
     pub(super) stride: usize,
@@ -25,7 +30,7 @@ pub(super) struct Multiply {
     pub(super) scale: f32,
 }
 
-impl Multiply {
+impl Sink {
     /// Writes one product.
     #[inline(always)]
     pub(super) unsafe fn write(&self, row: usize, n: usize, product: f32) {
@@ -34,6 +39,27 @@ impl Multiply {
             let at = self.out.add(row * self.stride + n);
             let value = (product + self.bias.map_or(0.0, |bias| *bias.add(n))) * self.scale;
             *at = if self.add { *at + value } else { value };
+        }
+    }
+
+    /// Writes the first `count` of a vector of products, to columns behind each other.
+    #[inline(always)]
+    pub(super) unsafe fn write_lanes<S: Simd>(&self, row: usize, n: usize, count: usize, products: S::V) {
+        // SAFETY: the pointers are valid for the shapes; a whole vector is there where the count says so.
+        unsafe {
+            if count < LANES {
+                let mut lanes = [0.0; LANES];
+                S::store(lanes.as_mut_ptr(), products);
+                (0..count).for_each(|i| self.write(row, n + i, lanes[i]));
+                return;
+            }
+            let at = self.out.add(row * self.stride + n);
+            let mut value = products;
+            if let Some(bias) = self.bias {
+                value = S::add(value, S::load(bias.add(n)));
+            }
+            value = S::mul(value, S::splat(self.scale));
+            S::store(at, if self.add { S::add(S::load(at), value) } else { value });
         }
     }
 }
@@ -107,7 +133,7 @@ unsafe fn tile<S: Simd, E: Element, const ROWS: usize, const N: usize>(job: &Mul
                 for tail in whole..width {
                     product += *a.add(r * width + tail) * E::widen(*w.add(c * width + tail));
                 }
-                job.write(row + r, n + c, product);
+                job.sink.write(row + r, n + c, product);
             }
         }
     }

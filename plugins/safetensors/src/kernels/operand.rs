@@ -5,7 +5,24 @@
 use std::ops::Range;
 
 use super::Kernels;
-use crate::pool::Shared;
+use crate::pool::{Pool, Shared};
+
+/// Forms of activations beside floats.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Forms {
+    /// Brain floats.
+    pub(crate) narrow: bool,
+    /// Codes, in groups of so many columns.
+    pub(crate) group: Option<usize>,
+}
+
+impl Forms {
+    /// What serves both: groups are powers of two, so that the smaller divides the larger.
+    pub(crate) fn and(self, other: Forms) -> Forms {
+        let group = [self.group, other.group].into_iter().flatten().min();
+        Forms { narrow: self.narrow || other.narrow, group }
+    }
+}
 
 /// Activations that are about to be multiplied: `[rows][width]`, in each form that a matrix may want.
 #[derive(Debug, Default)]
@@ -14,21 +31,35 @@ pub(crate) struct Operand {
     pub(super) floats: Vec<f32>,
     /// The same as brain floats; empty where no matrix wants them.
     pub(super) narrow: Vec<u16>,
+    /// Columns of a group of codes; 0 where no matrix wants them.
+    pub(super) group: usize,
+    /// Likewise `[rows][width]`.
+    pub(super) codes: Vec<i8>,
+    /// `[rows][width / group]`
+    pub(super) factors: Vec<f32>,
+    pub(super) sums: Vec<f32>,
 }
 
 impl Operand {
-    /// Room for so many rows. `narrow`: some matrix wants brain floats.
-    pub(crate) fn new(rows: usize, width: usize, narrow: bool) -> Self {
+    /// Room for so many rows in the forms that some matrix wants.
+    pub(crate) fn new(rows: usize, width: usize, forms: Forms) -> Self {
+        // Rounded matrices have columns of whole groups: an operand without them is for others.
+        let group = forms.group.filter(|&group| width.is_multiple_of(group)).unwrap_or(0);
+        let (codes, groups) = if group == 0 { (0, 0) } else { (rows * width, rows * width / group) };
         Operand {
             width,
             floats: vec![0.0; rows * width],
-            narrow: vec![0; if narrow { rows * width } else { 0 }],
+            narrow: vec![0; if forms.narrow { rows * width } else { 0 }],
+            group,
+            codes: vec![0; codes],
+            factors: vec![0.0; groups],
+            sums: vec![0.0; groups],
         }
     }
 
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.floats.len() * 4 + self.narrow.len() * 2
+        self.floats.len() * 4 + self.narrow.len() * 2 + self.codes.len() + self.factors.len() * 8
     }
 
     /// To be written from several threads, each its own rows or columns.
@@ -38,6 +69,28 @@ impl Operand {
             floats: Shared::new(&mut self.floats),
             narrow: Shared::new(&mut self.narrow),
         }
+    }
+
+    /// Makes the form that needs whole rows, once they are filled.
+    pub(crate) fn finish(&mut self, kernels: &Kernels, pool: &mut Pool, rows: usize) {
+        let Operand { width, group, .. } = *self;
+        if group == 0 {
+            return;
+        }
+        let floats = &self.floats;
+        let codes = Shared::new(&mut self.codes);
+        let (factors, sums) = (Shared::new(&mut self.factors), Shared::new(&mut self.sums));
+        pool.split(rows, 1, |rows| {
+            for row in rows {
+                let (place, groups) = (row * width..(row + 1) * width, width / group);
+                let totals = row * groups..(row + 1) * groups;
+                // SAFETY: each row is one thread's.
+                unsafe {
+                    let totals = (factors.slice(totals.clone()), sums.slice(totals));
+                    kernels.round(&floats[place.clone()], group, codes.slice(place), totals);
+                }
+            }
+        });
     }
 }
 
@@ -49,7 +102,7 @@ pub(crate) struct SharedOperand<'a> {
 }
 
 impl SharedOperand<'_> {
-    /// Lets `write` fill the columns of a row, then makes its other forms.
+    /// Lets `write` fill the columns of a row, then makes the form that needs no whole row.
     ///
     /// # Safety
     /// No other thread has these columns of this row.

@@ -1,7 +1,8 @@
 //! Each instance that this machine can run against the plain definition, over odd shapes and tails.
 
 use super::*;
-use crate::checkpoint::{Dtype, Matrix};
+use crate::checkpoint::{CodeBits, Dtype, Layout, Matrix, PANEL, Panels, Weight};
+use crate::pool::Pool;
 
 /// Numbers between -1 and 1 that look random.
 fn noise(seed: u32, count: usize) -> Vec<f32> {
@@ -19,8 +20,8 @@ fn levels() -> impl Iterator<Item = Level> {
     Level::ALL.into_iter().filter(|level| level.runs_here())
 }
 
-fn operand(kernels: &Kernels, rows: usize, width: usize, floats: &[f32]) -> Operand {
-    let mut operand = Operand::new(rows, width, true);
+fn operand(kernels: &Kernels, forms: Forms, (rows, width): (usize, usize), floats: &[f32]) -> Operand {
+    let mut operand = Operand::new(rows, width, forms);
     let shared = operand.share();
     for row in 0..rows {
         // SAFETY: one thread.
@@ -30,6 +31,7 @@ fn operand(kernels: &Kernels, rows: usize, width: usize, floats: &[f32]) -> Oper
             });
         }
     }
+    operand.finish(kernels, &mut Pool::new(1), rows);
     operand
 }
 
@@ -38,17 +40,18 @@ fn check_multiply(level: Level, dtype: Dtype, (rows, count, width): (usize, usiz
     let (a, w, bias) = (noise(1, rows * width), noise(2, count * width), noise(3, count));
     let matrix = Matrix::made(dtype, count, width, &w);
     let weights = matrix.to_floats();
-    let operand = operand(kernels, rows, width, &a);
+    let weight = Weight::Plain(matrix);
+    let operand = operand(kernels, kernels.wants(&weight), (rows, width), &a);
     let mut found = vec![0.5; rows * (count + 3)];
     let to = Shared::new(&mut found);
     let out = Output { to: &to, stride: count + 3, column: 2, add: true, scale: 2.0 };
     // Two calls, as two threads would share the work.
     for range in [0..count / 2, count / 2..count] {
         // SAFETY: one thread.
-        unsafe { kernels.multiply((&operand, rows), (&matrix, Some(&bias)), range, &out) };
+        unsafe { kernels.multiply((&operand, rows), (&weight, Some(&bias)), range, &out) };
     }
     // Activations are rounded to 8 bits of mantissa where they are narrowed.
-    let tolerance = if kernels.wants_narrow(&matrix) { 0.02 } else { 1e-5 } * (width as f32).sqrt() + 1e-5;
+    let tolerance = if kernels.wants(&weight).narrow { 0.02 } else { 1e-5 } * (width as f32).sqrt() + 1e-5;
     for row in 0..rows {
         assert_eq!((found[row * (count + 3)], found[row * (count + 3) + count + 2]), (0.5, 0.5), "untouched");
         for n in 0..count {
@@ -71,6 +74,88 @@ fn products_are_right_in_every_instance() {
                 [(1, 4, 32), (1, 7, 576), (2, 9, 33), (3, 5, 1), (5, 6, 47), (7, 3, 64), (13, 17, 95)]
             {
                 check_multiply(level, dtype, shape);
+            }
+        }
+    }
+}
+
+/// A packed matrix against its own numbers and the rounded activations: the sums of codes are exact.
+fn check_affine(
+    level: Level,
+    (bits, scales, group): (CodeBits, Dtype, usize),
+    (rows, count, width): (usize, usize, usize),
+) {
+    let kernels = Kernels::of(level);
+    let layout = Layout { rows: count, columns: width, group, bits, scales };
+    let most = if bits == CodeBits::Four { 15 } else { 255 };
+    let panels = Panels::pack(layout, 1, |row, to| {
+        to.codes
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, code)| *code = ((row * 53 + i * 29) % (most + 1)) as u8);
+        to.scales.iter_mut().enumerate().for_each(|(g, scale)| *scale = 0.25 + (row % 3 + g) as f32 / 8.0);
+        to.biases.iter_mut().enumerate().for_each(|(g, bias)| *bias = -2.0 - (row % 5 + g) as f32);
+        Ok(())
+    })
+    .unwrap();
+    let weight = Weight::Grouped(std::sync::Arc::new(panels));
+    let (a, bias) = (noise(1, rows * width), noise(3, count));
+    // Groups of activations may be smaller than the matrix's, for another matrix's sake.
+    for forms in [kernels.wants(&weight), Forms { narrow: false, group: Some(32) }] {
+        let operand = operand(kernels, forms, (rows, width), &a);
+        let mut found = vec![0.5; rows * (count + 3)];
+        let to = Shared::new(&mut found);
+        let out = Output { to: &to, stride: count + 3, column: 2, add: true, scale: 2.0 };
+        let middle = (count / 2).next_multiple_of(PANEL).min(count);
+        for range in [0..middle, middle..count] {
+            // SAFETY: one thread.
+            unsafe { kernels.multiply((&operand, rows), (&weight, Some(&bias)), range, &out) };
+        }
+        let mut numbers = vec![0.0; width];
+        for n in 0..count {
+            weight.read_row(n, &mut numbers);
+            for row in 0..rows {
+                let product: f64 = (0..width)
+                    .map(|i| {
+                        let at = row * width + i;
+                        let rounded =
+                            f64::from(operand.factors[at / operand.group]) * f64::from(operand.codes[at]);
+                        assert!(
+                            (rounded - f64::from(a[at])).abs()
+                                <= f64::from(operand.factors[at / operand.group]) * 0.51
+                        );
+                        rounded * f64::from(numbers[i])
+                    })
+                    .sum();
+                let expected = 0.5 + 2.0 * (product + f64::from(bias[n]));
+                let found = f64::from(found[row * (count + 3) + 2 + n]);
+                assert!(
+                    (found - expected).abs() < 2e-5 * f64::from(most as u16) * (width as f64).sqrt(),
+                    "{level}, {layout:?}, {rows} rows at {row},{n}: {found} for {expected}"
+                );
+            }
+        }
+        assert!((0..rows).all(|row| found[row * (count + 3)] == 0.5), "untouched");
+    }
+}
+
+#[test]
+fn products_of_groups_are_right_in_every_instance() {
+    for level in levels() {
+        for (bits, scales) in [
+            (CodeBits::Four, Dtype::F16),
+            (CodeBits::Four, Dtype::Bf16),
+            (CodeBits::Eight, Dtype::F32),
+            (CodeBits::Eight, Dtype::F16),
+        ] {
+            for (group, shape) in [
+                (32, (1, 4, 32)),
+                (64, (1, 37, 576)),
+                (32, (3, 16, 96)),
+                (128, (13, 33, 256)),
+                (64, (8, 17, 64)),
+            ] {
+                check_affine(level, (bits, scales, group), shape);
             }
         }
     }

@@ -109,4 +109,15 @@ impl Simd for Avx2 {
             ]
         }
     }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut i8, v: Self::V) {
+        unsafe {
+            // Packing goes by halves of a register: the middle two quarters change places.
+            let mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+            let bytes =
+                _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256::<1>(ordered));
+            _mm_storeu_si128(to.cast(), bytes);
+        }
+    }
 }

@@ -79,4 +79,8 @@ impl Simd for Avx512 {
     unsafe fn round(v: __m512) -> __m512 {
         unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v) }
     }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut i8, v: __m512) {
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
+    }
 }

@@ -9,7 +9,12 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+mod integers;
 pub(super) mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::integers::Avx512Vnni;
+pub(super) use self::integers::Integers;
 
 /// Floats in a vector.
 pub(crate) const LANES: usize = 16;
@@ -43,6 +48,8 @@ pub(crate) trait Simd: Copy {
     /// The nearest whole numbers.
     unsafe fn round(v: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// Stores the nearest whole numbers; each is between -127 and 127.
+    unsafe fn store_bytes(to: *mut i8, v: Self::V);
 
     /// e to the power of each, within 2 units in the last place; below -87 it is nearly nothing, never less.
     #[inline(always)]

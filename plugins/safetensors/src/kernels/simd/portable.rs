@@ -85,4 +85,9 @@ impl Simd for Portable {
         // Adding and taking away 1.5 * 2^23 leaves whole numbers, for all that `exp` asks.
         v.map(|x| (x + 12_582_912.0) - 12_582_912.0)
     }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut i8, v: Self::V) {
+        let bytes = v.map(|x| x.round_ties_even() as i8);
+        unsafe { to.cast::<[i8; LANES]>().write(bytes) }
+    }
 }

@@ -1,0 +1,161 @@
+//! Activations times a packed matrix of affine groups (see [`Panels`](crate::checkpoint::Panels)).
+//!
+//! Activations are rounded to whole numbers between -127 and 127, a factor for each group; a group's products are summed
+//! as whole numbers, without error, for sixteen rows of the matrix at a time:
+//! `Σ w a = factor * (scale * Σ code activation + bias * Σ activation)`.
+
+#![expect(unsafe_code, reason = "kernels work on raw memory")]
+
+use super::multiply::Sink;
+use super::simd::{Element, Integers, LANES, Simd};
+use crate::checkpoint::{CodeBits, Layout};
+
+/// One call: `out[r][n] = scale * (a[r] · w[n] + bias[n])`.
+///
+/// The pointers are valid for the shapes: `codes` `[rows][columns]`, `factors` and `sums` `[rows][columns / group]` of
+/// the activations, `panels` `[panels]` of the layout, with `count` rows of the matrix; the sink has `count` columns.
+pub(super) struct Affine<'a> {
+    pub(super) codes: *const i8,
+    pub(super) factors: *const f32,
+    pub(super) sums: *const f32,
+    /// Columns of a group of the activations: they divide the matrix's groups.
+    pub(super) group: usize,
+    pub(super) rows: usize,
+    pub(super) panels: *const u8,
+    pub(super) count: usize,
+    pub(super) layout: &'a Layout,
+    pub(super) sink: Sink,
+}
+
+/// # Safety
+/// The machine has `I`; `job` is as its type says, its scales of the type `E`.
+#[inline(always)]
+pub(super) unsafe fn run<I: Integers, E: Element>(job: &Affine<'_>) {
+    let size = job.layout.panel_bytes();
+    // SAFETY: rows and panels are within the job's shapes.
+    unsafe {
+        for panel in 0..job.count.div_ceil(LANES) {
+            let from = job.panels.add(panel * size);
+            match job.layout.bits {
+                CodeBits::Four => down::<I, E, true>(job, from, panel * LANES),
+                CodeBits::Eight => down::<I, E, false>(job, from, panel * LANES),
+            }
+        }
+    }
+}
+
+/// One panel with every row of activations: its codes stay in the first cache.
+#[inline(always)]
+unsafe fn down<I: Integers, E: Element, const FOUR: bool>(job: &Affine<'_>, panel: *const u8, n: usize) {
+    let mut row = 0;
+    // SAFETY: rows are within the job's shapes.
+    unsafe {
+        while row + 8 <= job.rows {
+            tile::<I, E, FOUR, 8>(job, panel, row, n);
+            row += 8;
+        }
+        if row + 4 <= job.rows {
+            tile::<I, E, FOUR, 4>(job, panel, row, n);
+            row += 4;
+        }
+        match job.rows - row {
+            3 => tile::<I, E, FOUR, 3>(job, panel, row, n),
+            2 => tile::<I, E, FOUR, 2>(job, panel, row, n),
+            1 => tile::<I, E, FOUR, 1>(job, panel, row, n),
+            _ => {}
+        }
+    }
+}
+
+/// Bytes by which a stream of codes is asked for before its use.
+const AHEAD: usize = 2048;
+
+#[inline(always)]
+unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const ROWS: usize>(
+    job: &Affine<'_>,
+    panel: *const u8,
+    row: usize,
+    n: usize,
+) {
+    let Layout { columns, group, .. } = *job.layout;
+    let parts = group / job.group;
+    let groups = columns / job.group;
+    // SAFETY: rows, groups and words are within the job's shapes; what is only prefetched need not exist.
+    unsafe {
+        let mut products = [I::Floats::splat(0.0); ROWS];
+        let codes = job.codes.add(row * columns);
+        let mut at = panel;
+        for part in 0..groups {
+            if part % parts == 0 {
+                // A new group of the matrix: its scales and biases come first, and are looked at again for each part.
+                at = panel.add(part / parts * job.layout.group_bytes() + 2 * LANES * size_of::<E::Bits>());
+            }
+            let mut sums = [I::zero(); ROWS];
+            let first = codes.add(part * job.group);
+            let mut i = 0;
+            while i < job.group {
+                if ROWS == 1 {
+                    I::prefetch(at.wrapping_add(AHEAD));
+                }
+                if FOUR {
+                    let [low, high] = I::load_halves(at);
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let activations = first.add(r * columns + i);
+                        *sum = I::dot(I::dot(*sum, low, activations), high, activations.add(4));
+                    }
+                } else {
+                    let codes = I::load(at);
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum = I::dot(*sum, codes, first.add(r * columns + i));
+                    }
+                }
+                i += if FOUR { 8 } else { 4 };
+                at = at.add(4 * LANES);
+            }
+            let factors = panel.add(part / parts * job.layout.group_bytes()).cast::<E::Bits>();
+            let (scales, biases) = (E::load::<I::Floats>(factors), E::load::<I::Floats>(factors.add(LANES)));
+            for (r, (product, sum)) in products.iter_mut().zip(sums).enumerate() {
+                let place = (row + r) * groups + part;
+                let bias = I::Floats::mul(biases, I::Floats::splat(*job.sums.add(place)));
+                let whole = I::Floats::fma(I::to_floats(sum), scales, bias);
+                *product = I::Floats::fma(whole, I::Floats::splat(*job.factors.add(place)), *product);
+            }
+        }
+        for (r, product) in products.into_iter().enumerate() {
+            job.sink.write_lanes::<I::Floats>(row + r, n, LANES.min(job.count - n), product);
+        }
+    }
+}
+
+/// Rounds a row of activations: codes, and of each group its factor and the sum of its codes.
+///
+/// # Safety
+/// The machine has `S`; a group is a multiple of [`LANES`] long, and the row is of whole groups.
+#[inline(always)]
+pub(super) unsafe fn round<S: Simd>(
+    row: &[f32],
+    group: usize,
+    codes: &mut [i8],
+    (factors, sums): (&mut [f32], &mut [f32]),
+) {
+    let groups = row.chunks_exact(group).zip(codes.chunks_exact_mut(group));
+    for (((row, codes), factor), sum) in groups.zip(factors).zip(sums) {
+        // SAFETY: a vector fits wherever a group has one.
+        unsafe {
+            let mut most = S::splat(0.0);
+            for x in row.chunks_exact(LANES) {
+                let x = S::load(x.as_ptr());
+                most = S::max(most, S::max(x, S::sub(S::splat(0.0), x)));
+            }
+            let most = S::largest(most);
+            let inverse = S::splat(if most > 0.0 { 127.0 / most } else { 0.0 });
+            let mut total = S::splat(0.0);
+            for (x, codes) in row.chunks_exact(LANES).zip(codes.chunks_exact_mut(LANES)) {
+                let code = S::round(S::mul(S::load(x.as_ptr()), inverse));
+                total = S::add(total, code);
+                S::store_bytes(codes.as_mut_ptr(), code);
+            }
+            (*factor, *sum) = (most / 127.0, S::sum(total));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The kernels, compiled for each instruction set: which function a level runs.
+
+#![expect(unsafe_code, reason = "instances for instruction sets are chosen at run time")]
+
+use super::affine::Affine;
+#[cfg(target_arch = "x86_64")]
+use super::bf16;
+use super::multiply::Multiply;
+use super::simd::{Bf16, F16, F32};
+use super::{Activation, Attend, Level, affine, attention, multiply, rows, simd};
+
+/// The instances of one level.
+pub(crate) struct Kernels {
+    /// Whether brain float weights want their activations as brain floats too.
+    pub(super) narrow_activations: bool,
+    pub(super) multiply_f32: unsafe fn(&Multiply),
+    pub(super) multiply_f16: unsafe fn(&Multiply),
+    pub(super) multiply_bf16: unsafe fn(&Multiply),
+    pub(super) affine_f32: unsafe fn(&Affine<'_>),
+    pub(super) affine_f16: unsafe fn(&Affine<'_>),
+    pub(super) affine_bf16: unsafe fn(&Affine<'_>),
+    pub(super) attend_f32: unsafe fn(&Attend<'_, F32>),
+    pub(super) attend_f16: unsafe fn(&Attend<'_, F16>),
+    pub(super) attend_bf16: unsafe fn(&Attend<'_, Bf16>),
+    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(super) rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
+    pub(super) gate: unsafe fn(Activation, &mut [f32], &[f32]),
+    pub(super) narrow: unsafe fn(&[f32], &mut [u16]),
+    pub(super) round: unsafe fn(&[f32], usize, &mut [i8], (&mut [f32], &mut [f32])),
+}
+
+/// Compiles the instances of one level.
+macro_rules! instances {
+    ($level:ident, $simd:ty, $integers:ty, $($feature:literal)?) => {
+        mod $level {
+            use super::{
+                Activation, Affine, Attend, Bf16, F16, F32, Kernels, Multiply, affine, attention, multiply, rows, simd,
+            };
+
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn multiply_f32(job: &Multiply) {
+                // SAFETY: passed on to our caller.
+                unsafe { multiply::run::<$simd, F32>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn multiply_f16(job: &Multiply) {
+                // SAFETY: passed on to our caller.
+                unsafe { multiply::run::<$simd, F16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn multiply_bf16(job: &Multiply) {
+                // SAFETY: passed on to our caller.
+                unsafe { multiply::run::<$simd, Bf16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn affine_f32(job: &Affine<'_>) {
+                // SAFETY: passed on to our caller.
+                unsafe { affine::run::<$integers, F32>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn affine_f16(job: &Affine<'_>) {
+                // SAFETY: passed on to our caller.
+                unsafe { affine::run::<$integers, F16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn affine_bf16(job: &Affine<'_>) {
+                // SAFETY: passed on to our caller.
+                unsafe { affine::run::<$integers, Bf16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_f32(job: &Attend<'_, F32>) {
+                // SAFETY: passed on to our caller.
+                unsafe { attention::run::<$simd, F32>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_f16(job: &Attend<'_, F16>) {
+                // SAFETY: passed on to our caller.
+                unsafe { attention::run::<$simd, F16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_bf16(job: &Attend<'_, Bf16>) {
+                // SAFETY: passed on to our caller.
+                unsafe { attention::run::<$simd, Bf16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn rms_norm(row: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+                // SAFETY: passed on to our caller.
+                unsafe { rows::rms_norm::<$simd>(row, weight, epsilon, out) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn rms_norm_in_place(row: &mut [f32], weight: &[f32], epsilon: f32) {
+                // SAFETY: passed on to our caller.
+                unsafe { rows::rms_norm_in_place::<$simd>(row, weight, epsilon) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
+                // SAFETY: passed on to our caller.
+                unsafe { rows::gate::<$simd>(activation, gate, up) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn narrow(from: &[f32], to: &mut [u16]) {
+                rows::narrow(from, to)
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn round(row: &[f32], group: usize, codes: &mut [i8], totals: (&mut [f32], &mut [f32])) {
+                // SAFETY: passed on to our caller.
+                unsafe { affine::round::<$simd>(row, group, codes, totals) }
+            }
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                narrow_activations: false,
+                multiply_f32,
+                multiply_f16,
+                multiply_bf16,
+                affine_f32,
+                affine_f16,
+                affine_bf16,
+                attend_f32,
+                attend_f16,
+                attend_bf16,
+                rms_norm,
+                rms_norm_in_place,
+                gate,
+                narrow,
+                round,
+            };
+        }
+    };
+}
+
+instances!(portable, simd::portable::Portable, simd::portable::Portable,);
+#[cfg(target_arch = "x86_64")]
+instances!(avx2, simd::avx2::Avx2, simd::avx2::Avx2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+instances!(
+    avx512,
+    simd::avx512::Avx512,
+    simd::avx512::Avx512,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
+);
+#[cfg(target_arch = "x86_64")]
+instances!(
+    vnni,
+    simd::avx512::Avx512,
+    simd::Avx512Vnni,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
+);
+#[cfg(target_arch = "x86_64")]
+static AVX512_BF16: Kernels =
+    Kernels { narrow_activations: true, multiply_bf16: bf16::run, ..copy_of(&vnni::KERNELS) };
+
+/// The same instances again: `Kernels` is not `Copy`, so that nobody carries it about.
+#[cfg(target_arch = "x86_64")]
+const fn copy_of(kernels: &'static Kernels) -> Kernels {
+    Kernels { ..*kernels }
+}
+
+impl Kernels {
+    /// The instances of a level that runs here; of the best one that does otherwise.
+    pub(crate) fn of(level: Level) -> &'static Kernels {
+        let level = if level.runs_here() { level } else { Level::best() };
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => &AVX512_BF16,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => &avx512::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => &avx2::KERNELS,
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => &portable::KERNELS,
+            Level::Portable => &portable::KERNELS,
+        }
+    }
+}
