@@ -6,9 +6,11 @@
 mod client;
 mod load;
 mod model;
+mod perplexity;
 mod prompts;
 mod samples;
 
 pub use load::{Comparison, Load, Metric, Target, measure};
 pub use model::{Figures, Speeds, speeds};
+pub use perplexity::{Perplexity, perplexity};
 pub use samples::Samples;

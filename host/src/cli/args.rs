@@ -76,6 +76,8 @@ pub(super) enum Command {
 pub(super) enum Bench {
     /// Prefill and decode through the engine, as llama-bench defines them
     Model(BenchModel),
+    /// How well a model foretells a text, as llama-perplexity defines it
+    Perplexity(BenchPerplexity),
     /// Clients that chat with an OpenAI-compatible server; with --against, with two in turn
     Serve(Box<BenchServe>),
 }
@@ -97,6 +99,20 @@ pub(super) struct BenchModel {
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) runs: u32,
     /// JSON with every sample instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchPerplexity {
+    /// A model's id (see `impetus models`) or the path of a model file or folder
+    pub(super) model: String,
+    /// A text file
+    pub(super) text: PathBuf,
+    /// Tokens of a window, of whose second half each counts
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..1_000_000))]
+    pub(super) window: u32,
+    /// JSON with the cost of every window instead of a table
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::args::{Bench, BenchModel, BenchServe};
+use super::args::{Bench, BenchModel, BenchPerplexity, BenchServe};
 use super::output::{Table, tell};
 use super::run::{load_model, runtime};
 use super::{Outcome, usage};
@@ -18,6 +18,7 @@ use crate::plugins::Plugins;
 pub(super) fn bench(config: &Config, arguments: &Bench) -> Outcome {
     match arguments {
         Bench::Model(arguments) => model(config, arguments),
+        Bench::Perplexity(arguments) => perplexity(config, arguments),
         Bench::Serve(arguments) => serve(arguments),
     }
 }
@@ -53,6 +54,28 @@ fn model(config: &Config, arguments: &BenchModel) -> Outcome {
     for (what, samples) in rows {
         table.row(vec![what, figure(samples.median(), 1.0, 1), scatter(samples)], Vec::new());
     }
+    Ok(table.write(&mut io::stdout().lock())?)
+}
+
+fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
+    let text = std::fs::read_to_string(&arguments.text)
+        .map_err(|error| usage(format!("{} cannot be read as a text: {error}", arguments.text.display())))?;
+    let models = Models::new(Plugins::load(config), config);
+    let loaded = runtime()?.block_on(load_model(&models, &arguments.model))?;
+    let told = |done: usize, all: usize| {
+        if done.is_multiple_of(10) || done == all {
+            tell(&format!("window {done} of {all}"));
+        }
+    };
+    let found = bench::perplexity(loaded.model(), &text, arguments.window, told)?;
+    if arguments.json {
+        let report = json!({ "version": env!("CARGO_PKG_VERSION"), "model": loaded.id, "measured": found });
+        return print(&report);
+    }
+    let mut table = Table::new(&["PERPLEXITY", "STANDARD ERROR", "TOKENS", "WINDOW"]);
+    let figures = [format!("{:.4}", found.perplexity), format!("{:.4}", found.standard_error)];
+    let counts = [found.tokens.to_string(), found.window.to_string()];
+    table.row(figures.into_iter().chain(counts).collect(), Vec::new());
     Ok(table.write(&mut io::stdout().lock())?)
 }
 

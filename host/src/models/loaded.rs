@@ -56,8 +56,8 @@ impl Loaded {
         self.model.metadata()
     }
 
-    /// The model itself, for its tokeniser.
-    pub fn model(&self) -> &Model {
+    /// The model itself.
+    pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 

@@ -312,7 +312,8 @@ fn load_error(error: api::PluginError) -> Error {
     with_detail(Error::new(kind, error.message), error.detail)
 }
 
-fn call_error(error: api::PluginError) -> Error {
+/// What a plugin reported, as an error of ours.
+pub(crate) fn call_error(error: api::PluginError) -> Error {
     let kind = match error.code {
         ErrorCode::PANICKED | ErrorCode::POISONED => Kind::EngineCrashed,
         _ => Kind::Internal,
