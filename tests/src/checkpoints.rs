@@ -20,10 +20,14 @@ fn link(house: &House, name: &str) {
 
 /// A small random checkpoint, to be broken.
 fn small(house: &House, name: &str) -> PathBuf {
+    fixture(house, "checkpoints/llama", name)
+}
+
+fn fixture(house: &House, from: &str, name: &str) -> PathBuf {
     let folder = house.path("models").join(name);
     std::fs::create_dir_all(&folder).unwrap();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
-        std::fs::copy(root().join("tests/fixtures/checkpoints/llama").join(file), folder.join(file)).unwrap();
+        std::fs::copy(root().join("tests/fixtures").join(from).join(file), folder.join(file)).unwrap();
     }
     folder
 }
@@ -81,6 +85,89 @@ async fn both_plugins_agree_on_the_same_weights() {
 }
 
 #[tokio::test]
+async fn mlx_checkpoints_are_a_format_of_their_own_and_answer_as_mlx_does() {
+    let house = House::with(&["safetensors"]).config("[plugin.safetensors.options]\ncache_type = \"f32\"");
+    fixture(&house, "mlx/qwen3_8bit", "eight");
+    let server = house.serve();
+    let entry = server.get("/v1/models/eight").await.json;
+    assert_eq!((&entry["meta"]["format"], &entry["meta"]["quantization"]), (&json!("mlx"), &json!("8-bit")));
+    // 2 layers of 64 wide: the embedding, and 6 matrices and 4 norms each.
+    assert_eq!(entry["meta"]["parameters"], 258 * 64 + 2 * (64 * (2 * 64 + 2 * 32 + 3 * 128) + 160) + 64);
+    let answers = std::fs::read(root().join("tests/fixtures/mlx/answers.json")).unwrap();
+    let case = &serde_json::from_slice::<Value>(&answers).unwrap()["cases"]["qwen3_8bit"];
+    let body = json!({
+        "model": "eight", "prompt": case["prompt"], "max_tokens": 1, "temperature": 0, "logprobs": 1, "ignore_eos": true,
+    });
+    let answer = server.post("/v1/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let last = case["log_probabilities"].as_array().unwrap().last().unwrap();
+    let best = case["greedy"][0].as_u64().unwrap() as usize;
+    let found = answer.json["choices"][0]["logprobs"]["token_logprobs"][0].as_f64().unwrap();
+    let expected = last[best].as_f64().unwrap();
+    assert!((found - expected).abs() < 0.3, "{found} for {expected}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_quantised_on_load_answers_nearly_the_same() {
+    let plain = House::with(&["safetensors"]);
+    link(&plain, CHECKPOINT);
+    let plain = plain.serve();
+    let first = |answer: Value| {
+        let choice = &answer["choices"][0];
+        let first = choice["logprobs"]["token_logprobs"][0].as_f64().unwrap();
+        (choice["text"].as_str().unwrap().to_owned(), first)
+    };
+    for kind in ["int8", "int4"] {
+        let option = format!("[plugin.safetensors.options]\nquantize = \"{kind}\"");
+        let house = House::with(&["safetensors"]).config(&option);
+        link(&house, CHECKPOINT);
+        let server = house.serve();
+        let entry = server.get(&format!("/v1/models/{CHECKPOINT}")).await.json;
+        assert_eq!(entry["meta"]["quantization"], format!("BF16 to {kind}"));
+        for prompt in ["The capital of France is", "One, two, three,"] {
+            let expected = first(complete(&plain, CHECKPOINT, prompt, 3).await);
+            let found = first(complete(&server, CHECKPOINT, prompt, 3).await);
+            assert_eq!(found.0, expected.0, "{kind}: {prompt}");
+            assert!((found.1 - expected.1).abs() < 0.2, "{kind}: {prompt}: {found:?} for {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn perplexity_tells_a_text_from_its_words_in_disorder() {
+    let house = House::with(&["safetensors"]);
+    link(&house, CHECKPOINT);
+    let text = std::fs::read_to_string(root().join("LICENSE-APACHE")).unwrap();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    std::fs::write(house.path("text"), words.join(" ")).unwrap();
+    let mut disorder: Vec<(usize, &str)> =
+        words.into_iter().enumerate().map(|(i, word)| (i * 7919 % 1009, word)).collect();
+    disorder.sort_unstable();
+    let disorder: Vec<&str> = disorder.into_iter().map(|(_, word)| word).collect();
+    std::fs::write(house.path("disorder"), disorder.join(" ")).unwrap();
+    let measure = |file: &str| {
+        let output = house.run(&["bench", "perplexity", CHECKPOINT, file, "--window", "128", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["measured"].clone()
+    };
+    let (order, disorder) = (measure("text"), measure("disorder"));
+    let perplexity = |found: &Value| found["perplexity"].as_f64().unwrap();
+    assert!(
+        perplexity(&order) > 1.0 && perplexity(&order) * 3.0 < perplexity(&disorder),
+        "{order} {disorder}"
+    );
+    // The figure can be traced to its windows.
+    let windows: Vec<f64> =
+        order["windows"].as_array().unwrap().iter().map(|cost| cost.as_f64().unwrap()).collect();
+    let mean = windows.iter().sum::<f64>() / windows.len() as f64;
+    assert!((mean.exp() - perplexity(&order)).abs() < 1e-6 * perplexity(&order));
+    assert_eq!(order["tokens"], windows.len() * 64);
+    let short = house.run(&["bench", "perplexity", CHECKPOINT, "text", "--window", "100000"]);
+    assert!(!short.status.success());
+    assert!(String::from_utf8_lossy(&short.stderr).contains("give a longer text"));
+}
+
+#[tokio::test]
 async fn what_the_host_gives_works_for_checkpoints_too() {
     let house = House::with(&["safetensors"]);
     link(&house, CHECKPOINT);
@@ -116,6 +203,10 @@ async fn what_cannot_be_run_says_why() {
     edit(&small(&house, "awq").join("config.json"), |config| {
         config["quantization_config"] = json!({"quant_method": "awq"});
     });
+    edit(&fixture(&house, "mlx/llama_3bit", "untold").join("config.json"), |config| {
+        config["quantization"] = Value::Null;
+        config["quantization_config"] = Value::Null;
+    });
     std::fs::remove_file(small(&house, "mute").join("tokenizer.json")).unwrap();
     let cut = small(&house, "cut").join("model.safetensors");
     let bytes = std::fs::read(&cut).unwrap();
@@ -130,7 +221,8 @@ async fn what_cannot_be_run_says_why() {
     for (id, expected) in [
         ("mamba", "architecture `mamba` is not supported by safetensors 1.0.0; supported are llama"),
         ("twist", "the field `rope_twist` is not understood"),
-        ("awq", "the weights are quantised (`quantization_config`)"),
+        ("awq", "the weights are quantised, `quantization_config` says `awq`"),
+        ("untold", "config.json has no `quantization`"),
         ("mute", "tokenizer.json is missing"),
         ("cut", "model.safetensors: tensor `"),
         ("alone/model", "it is weights alone"),

@@ -1,6 +1,7 @@
 //! Hugging Face checkpoints, run as they are: an Impetus format plugin.
 //!
-//! A model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`. `config` and `checkpoint` read it,
+//! A model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`; where MLX has rounded its weights, its
+//! format is `mlx`. `config` and `checkpoint` read it,
 //! `decoder` computes it with `kernels` on the threads of `pool`, over the `cache`. No sampling, no templates: the host
 //! has these.
 //!
@@ -95,8 +96,10 @@ impl Safetensors {
         };
         let description = Description::read(folder)?;
         let decoder = description.decoder();
+        let decoder = decoder.and_then(|decoder| told_how(&description, &checkpoint).map(|()| decoder));
         let summary = summary::summary(&description, &checkpoint, decoder.as_ref().ok(), &self.options);
-        let result = ProbeResult::exact("safetensors", summary.to_string());
+        let format = if description.rounded().unwrap_or(false) { "mlx" } else { "safetensors" };
+        let result = ProbeResult::exact(format, summary.to_string());
         Ok(match decoder {
             Err(error) => result.cannot_run(error.message),
             Ok(_) if !folder.join("tokenizer.json").is_file() => {
@@ -104,6 +107,19 @@ impl Safetensors {
             }
             Ok(_) => result,
         })
+    }
+}
+
+/// # Errors
+/// `UNSUPPORTED` for weights that are rounded while config.json does not say so.
+fn told_how(description: &Description, checkpoint: &Checkpoint) -> Result<(), PluginError> {
+    let rounded = description.rounded()?;
+    match checkpoint.entries().find(|entry| !rounded && entry.name.ends_with(".scales")) {
+        None => Ok(()),
+        Some(entry) => Err(PluginError::unsupported(format!(
+            "tensor `{}` is of quantised weights, and config.json has no `quantization` that says how they are",
+            entry.name
+        ))),
     }
 }
 
@@ -118,5 +134,8 @@ export_plugin! {
     plugin: Safetensors,
     id: "safetensors",
     name: "Hugging Face checkpoints on own kernels",
-    formats: [{ id: "safetensors", extensions: ["safetensors"], priority: 100 }],
+    formats: [
+        { id: "safetensors", extensions: ["safetensors"], priority: 100 },
+        { id: "mlx", extensions: ["safetensors"], priority: 100 },
+    ],
 }

@@ -42,6 +42,7 @@ impl DecoderModel {
         let description = Description::read(folder)?;
         let decoder = description.decoder()?;
         let checkpoint = Checkpoint::open(folder)?;
+        crate::told_how(&description, &checkpoint)?;
         let text = Text::open(folder, decoder.vocab_size)?;
         let layers = decoder.layers.len();
         let packing = Packing {

@@ -1,6 +1,8 @@
 //! The `[plugin.safetensors.options]` table of plugins.toml, checked: what is unknown or out of range is refused by
 //! name.
 
+use std::fmt;
+
 use impetus_plugin_api::PluginError;
 use serde::Deserialize;
 
@@ -49,6 +51,15 @@ impl Quantize {
             Quantize::Int8 => Rounding { bits: CodeBits::Eight, group: 64 },
             Quantize::Int4 => Rounding { bits: CodeBits::Four, group: 32 },
         }
+    }
+}
+
+impl fmt::Display for Quantize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Quantize::Int8 => "int8",
+            Quantize::Int4 => "int4",
+        })
     }
 }
 

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::cache::BLOCK;
-use crate::checkpoint::{Checkpoint, Dtype};
+use crate::checkpoint::{Checkpoint, Dtype, Entry};
 use crate::config::{Decoder, Description};
 use crate::decoder::{padded, workspace_bytes};
-use crate::options::{CacheType, Options};
+use crate::options::{CacheType, Options, Quantize};
 
 /// The summary, as `probe` answers it. `decoder`: where the model can be run.
 pub(crate) fn summary(
@@ -15,22 +15,82 @@ pub(crate) fn summary(
     decoder: Option<&Decoder>,
     options: &Options,
 ) -> Value {
-    let bytes: u64 = checkpoint.entries().map(|entry| entry.range.len() as u64).sum();
     let config = |name: &str| description.config.get(name).cloned().unwrap_or_default();
     let text = |name: &str| config(name).as_str().map(str::to_owned);
+    let weights = Weights { description, checkpoint, options };
+    let bytes = |decoder| weights.bytes() + state_bytes(decoder, checkpoint, options);
     json!({
         "architecture": description.family(),
         "name": text("_name_or_path").filter(|name| !name.contains('/')),
-        "quantization": dtype_name(checkpoint),
-        "parameters": checkpoint.entries().map(|entry| entry.elements() as u64).sum::<u64>(),
+        "quantization": weights.name(),
+        "parameters": checkpoint.entries().map(|entry| weights.numbers(entry)).sum::<u64>(),
         "context_length": config("max_position_embeddings"),
         "vocab_size": config("vocab_size"),
         "embedding_length": config("hidden_size"),
         "layers": config("num_hidden_layers"),
-        "estimated_bytes": decoder.map(|decoder| bytes + state_bytes(decoder, checkpoint, options)),
+        "estimated_bytes": decoder.map(bytes),
         "chat_template": description.chat_template.is_some(),
         "license": description.license,
     })
+}
+
+/// Weights as they will be in memory.
+struct Weights<'a> {
+    description: &'a Description,
+    checkpoint: &'a Checkpoint,
+    options: &'a Options,
+}
+
+impl Weights<'_> {
+    /// What the numbers are stored as, in the words that people use.
+    fn name(&self) -> String {
+        match (self.by_mlx(), self.options.quantize) {
+            (true, _) => format!("{}-bit", self.bits("")),
+            (false, Some(quantize)) => format!("{} to {quantize}", dtype_name(self.checkpoint)),
+            (false, None) => dtype_name(self.checkpoint),
+        }
+    }
+
+    fn by_mlx(&self) -> bool {
+        self.description.rounded().unwrap_or(false)
+    }
+
+    /// Bits of a module's codes: its own, or those of all.
+    fn bits(&self, module: &str) -> u64 {
+        let config = &self.description.config;
+        let all = config.get("quantization").or(config.get("quantization_config")).unwrap_or(&Value::Null);
+        all[module]["bits"].as_u64().or(all["bits"].as_u64()).unwrap_or(8).max(1)
+    }
+
+    /// Numbers of the model that a tensor holds.
+    fn numbers(&self, entry: &Entry) -> u64 {
+        let elements = entry.elements() as u64;
+        match entry.name.rsplit_once('.') {
+            Some((_, "scales" | "biases")) if self.by_mlx() => 0,
+            Some((module, "weight")) if entry.dtype == safetensors::Dtype::U32 => {
+                elements * 32 / self.bits(module)
+            }
+            _ => elements,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.checkpoint.entries().map(|entry| self.bytes_of(entry)).sum()
+    }
+
+    fn bytes_of(&self, entry: &Entry) -> u64 {
+        let stored = entry.range.len() as u64;
+        if entry.dtype == safetensors::Dtype::U32 {
+            let module = entry.name.strip_suffix(".weight").unwrap_or(&entry.name);
+            // In a panel, codes take four or eight bits.
+            return self.numbers(entry) * if self.bits(module) <= 4 { 4 } else { 8 } / 8;
+        }
+        let rounding = self.options.quantize.filter(|_| !self.by_mlx()).map(Quantize::rounding);
+        let (Some(rounding), &[rows, columns]) = (rounding, entry.shape.as_slice()) else { return stored };
+        let rounded = rounding.layout(rows, columns).map_or(stored, |layout| layout.bytes() as u64);
+        // Looked up as it is; where it is the output matrix too, that is rounded.
+        if entry.name.ends_with("embed_tokens.weight") { stored + rounded } else { rounded }
+    }
 }
 
 /// The type of most of the weights' bytes, as people write it.
@@ -46,10 +106,13 @@ fn dtype_name(checkpoint: &Checkpoint) -> String {
     most.map_or_else(|| "unknown".to_owned(), |(dtype, _)| format!("{dtype:?}"))
 }
 
-/// The type that decides how keys and values are cached: that of the embedding.
+/// The type that decides how keys and values are cached: that of the embedding, or of its scales.
 pub(crate) fn weight_type(checkpoint: &Checkpoint) -> Dtype {
-    let embedding = checkpoint.entries().find(|entry| entry.name.ends_with("embed_tokens.weight"));
-    embedding.and_then(|entry| Dtype::of(entry.dtype)).unwrap_or(Dtype::F32)
+    let of = |name: &str| {
+        let entry = checkpoint.entries().find(|entry| entry.name.ends_with(name));
+        entry.and_then(|entry| Dtype::of(entry.dtype))
+    };
+    of("embed_tokens.weight").or_else(|| of("embed_tokens.scales")).unwrap_or(Dtype::F32)
 }
 
 /// Memory of a context with the options, beside the weights.

@@ -10,6 +10,7 @@ mod rounding;
 mod shards;
 mod weight;
 
+pub(crate) use self::header::Entry;
 pub(crate) use self::matrix::{Dtype, Matrix};
 pub(crate) use self::panels::{CodeBits, Layout, PANEL, Panels};
 pub(crate) use self::rounding::Rounding;

@@ -108,6 +108,40 @@ impl Weights {
     }
 }
 
+#[cfg(test)]
+impl Weights {
+    /// Every packed matrix as floats: what is left of a difference is not the activations' rounding.
+    pub(crate) fn widen(&mut self) {
+        let of_layers = self.layers.iter_mut().flat_map(|layer| {
+            [
+                &mut layer.query,
+                &mut layer.key,
+                &mut layer.value,
+                &mut layer.attention_output,
+                &mut layer.gate,
+                &mut layer.up,
+                &mut layer.down,
+            ]
+        });
+        for projection in of_layers.chain([&mut self.output]) {
+            let (rows, columns) = (projection.matrix.rows(), projection.matrix.columns());
+            let mut floats = vec![0.0; rows * columns];
+            for (row, to) in floats.chunks_exact_mut(columns).enumerate() {
+                projection.matrix.read_row(row, to);
+            }
+            let matrix =
+                crate::checkpoint::Matrix::made(crate::checkpoint::Dtype::F32, rows, columns, &floats);
+            projection.matrix = Weight::Plain(matrix);
+        }
+    }
+
+    pub(crate) fn embedding(&self, token: usize) -> Vec<f32> {
+        let mut row = vec![0.0; self.embedding.columns()];
+        self.embedding.read_row(token, &mut row);
+        row
+    }
+}
+
 /// How matrices are packed while they are loaded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packing {

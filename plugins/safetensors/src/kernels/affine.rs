@@ -127,6 +127,9 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const ROWS: usize>(
     }
 }
 
+/// Of each group of a row: its factor, and the sum of its codes.
+pub(super) type Totals<'a> = (&'a mut [f32], &'a mut [f32]);
+
 /// Rounds a row of activations: codes, and of each group its factor and the sum of its codes.
 ///
 /// # Safety
@@ -136,7 +139,7 @@ pub(super) unsafe fn round<S: Simd>(
     row: &[f32],
     group: usize,
     codes: &mut [i8],
-    (factors, sums): (&mut [f32], &mut [f32]),
+    (factors, sums): Totals<'_>,
 ) {
     let groups = row.chunks_exact(group).zip(codes.chunks_exact_mut(group));
     for (((row, codes), factor), sum) in groups.zip(factors).zip(sums) {

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "instances for instruction sets are chosen at run time")]
 
-use super::affine::Affine;
+use super::affine::{Affine, Totals};
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
 use super::multiply::Multiply;
@@ -26,7 +26,7 @@ pub(crate) struct Kernels {
     pub(super) rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
     pub(super) gate: unsafe fn(Activation, &mut [f32], &[f32]),
     pub(super) narrow: unsafe fn(&[f32], &mut [u16]),
-    pub(super) round: unsafe fn(&[f32], usize, &mut [i8], (&mut [f32], &mut [f32])),
+    pub(super) round: unsafe fn(&[f32], usize, &mut [i8], Totals<'_>),
 }
 
 /// Compiles the instances of one level.
@@ -34,7 +34,7 @@ macro_rules! instances {
     ($level:ident, $simd:ty, $integers:ty, $($feature:literal)?) => {
         mod $level {
             use super::{
-                Activation, Affine, Attend, Bf16, F16, F32, Kernels, Multiply, affine, attention, multiply, rows, simd,
+                Activation, Affine, Attend, Bf16, F16, F32, Kernels, Multiply, Totals, affine, attention, multiply, rows, simd,
             };
 
             $(#[target_feature(enable = $feature)])?
@@ -102,7 +102,7 @@ macro_rules! instances {
                 rows::narrow(from, to)
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn round(row: &[f32], group: usize, codes: &mut [i8], totals: (&mut [f32], &mut [f32])) {
+            unsafe fn round(row: &[f32], group: usize, codes: &mut [i8], totals: Totals<'_>) {
                 // SAFETY: passed on to our caller.
                 unsafe { affine::round::<$simd>(row, group, codes, totals) }
             }

@@ -45,13 +45,13 @@ impl Operand {
     pub(crate) fn new(rows: usize, width: usize, forms: Forms) -> Self {
         // Rounded matrices have columns of whole groups: an operand without them is for others.
         let group = forms.group.filter(|&group| width.is_multiple_of(group)).unwrap_or(0);
-        let (codes, groups) = if group == 0 { (0, 0) } else { (rows * width, rows * width / group) };
+        let groups = (rows * width).checked_div(group).unwrap_or(0);
         Operand {
             width,
             floats: vec![0.0; rows * width],
             narrow: vec![0; if forms.narrow { rows * width } else { 0 }],
             group,
-            codes: vec![0; codes],
+            codes: vec![0; groups * group],
             factors: vec![0.0; groups],
             sums: vec![0.0; groups],
         }
