@@ -84,6 +84,28 @@ async fn both_plugins_agree_on_the_same_weights() {
     }
 }
 
+/// The perplexity of the real checkpoint on the beginning of a text.
+fn perplexity(options: &str) -> f64 {
+    let house = House::with(&["safetensors"]).config(&format!("[plugin.safetensors.options]\n{options}"));
+    link(&house, CHECKPOINT);
+    let text = std::fs::read_to_string(root().join("tests/fixtures/texts/alice.txt")).unwrap();
+    let file = house.path("text.txt");
+    std::fs::write(&file, &text[..20_000]).unwrap();
+    let output = house.run(&["bench", "perplexity", CHECKPOINT, file.to_str().unwrap(), "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    report["measured"]["perplexity"].as_f64().unwrap()
+}
+
+#[test]
+fn rounded_weights_foretell_a_text_almost_as_well() {
+    let plain = perplexity("");
+    for (option, most) in [("int8", 1.01), ("int4", 1.05)] {
+        let rounded = perplexity(&format!("quantize = \"{option}\""));
+        assert!(rounded != plain && rounded < plain * most, "{option}: {rounded}, plain {plain}");
+    }
+}
+
 #[tokio::test]
 async fn mlx_checkpoints_are_a_format_of_their_own_and_answer_as_mlx_does() {
     let house = House::with(&["safetensors"]).config("[plugin.safetensors.options]\ncache_type = \"f32\"");

@@ -161,6 +161,13 @@ impl DecoderContext {
     }
 }
 
+#[cfg(test)]
+impl DecoderContext {
+    pub(crate) fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+}
+
 impl AnyMemory {
     fn copy_block(&mut self, from: u32, to: u32) {
         match self {

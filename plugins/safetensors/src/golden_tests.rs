@@ -101,7 +101,7 @@ fn argmax(row: &[f32]) -> u32 {
 
 /// With brain floats for activations the reference, in float32, is only near.
 fn tolerance(level: Level) -> f32 {
-    if level == Level::Avx512Bf16 { 0.25 } else { 1e-3 }
+    if matches!(level, Level::Avx512Bf16 | Level::NeonBf16) { 0.25 } else { 1e-3 }
 }
 
 fn check(name: &str, case: &Case, rows: &[usize], level: Level) {
@@ -137,14 +137,12 @@ fn check_context(
     }
 }
 
-const LEVELS: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
-
 #[test]
 fn every_family_computes_what_transformers_computes() {
     let Answers { rows, cases } = answers();
     assert!(cases.len() >= 12);
     for (name, case) in &cases {
-        for level in LEVELS.into_iter().filter(|level| level.runs_here()) {
+        for level in Level::ALL.into_iter().filter(|level| level.runs_here()) {
             check(name, case, &rows, level);
         }
     }
@@ -159,7 +157,7 @@ fn every_width_of_mlx_computes_what_mlx_computes() {
     assert_eq!(cases.len(), 7);
     for (name, case) in &cases {
         let narrow = name.ends_with("bf16");
-        for level in LEVELS.into_iter().filter(|level| level.runs_here()) {
+        for level in Level::ALL.into_iter().filter(|level| level.runs_here()) {
             let options =
                 || Options { cache_type: Some(CacheType::F32), kernels: Some(level), ..Options::default() };
             let mut exact = model(&folder.join(name), options());

@@ -22,6 +22,8 @@ mod summary;
 mod tokenizer;
 
 #[cfg(test)]
+mod allocation_tests;
+#[cfg(test)]
 mod golden_tests;
 
 use std::path::Path;

@@ -60,7 +60,7 @@ impl Pool {
             region: std::cell::UnsafeCell::new((0, None)),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            sleepers: Mutex::default(),
+            sleepers: Mutex::new(Vec::with_capacity(threads)),
             sleeping: AtomicUsize::new(0),
         });
         // Where no more threads can be had, the team is smaller.
@@ -115,6 +115,19 @@ impl Pool {
         let wanted = self.threads() * PIECES_PER_THREAD;
         let piece = length.div_ceil(wanted).next_multiple_of(grain).max(grain);
         self.run(length.div_ceil(piece), |i| work(i * piece..((i + 1) * piece).min(length)));
+    }
+}
+
+#[cfg(test)]
+impl Pool {
+    /// Runs `work` once on each thread.
+    pub(crate) fn on_each_thread(&mut self, work: impl Fn() + Sync) {
+        let all = std::sync::Barrier::new(self.threads());
+        self.run(self.threads(), |_| {
+            // Nobody takes a second piece before everybody has one.
+            all.wait();
+            work();
+        });
     }
 }
 
@@ -308,6 +321,17 @@ mod tests {
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads}, {round}");
             }
+        }
+    }
+
+    #[test]
+    fn an_idle_team_sleeps() {
+        let mut pool = Pool::new(3);
+        pool.run(8, |_| {});
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while pool.team.sleeping.load(Ordering::SeqCst) < 2 {
+            assert!(Instant::now() < deadline, "workers go on looking for work");
+            std::thread::yield_now();
         }
     }
 

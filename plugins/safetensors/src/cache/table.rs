@@ -32,8 +32,10 @@ pub(crate) struct Place {
 
 impl Table {
     pub(crate) fn new(sequences: usize, blocks: usize) -> Self {
+        // Room for the longest, so that no step allocates; where it would be much memory, for a share.
+        let room = blocks.min((1 << 22) / sequences.max(1));
         Table {
-            sequences: vec![Vec::new(); sequences],
+            sequences: (0..sequences).map(|_| Vec::with_capacity(room)).collect(),
             users: vec![0; blocks],
             free: (0..blocks as u32).rev().collect(),
         }

@@ -28,9 +28,11 @@ impl Weight {
         }
     }
 
-    /// Rows that a thread takes at least, and a multiple of which its part begins with.
-    pub(crate) fn grain(&self) -> usize {
+    /// Rows that a thread takes at least, and a multiple of which its part begins with, for so many rows of activations.
+    pub(crate) fn grain(&self, rows: usize) -> usize {
         match self {
+            // Kernels take two panels at once, where the work is long enough to be shared in pieces of these.
+            _ if rows >= PANEL => 2 * PANEL,
             Weight::Plain(_) => 4,
             Weight::Grouped(_) => PANEL,
         }

@@ -136,7 +136,8 @@ impl Computer<'_> {
     ) {
         let kernels = self.kernels;
         // A piece begins in no matrix within a panel.
-        let grain = projections.iter().map(|(projection, _)| projection.matrix.grain()).max().unwrap_or(1);
+        let grain =
+            projections.iter().map(|(projection, _)| projection.matrix.grain(rows)).max().unwrap_or(1);
         let room = |projection: &Projection| projection.matrix.rows().next_multiple_of(grain);
         let total = projections.iter().map(|(projection, _)| room(projection)).sum();
         self.pool.split(total, grain, |range| {
@@ -172,7 +173,7 @@ impl Computer<'_> {
         let direct = behind.is_none();
         let to = Shared::new(if direct { &mut *stream } else { &mut *branch });
         let factor = if direct { scale } else { 1.0 };
-        self.pool.split(hidden, projection.matrix.grain(), |range| {
+        self.pool.split(hidden, projection.matrix.grain(rows), |range| {
             let out = Output { to: &to, stride: hidden, column: 0, add: direct, scale: factor };
             // SAFETY: each column is one thread's.
             unsafe { kernels.multiply((input, rows), projection.parts(), range, &out) }
@@ -198,7 +199,7 @@ impl Computer<'_> {
         let (kernels, activation, width) = (self.kernels, self.decoder.activation, self.decoder.intermediate);
         let (gate, up) = (Shared::new(gate), Shared::new(up));
         let shared = gated.share();
-        let grain = weights.gate.matrix.grain().max(weights.up.matrix.grain());
+        let grain = weights.gate.matrix.grain(rows).max(weights.up.matrix.grain(rows));
         self.pool.split(width, grain, |range| {
             for (projection, to) in [(&weights.gate, &gate), (&weights.up, &up)] {
                 let out = Output { to, stride: width, column: 0, add: false, scale: 1.0 };
@@ -239,7 +240,7 @@ impl Computer<'_> {
         normed.finish(kernels, self.pool, wanted.len());
         logits.resize(wanted.len() * vocab_size, 0.0);
         let out = Shared::new(logits);
-        self.pool.split(vocab_size, weights.output.matrix.grain(), |range| {
+        self.pool.split(vocab_size, weights.output.matrix.grain(wanted.len()), |range| {
             let to = Output { to: &out, stride: vocab_size, column: 0, add: false, scale: scales.logits };
             // SAFETY: each column is one thread's.
             unsafe { kernels.multiply((normed, wanted.len()), weights.output.parts(), range.clone(), &to) };

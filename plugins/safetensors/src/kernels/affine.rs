@@ -31,37 +31,65 @@ pub(super) struct Affine<'a> {
 /// The machine has `I`; `job` is as its type says, its scales of the type `E`.
 #[inline(always)]
 pub(super) unsafe fn run<I: Integers, E: Element>(job: &Affine<'_>) {
-    let size = job.layout.panel_bytes();
+    let panels = job.count.div_ceil(LANES);
+    let mut panel = 0;
     // SAFETY: rows and panels are within the job's shapes.
     unsafe {
-        for panel in 0..job.count.div_ceil(LANES) {
-            let from = job.panels.add(panel * size);
-            match job.layout.bits {
-                CodeBits::Four => down::<I, E, true>(job, from, panel * LANES),
-                CodeBits::Eight => down::<I, E, false>(job, from, panel * LANES),
+        if I::PAIRS && job.rows > 1 {
+            while panel + 2 <= panels {
+                either::<I, E, 2>(job, panel);
+                panel += 2;
             }
+        }
+        while panel < panels {
+            either::<I, E, 1>(job, panel);
+            panel += 1;
         }
     }
 }
 
-/// One panel with every row of activations: its codes stay in the first cache.
+/// Some panels, by the bits of their codes.
 #[inline(always)]
-unsafe fn down<I: Integers, E: Element, const FOUR: bool>(job: &Affine<'_>, panel: *const u8, n: usize) {
+unsafe fn either<I: Integers, E: Element, const PANELS: usize>(job: &Affine<'_>, panel: usize) {
+    // SAFETY: rows and panels are within the job's shapes.
+    unsafe {
+        let from = job.panels.add(panel * job.layout.panel_bytes());
+        match job.layout.bits {
+            CodeBits::Four => down::<I, E, true, PANELS>(job, from, panel * LANES),
+            CodeBits::Eight => down::<I, E, false, PANELS>(job, from, panel * LANES),
+        }
+    }
+}
+
+/// Panels with every row of activations: their codes stay in the first cache.
+#[inline(always)]
+unsafe fn down<I: Integers, E: Element, const FOUR: bool, const PANELS: usize>(
+    job: &Affine<'_>,
+    panel: *const u8,
+    n: usize,
+) {
     let mut row = 0;
     // SAFETY: rows are within the job's shapes.
     unsafe {
-        while row + 8 <= job.rows {
-            tile::<I, E, FOUR, 8>(job, panel, row, n);
-            row += 8;
+        if PANELS == 1 {
+            while row + 8 <= job.rows {
+                tile::<I, E, FOUR, PANELS, 8>(job, panel, row, n);
+                row += 8;
+            }
+        } else {
+            while row + 6 <= job.rows {
+                tile::<I, E, FOUR, PANELS, 6>(job, panel, row, n);
+                row += 6;
+            }
         }
         if row + 4 <= job.rows {
-            tile::<I, E, FOUR, 4>(job, panel, row, n);
+            tile::<I, E, FOUR, PANELS, 4>(job, panel, row, n);
             row += 4;
         }
         match job.rows - row {
-            3 => tile::<I, E, FOUR, 3>(job, panel, row, n),
-            2 => tile::<I, E, FOUR, 2>(job, panel, row, n),
-            1 => tile::<I, E, FOUR, 1>(job, panel, row, n),
+            3 => tile::<I, E, FOUR, PANELS, 3>(job, panel, row, n),
+            2 => tile::<I, E, FOUR, PANELS, 2>(job, panel, row, n),
+            1 => tile::<I, E, FOUR, PANELS, 1>(job, panel, row, n),
             _ => {}
         }
     }
@@ -71,26 +99,28 @@ unsafe fn down<I: Integers, E: Element, const FOUR: bool>(job: &Affine<'_>, pane
 const AHEAD: usize = 2048;
 
 #[inline(always)]
-unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const ROWS: usize>(
+unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, const ROWS: usize>(
     job: &Affine<'_>,
     panel: *const u8,
     row: usize,
     n: usize,
 ) {
     let Layout { columns, group, .. } = *job.layout;
+    let size = job.layout.panel_bytes();
     let parts = group / job.group;
     let groups = columns / job.group;
     // SAFETY: rows, groups and words are within the job's shapes; what is only prefetched need not exist.
     unsafe {
-        let mut products = [I::Floats::splat(0.0); ROWS];
+        let mut products = [[I::Floats::splat(0.0); PANELS]; ROWS];
         let codes = job.codes.add(row * columns);
         let mut at = panel;
         for part in 0..groups {
+            // The group's scales and biases come first, and are looked at again for each part of it.
+            let factors = panel.add(part / parts * job.layout.group_bytes());
             if part % parts == 0 {
-                // A new group of the matrix: its scales and biases come first, and are looked at again for each part.
-                at = panel.add(part / parts * job.layout.group_bytes() + 2 * LANES * size_of::<E::Bits>());
+                at = factors.add(2 * LANES * size_of::<E::Bits>());
             }
-            let mut sums = [I::zero(); ROWS];
+            let mut sums = [[I::zero(); PANELS]; ROWS];
             let first = codes.add(part * job.group);
             let mut i = 0;
             while i < job.group {
@@ -98,31 +128,45 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const ROWS: usize>(
                     I::prefetch(at.wrapping_add(AHEAD));
                 }
                 if FOUR {
-                    let [low, high] = I::load_halves(at);
-                    for (r, sum) in sums.iter_mut().enumerate() {
+                    let halves: [_; PANELS] = std::array::from_fn(|p| I::load_halves(at.add(p * size)));
+                    for (r, sums) in sums.iter_mut().enumerate() {
                         let activations = first.add(r * columns + i);
-                        *sum = I::dot(I::dot(*sum, low, activations), high, activations.add(4));
+                        for (sum, [low, high]) in sums.iter_mut().zip(halves) {
+                            *sum = I::dot(I::dot(*sum, low, activations), high, activations.add(4));
+                        }
                     }
                 } else {
-                    let codes = I::load(at);
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = I::dot(*sum, codes, first.add(r * columns + i));
+                    let codes: [_; PANELS] = std::array::from_fn(|p| I::load(at.add(p * size)));
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        for (sum, codes) in sums.iter_mut().zip(codes) {
+                            *sum = I::dot(*sum, codes, first.add(r * columns + i));
+                        }
                     }
                 }
                 i += if FOUR { 8 } else { 4 };
                 at = at.add(4 * LANES);
             }
-            let factors = panel.add(part / parts * job.layout.group_bytes()).cast::<E::Bits>();
-            let (scales, biases) = (E::load::<I::Floats>(factors), E::load::<I::Floats>(factors.add(LANES)));
-            for (r, (product, sum)) in products.iter_mut().zip(sums).enumerate() {
-                let place = (row + r) * groups + part;
-                let bias = I::Floats::mul(biases, I::Floats::splat(*job.sums.add(place)));
-                let whole = I::Floats::fma(I::to_floats(sum), scales, bias);
-                *product = I::Floats::fma(whole, I::Floats::splat(*job.factors.add(place)), *product);
+            for p in 0..PANELS {
+                let factors = factors.add(p * size).cast::<E::Bits>();
+                let scales = E::load::<I::Floats>(factors);
+                let mut biases = E::load::<I::Floats>(factors.add(LANES));
+                if !FOUR && I::OFFSET != 0.0 {
+                    biases = I::Floats::fma(scales, I::Floats::splat(I::OFFSET), biases);
+                }
+                for r in 0..ROWS {
+                    let place = (row + r) * groups + part;
+                    let bias = I::Floats::mul(biases, I::Floats::splat(*job.sums.add(place)));
+                    let whole = I::Floats::fma(I::to_floats(sums[r][p]), scales, bias);
+                    products[r][p] =
+                        I::Floats::fma(whole, I::Floats::splat(*job.factors.add(place)), products[r][p]);
+                }
             }
         }
-        for (r, product) in products.into_iter().enumerate() {
-            job.sink.write_lanes::<I::Floats>(row + r, n, LANES.min(job.count - n), product);
+        for (r, products) in products.into_iter().enumerate() {
+            for (p, product) in products.into_iter().enumerate() {
+                let n = n + p * LANES;
+                job.sink.write_lanes::<I::Floats>(row + r, n, LANES.min(job.count - n), product);
+            }
         }
     }
 }

@@ -243,28 +243,60 @@ unsafe fn gather<S: Simd, E: Element, const ROWS: usize>(
     weights: &[[f32; LANES * TOGETHER]; ROWS],
     shrink: [f32; ROWS],
 ) {
+    let mut i = 0;
     // SAFETY: the pointers are valid for the shapes.
     unsafe {
-        for i in (0..job.head_width).step_by(LANES) {
-            let mut sums = [S::splat(0.0); ROWS];
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = S::mul(S::load(job.rows.get_unchecked(r).out.add(i)), S::splat(shrink[r]));
+        // A weight is read once for two vectors, where there are registers for their sums.
+        while S::STRIP == 2 && i + 2 * LANES <= job.head_width {
+            columns::<S, E, ROWS, 2>(job, blocks, i, (weights, shrink));
+            i += 2 * LANES;
+        }
+        while i < job.head_width {
+            columns::<S, E, ROWS, 1>(job, blocks, i, (weights, shrink));
+            i += LANES;
+        }
+    }
+}
+
+/// The same for some vectors of the head's width, from `i` on.
+#[inline(always)]
+unsafe fn columns<S: Simd, E: Element, const ROWS: usize, const N: usize>(
+    job: &Attend<'_, E>,
+    blocks: &[KeyBlock],
+    i: usize,
+    (weights, shrink): (&[[f32; LANES * TOGETHER]; ROWS], [f32; ROWS]),
+) {
+    // SAFETY: the pointers are valid for the shapes.
+    unsafe {
+        let mut sums = [[S::splat(0.0); N]; ROWS];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (n, sum) in sums.iter_mut().enumerate() {
+                let out = job.rows.get_unchecked(r).out.add(i + n * LANES);
+                *sum = S::mul(S::load(out), S::splat(shrink[r]));
             }
-            for (b, block) in blocks.iter().enumerate() {
-                let values = job.values(*block).add(i);
-                for key in 0..LANES {
-                    // Others' or old numbers, which may be no numbers at all: their weight of nearly nothing is no help.
-                    if block.present & (1 << key) == 0 {
-                        continue;
-                    }
-                    let value = E::load::<S>(values.add(key * job.head_width));
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = S::fma(S::splat(weights[r][b * LANES + key]), value, *sum);
+        }
+        for (b, block) in blocks.iter().enumerate() {
+            let values_of = job.values(*block).add(i);
+            for key in 0..LANES {
+                // Others' or old numbers, which may be no numbers at all: their weight of nearly nothing is no help.
+                if block.present & (1 << key) == 0 {
+                    continue;
+                }
+                let mut values = [S::splat(0.0); N];
+                for (n, value) in values.iter_mut().enumerate() {
+                    *value = E::load::<S>(values_of.add(key * job.head_width + n * LANES));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let weight = S::splat(weights[r][b * LANES + key]);
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum = S::fma(weight, value, *sum);
                     }
                 }
             }
-            for (r, sum) in sums.into_iter().enumerate() {
-                S::store(job.rows.get_unchecked(r).out.add(i), sum);
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (n, sum) in sums.into_iter().enumerate() {
+                S::store(job.rows.get_unchecked(r).out.add(i + n * LANES), sum);
             }
         }
     }

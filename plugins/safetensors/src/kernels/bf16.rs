@@ -4,7 +4,10 @@
 
 use std::arch::x86_64::*;
 
-use super::multiply::Multiply;
+use super::multiply::{MANY, Multiply};
+use super::simd::Simd;
+use super::simd::avx512::Avx512;
+use super::strips::{self, Words};
 
 /// Brain floats in a register.
 const WIDTH: usize = 32;
@@ -18,6 +21,9 @@ pub(super) unsafe fn run(job: &Multiply) {
     let mut row = 0;
     // SAFETY: rows and weights are within the job's shapes.
     unsafe {
+        if job.rows >= MANY {
+            return strips::run::<Pairs>(job);
+        }
         while row + 6 <= job.rows {
             across::<6>(job, row);
             row += 6;
@@ -29,6 +35,43 @@ pub(super) unsafe fn run(job: &Multiply) {
             2 => across::<2>(job, row),
             1 => stream(job, row),
             _ => {}
+        }
+    }
+}
+
+/// Pairs of brain floats.
+#[derive(Clone, Copy)]
+struct Pairs;
+
+// SAFETY, of every block below: the caller promises the instructions and the pointers (see the trait).
+#[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+impl Words for Pairs {
+    type Floats = Avx512;
+    type Number = u16;
+    type Activation = u16;
+    const COLUMNS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> __m512 {
+        unsafe { Avx512::load(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn activations(job: &Multiply) -> *const u16 {
+        job.a_narrow
+    }
+    #[inline(always)]
+    unsafe fn word(from: *const u16) -> u32 {
+        unsafe { from.cast::<u32>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn half_word(from: *const u16) -> u32 {
+        unsafe { u32::from(*from) }
+    }
+    #[inline(always)]
+    unsafe fn add(sums: __m512, weights: __m512, activations: u32) -> __m512 {
+        unsafe {
+            let activations = _mm512_set1_epi32(activations.cast_signed());
+            _mm512_dpbf16_ps(sums, std::mem::transmute(weights), std::mem::transmute(activations))
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Activations times a matrix whose rows are the outputs, as checkpoints have them: tiles of dot products.
 //!
-//! A tile's activations stay in the first cache while the weights of the range pass by; for one row of activations it
+//! With many rows, `strips` does it. A tile's activations stay in the first cache while the weights of the range pass by; for one row of activations it
 //! is a stream through the weights at the memory's speed.
 
 #![expect(unsafe_code, reason = "kernels work on raw memory")]
 
 use super::simd::{Element, LANES, Simd};
+use super::strips;
 
 /// One call: `out[r][n] = scale * (a[r] · w[n] + bias[n])`.
 ///
@@ -66,6 +67,8 @@ impl Sink {
 
 /// Weight rows of a tile.
 const COUNT: usize = 4;
+/// From so many rows of activations on it pays to transpose the weights.
+pub(super) const MANY: usize = 16;
 
 /// # Safety
 /// The machine has `S`; `job` is as its type says.
@@ -74,6 +77,9 @@ pub(super) unsafe fn run<S: Simd, E: Element>(job: &Multiply) {
     let mut row = 0;
     // SAFETY: rows and weights are within the job's shapes.
     unsafe {
+        if job.rows >= MANY {
+            return strips::run::<strips::Widened<S, E>>(job);
+        }
         while row + 4 <= job.rows {
             across::<S, E, 4>(job, row);
             row += 4;

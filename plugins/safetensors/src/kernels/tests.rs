@@ -75,6 +75,13 @@ fn products_are_right_in_every_instance() {
             {
                 check_multiply(level, dtype, shape);
             }
+            // Many rows, with each number of rows that is left over, and more columns than are packed at a time.
+            for shape in (16..24).map(|rows| (rows, 2 * rows + 3, 33)) {
+                check_multiply(level, dtype, shape);
+            }
+            for shape in [(16, 64, 1), (40, 1, 96), (17, 96, 64), (19, 40, 2050), (16, 34, 4097)] {
+                check_multiply(level, dtype, shape);
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ pub(in super::super) struct Avx2;
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
 impl Simd for Avx2 {
     type V = [__m256; 2];
+    const STRIP: usize = 1;
+    const ROWS: usize = 6;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::V {

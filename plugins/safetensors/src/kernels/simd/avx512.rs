@@ -11,6 +11,8 @@ pub(in super::super) struct Avx512;
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
 impl Simd for Avx512 {
     type V = __m512;
+    const STRIP: usize = 2;
+    const ROWS: usize = 8;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {
@@ -82,5 +84,37 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_bytes(to: *mut i8, v: __m512) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
+    }
+    /// Fours of rows within each quarter of a register, then quarters.
+    #[inline(always)]
+    unsafe fn store_transposed(to: *mut f32, rows: &[__m512; 16]) {
+        unsafe {
+            // `fours[4 g + c]` has the columns `c`, `c + 4`, `c + 8` and `c + 12` of the rows from `4 g` on.
+            let mut fours = [_mm512_setzero_pd(); 16];
+            for (rows, fours) in rows.chunks_exact(4).zip(fours.chunks_exact_mut(4)) {
+                let pairs = [
+                    _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1])),
+                    _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1])),
+                    _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3])),
+                    _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3])),
+                ];
+                fours[0] = _mm512_unpacklo_pd(pairs[0], pairs[2]);
+                fours[1] = _mm512_unpackhi_pd(pairs[0], pairs[2]);
+                fours[2] = _mm512_unpacklo_pd(pairs[1], pairs[3]);
+                fours[3] = _mm512_unpackhi_pd(pairs[1], pairs[3]);
+            }
+            for c in 0..4 {
+                let four = |g: usize| _mm512_castpd_ps(fours[4 * g + c]);
+                let even = _mm512_shuffle_f32x4::<0x88>(four(0), four(1));
+                let odd = _mm512_shuffle_f32x4::<0xdd>(four(0), four(1));
+                let even_too = _mm512_shuffle_f32x4::<0x88>(four(2), four(3));
+                let odd_too = _mm512_shuffle_f32x4::<0xdd>(four(2), four(3));
+                let column = |i: usize| to.add((c + 4 * i) * 16);
+                _mm512_storeu_ps(column(0), _mm512_shuffle_f32x4::<0x88>(even, even_too));
+                _mm512_storeu_ps(column(1), _mm512_shuffle_f32x4::<0x88>(odd, odd_too));
+                _mm512_storeu_ps(column(2), _mm512_shuffle_f32x4::<0xdd>(even, even_too));
+                _mm512_storeu_ps(column(3), _mm512_shuffle_f32x4::<0xdd>(odd, odd_too));
+            }
+        }
     }
 }

@@ -21,6 +21,10 @@ pub(in super::super) trait Integers: Copy {
     type Sums: Copy;
     /// Codes as they are multiplied.
     type Codes: Copy;
+    /// Whether there are registers for two panels at once.
+    const PAIRS: bool = false;
+    /// What codes of eight bits are lessened by before they are multiplied.
+    const OFFSET: f32 = 0.0;
 
     unsafe fn zero() -> Self::Sums;
     /// Codes of eight bits.
@@ -195,6 +199,7 @@ impl Integers for Avx512Vnni {
     type Floats = Avx512;
     type Sums = __m512i;
     type Codes = __m512i;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn zero() -> __m512i {

@@ -10,6 +10,8 @@ pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
 mod integers;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 pub(super) mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +28,10 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Simd: Copy {
     /// The vector.
     type V: Copy;
+    /// Vectors of weights that the widest tile of a strip has: 1 or 2.
+    const STRIP: usize;
+    /// Rows of activations of such a tile, as many as the registers hold sums for: 3, 6 or 8.
+    const ROWS: usize;
 
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
@@ -50,6 +56,23 @@ pub(crate) trait Simd: Copy {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// Stores the nearest whole numbers; each is between -127 and 127.
     unsafe fn store_bytes(to: *mut i8, v: Self::V);
+
+    /// Stores sixteen vectors as columns: `to[column][row]`.
+    #[inline(always)]
+    unsafe fn store_transposed(to: *mut f32, rows: &[Self::V; LANES]) {
+        // SAFETY: as the trait says, of [`LANES`] times as many.
+        unsafe {
+            let mut lanes = [[0.0f32; LANES]; LANES];
+            for (lanes, row) in lanes.iter_mut().zip(rows) {
+                Self::store(lanes.as_mut_ptr(), *row);
+            }
+            for column in 0..LANES {
+                for (row, lanes) in lanes.iter().enumerate() {
+                    *to.add(column * LANES + row) = lanes[column];
+                }
+            }
+        }
+    }
 
     /// e to the power of each, within 2 units in the last place; below -87 it is nearly nothing, never less.
     #[inline(always)]

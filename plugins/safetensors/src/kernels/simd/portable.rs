@@ -14,6 +14,8 @@ fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
 impl Simd for Portable {
     type V = [f32; LANES];
+    const STRIP: usize = 1;
+    const ROWS: usize = 3;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::V {
