@@ -1,13 +1,16 @@
 //! plugins.toml and the command line become one checked `Config`. Nothing below reads flags, files or environment.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use self::live::{Edited, Reader};
 use crate::error::{Error, Kind, Result};
 
 /// The name looked for in the working folder when no `--config` is given.
@@ -33,6 +36,8 @@ pub struct Config {
     pub formats: BTreeMap<String, String>,
     /// What was said about single plugins, by id.
     pub plugin: BTreeMap<String, PluginEntry>,
+    /// Where what can be found out again may be kept; `None` where the user has no such folder.
+    pub cache: Option<PathBuf>,
 }
 
 /// What the command line says over the file.
@@ -172,6 +177,17 @@ pub struct Plugins {
     pub folder: PathBuf,
 }
 
+/// Where a plugin's code runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// In processes of its own: what it does to them ends them alone.
+    #[default]
+    Process,
+    /// In the host's process.
+    None,
+}
+
 impl Default for Plugins {
     fn default() -> Self {
         Plugins { folder: "plugins/installed".into() }
@@ -184,17 +200,28 @@ impl Default for Plugins {
 pub struct PluginEntry {
     /// `false`: the library is not opened.
     pub enabled: bool,
+    /// The host is not ready (`/readyz`) while this plugin is not loaded.
+    pub required: bool,
     /// A library outside the plugin folder.
     pub path: Option<PathBuf>,
     /// The file's SHA-256 in hexadecimal: another file is refused.
     pub sha256: Option<String>,
+    /// The plugin's version: another one is refused.
+    pub version: Option<String>,
     /// Options for the plugin's `init`; the plugin refuses what it does not know.
     pub options: toml::Table,
 }
 
 impl Default for PluginEntry {
     fn default() -> Self {
-        PluginEntry { enabled: true, path: None, sha256: None, options: toml::Table::new() }
+        PluginEntry {
+            enabled: true,
+            required: false,
+            path: None,
+            sha256: None,
+            version: None,
+            options: toml::Table::new(),
+        }
     }
 }
 
@@ -232,6 +259,7 @@ impl Config {
             configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display()))
         })?;
         config.path = path;
+        config.cache = cache_folder();
         config.apply(overrides, &here);
         config.read_keys()?;
         Ok(config)
@@ -259,6 +287,7 @@ impl Config {
             plugins: file.plugins,
             formats: file.formats,
             plugin: file.plugin,
+            cache: None,
         };
         config.plugins.folder = base.join(&config.plugins.folder);
         config.server.api_key_file = config.server.api_key_file.map(|path| base.join(path));
@@ -303,6 +332,13 @@ impl Config {
             self.plugins.folder = here.join(folder);
         }
     }
+}
+
+/// As the XDG base directories have it.
+fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
+    Some(caches.join("impetus"))
 }
 
 fn checked_sha256(id: &str, hex: &str) -> Result<String> {

@@ -9,11 +9,14 @@ mod chat;
 mod inspect;
 mod lists;
 mod logging;
+mod new_plugin;
 mod output;
+mod plugins;
 mod progress;
 mod resolve;
 mod run;
 mod serve;
+mod settings;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -55,22 +58,27 @@ pub fn main() -> ! {
 fn dispatch(cli: &Cli) -> Outcome {
     let serves = matches!(cli.command, Command::Serve(_));
     logging::start(cli.common.log.clone(), serves)?;
+    if matches!(cli.command, Command::PluginTrial) {
+        return Ok(crate::plugins::trial::answer()?);
+    }
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
         Command::Run(_)
         | Command::Models(_)
         | Command::Plugins(_)
         | Command::Inspect(_)
-        | Command::Bench(_) => cli.common.overrides(),
+        | Command::Bench(_)
+        | Command::PluginTrial => cli.common.overrides(),
     };
-    let config = Config::load(overrides)?;
+    let config = Config::load(overrides.clone())?;
     match &cli.command {
-        Command::Serve(_) => serve::serve(config),
+        Command::Serve(_) => serve::serve(config, overrides),
         Command::Run(run) => run::run(&config, run),
         Command::Models(listing) => lists::models(&config, listing.json),
-        Command::Plugins(listing) => lists::plugins(&config, listing.json),
+        Command::Plugins(command) => plugins::plugins(&config, command),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
         Command::Bench(arguments) => bench::bench(&config, arguments),
+        Command::PluginTrial => Ok(()),
     }
 }
 
