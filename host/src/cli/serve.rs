@@ -62,7 +62,9 @@ async fn listen(config: Config, reader: Reader) -> Outcome {
 fn keep_up(app: &App, reader: Reader) {
     let plugins = Arc::clone(&app.plugins);
     let config = Config::clone(&app.config);
-    if let Err(error) = watch::start(Watched { plugins, config, reader, then: Box::new(|| ()) }) {
+    let models = Arc::clone(&app.models);
+    let then = Box::new(move || models.let_go_of_replaced());
+    if let Err(error) = watch::start(Watched { plugins, config, reader, then }) {
         tell(&format!("warning: changes of plugins need a restart: the system cannot watch files ({error})"));
     }
 }

@@ -6,6 +6,7 @@ use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateErro
 use crate::engine::message::{Prompt, Segment};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::plugins::Spec;
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 
 /// A model that answers.
@@ -16,6 +17,8 @@ pub struct Loaded {
     pub capabilities: Vec<String>,
     /// Runs its requests.
     pub engine: Engine,
+    /// Which plugin it runs on. Held while it runs: so it is known of a replaced plugin.
+    pub plugin: Arc<Spec>,
     model: Arc<Model>,
     /// Its chat template; a broken one is told at each chat, and plain completions go on.
     template: Option<Result<ChatTemplate>>,
@@ -26,7 +29,12 @@ impl Loaded {
     ///
     /// # Errors
     /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that cannot generate text.
-    pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
+    pub(super) fn start(
+        id: String,
+        plugin: Arc<Spec>,
+        model: Arc<Model>,
+        settings: Settings,
+    ) -> Result<Loaded> {
         let found = model.capabilities();
         if !found.has(Capabilities::GENERATE) {
             return Err(Error::new(
@@ -48,7 +56,7 @@ impl Loaded {
             capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
         }
         let engine = Engine::start(&id, Arc::clone(&model), settings)?;
-        Ok(Loaded { id, capabilities, engine, model, template })
+        Ok(Loaded { id, capabilities, engine, plugin, model, template })
     }
 
     /// What the plugin tells about it.

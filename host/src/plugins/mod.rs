@@ -224,7 +224,11 @@ impl Plugins {
     fn open_here(&self, spec: &Spec) -> Verdict {
         let mut open = held(&self.open_here);
         if let Some((same, library)) = open.get(&spec.path) {
-            return if same == spec { Verdict::Sound(library.identity()) } else { another_is_open() };
+            return if same.is_same_code(spec) {
+                Verdict::Sound(library.identity())
+            } else {
+                another_is_open()
+            };
         }
         match Library::open(spec) {
             Ok((library, identity)) => {
@@ -241,7 +245,10 @@ impl Plugins {
             return;
         };
         let open = held(&self.open_here);
-        let Some((running, _)) = open.get(&spec.path).filter(|(running, _)| running != spec) else { return };
+        let Some((running, _)) = open.get(&spec.path).filter(|(running, _)| !running.is_same_code(spec))
+        else {
+            return;
+        };
         let Some(record) = older.records.iter().find(|record| record.path == judged.record.path) else {
             return;
         };
@@ -256,7 +263,7 @@ impl Plugins {
     fn remember_superseded(&self, older: &Table, newer: &Table) {
         let mut superseded = held(&self.superseded);
         for (id, spec) in &older.running {
-            let stays = newer.running.get(id).is_some_and(|newer| Arc::ptr_eq(newer, spec));
+            let stays = newer.running.get(id).is_some_and(|newer| newer.is_same_code(spec));
             let record =
                 older.records.iter().find(|record| record.id == *id && record.state == State::Loaded);
             if let Some(record) = record.filter(|_| !stays) {
