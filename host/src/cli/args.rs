@@ -72,9 +72,9 @@ pub(super) enum Command {
     /// Measure a model's speed in this process, or servers under load
     #[command(subcommand)]
     Bench(Bench),
-    /// Opens a plugin that is told on stdin, and says how that went; for the host itself
-    #[command(name = crate::plugins::trial::COMMAND, hide = true)]
-    PluginTrial,
+    /// What a server starts for itself: a process for a plugin's code
+    #[command(hide = true)]
+    Engine(EngineRole),
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +131,22 @@ pub(super) struct NewPlugin {
     /// The folder of the crate impetus-plugin-api [default: the one this program was built with]
     #[arg(long, value_name = "DIR")]
     pub(super) plugin_api: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EngineRole {
+    #[command(subcommand)]
+    pub(super) role: Role,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(super) enum Role {
+    /// Run the engine of one model
+    Model,
+    /// Look at model files
+    Probe,
+    /// Open a plugin, to see how that goes
+    Trial,
 }
 
 #[derive(Debug, Subcommand)]

@@ -23,10 +23,12 @@ use std::io::{self, Write as _};
 
 use clap::Parser;
 
-use self::args::{Cli, Command};
+use self::args::{Cli, Command, Role};
 use self::output::tell;
 use crate::config::Config;
 use crate::error::{Error, Kind};
+use crate::plugins::{prober, trial};
+use crate::worker;
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -56,19 +58,23 @@ pub fn main() -> ! {
 }
 
 fn dispatch(cli: &Cli) -> Outcome {
+    if let Command::Engine(engine) = &cli.command {
+        return Ok(match engine.role {
+            Role::Model => worker::serve()?,
+            Role::Probe => prober::serve()?,
+            Role::Trial => trial::answer()?,
+        });
+    }
     let serves = matches!(cli.command, Command::Serve(_));
     logging::start(cli.common.log.clone(), serves)?;
-    if matches!(cli.command, Command::PluginTrial) {
-        return Ok(crate::plugins::trial::answer()?);
-    }
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
         Command::Run(_)
         | Command::Models(_)
         | Command::Plugins(_)
         | Command::Inspect(_)
-        | Command::Bench(_)
-        | Command::PluginTrial => cli.common.overrides(),
+        | Command::Engine(_)
+        | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides.clone())?;
     match &cli.command {
@@ -78,7 +84,8 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Plugins(command) => plugins::plugins(&config, command),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
         Command::Bench(arguments) => bench::bench(&config, arguments),
-        Command::PluginTrial => Ok(()),
+        // Begun above, before there was a log or a configuration.
+        Command::Engine(_) => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The in-process mode has it, and so has every child that works for the host.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::model::{self, Model, Probe};
 use super::record::Refusal;
 use super::spec::Spec;
 use super::{inspect, open};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// An open plugin. It stays open as long as the process lives.
 #[derive(Clone, Copy)]
@@ -57,12 +58,19 @@ impl Library {
         formats.iter().flat_map(|format| format.extensions.iter().map(ToString::to_string)).collect()
     }
 
-    /// Asks the plugin about a file whose head was read.
+    /// Asks the plugin about a file or folder.
     ///
     /// # Errors
-    /// What the plugin refuses.
-    pub fn probe(&self, path: &Path, is_dir: bool, head: &[u8]) -> Result<Probe> {
-        model::probe(self.plugin, path, is_dir, head)
+    /// What the plugin refuses, and [`Kind::LoadFailed`] for a file that cannot be read.
+    pub fn probe(&self, path: &Path, is_dir: bool) -> Result<Probe> {
+        let head = head(path, is_dir)
+            .map_err(|error| Error::new(Kind::LoadFailed, format!("the file cannot be read: {error}")))?;
+        model::probe(self.plugin, path, is_dir, &head)
+    }
+
+    /// The same about a file of which nothing but this beginning is there.
+    pub(super) fn probe_head(&self, path: &Path, head: &[u8]) -> Result<Probe> {
+        model::probe(self.plugin, path, false, head)
     }
 
     /// Loads a model. `progress` hears fractions from 0 to 1 and answers whether to go on. Blocks until it is loaded.
@@ -77,4 +85,15 @@ impl Library {
     ) -> Result<Arc<Model>> {
         model::utf8(path).and_then(|path| Model::load(self.plugin, path, format, progress))
     }
+}
+
+/// How much of a file is read for `probe`.
+const HEAD_BYTES: u64 = 64 << 10;
+
+fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    if !is_dir {
+        std::fs::File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+    }
+    Ok(head)
 }

@@ -12,6 +12,7 @@ mod needed;
 mod open;
 mod path;
 mod pipeline;
+pub mod prober;
 mod record;
 mod spec;
 mod table;
@@ -27,8 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use self::discover::Candidate;
 pub use self::library::{Identity, Library};
-use self::model::{Model, Probe};
+use self::model::Probe;
 use self::pipeline::Judged;
+use self::prober::Prober;
 pub use self::record::{FormatRecord, Record, Refusal, State};
 pub use self::spec::Spec;
 pub use self::table::ActiveFormat;
@@ -50,6 +52,8 @@ pub struct Plugins {
     /// Libraries that are open in this process, by their path: they stay open, and no other file of that path can be
     /// opened.
     open_here: Mutex<HashMap<PathBuf, (Spec, Library)>>,
+    /// Those that ask plugins in processes of their own, by id.
+    probers: Mutex<HashMap<String, Arc<Prober>>>,
     bus: Bus,
     /// How often something was otherwise than before.
     generation: AtomicU64,
@@ -71,6 +75,7 @@ impl Plugins {
             required: Mutex::default(),
             verdicts: Verdicts::new(config.cache.clone()),
             open_here: Mutex::default(),
+            probers: Mutex::default(),
             bus: Bus::default(),
             generation: AtomicU64::new(0),
             turn: Mutex::default(),
@@ -104,6 +109,7 @@ impl Plugins {
                 *spec = Arc::clone(same);
             }
         }
+        held(&self.probers).retain(|id, _| newer.running.contains_key(id));
         self.remember_superseded(&older, &newer);
         *held(&self.required) = required(config);
         let changes = newer.changes_since(&older);
@@ -188,29 +194,34 @@ impl Plugins {
         self.table().running.get(plugin).cloned()
     }
 
-    /// Asks one plugin about a file. `None` when no plugin of this id runs.
-    pub fn probe(&self, plugin: &str, path: &Path, is_dir: bool, head: &[u8]) -> Option<Result<Probe>> {
-        self.library(plugin).map(|library| library.probe(path, is_dir, head))
+    /// Asks one plugin about a file or folder. `None` when no plugin of this id runs.
+    pub fn probe(&self, plugin: &str, path: &Path, is_dir: bool) -> Option<Result<Probe>> {
+        let spec = self.spec(plugin)?;
+        Some(match self.library(plugin) {
+            Some(library) => library.probe(path, is_dir),
+            None => self.prober(&spec).probe(path, is_dir),
+        })
     }
 
-    /// Loads a model through one plugin. `None` when no plugin of this id runs. Blocks until it is loaded.
-    pub fn load_model(
-        &self,
-        plugin: &str,
-        path: &Path,
-        format: &str,
-        progress: impl Fn(f32) -> bool + Send + Sync + 'static,
-    ) -> Option<Result<Arc<Model>>> {
-        Some(self.library(plugin)?.load_model(path, format, progress))
+    /// A plugin that is open in this process. `None` when none of this id is.
+    pub fn library(&self, plugin: &str) -> Option<Library> {
+        let spec = self.spec(plugin).filter(|spec| spec.isolation == Isolation::None)?;
+        held(&self.open_here).get(&spec.path).map(|(_, library)| *library)
+    }
+
+    /// Who asks a plugin's code in a process of its own.
+    fn prober(&self, spec: &Arc<Spec>) -> Arc<Prober> {
+        let mut probers = held(&self.probers);
+        if let Some(prober) = probers.get(&spec.id).filter(|prober| prober.spec() == &**spec) {
+            return Arc::clone(prober);
+        }
+        let prober = Arc::new(Prober::new(Spec::clone(spec)));
+        probers.insert(spec.id.clone(), Arc::clone(&prober));
+        prober
     }
 
     fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn library(&self, plugin: &str) -> Option<Library> {
-        let spec = self.spec(plugin)?;
-        held(&self.open_here).get(&spec.path).map(|(_, library)| *library)
     }
 
     fn try_out(&self, spec: &Spec) -> Verdict {

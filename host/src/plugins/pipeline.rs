@@ -9,7 +9,7 @@ use super::trial::Verdict;
 use super::trust::Fingerprint;
 use super::verdicts::Verdicts;
 use super::{inspect, needed, trust};
-use crate::config::{Config, Isolation, PluginEntry};
+use crate::config::{Config, PluginEntry};
 
 /// A library that was judged by its file alone; none of its code has run.
 pub(super) struct Judged {
@@ -75,10 +75,15 @@ fn by_file(config: &Config, candidate: &Candidate, record: &mut Record) -> Resul
     if !entry.enabled {
         return Err(disabled(&manifest.id));
     }
-    to_spec(&file, &manifest, &entry)
+    to_spec(&file, &manifest, &entry, config)
 }
 
-fn to_spec(file: &Fingerprint, manifest: &inspect::Manifest, entry: &PluginEntry) -> Result<Spec, Refusal> {
+fn to_spec(
+    file: &Fingerprint,
+    manifest: &inspect::Manifest,
+    entry: &PluginEntry,
+    config: &Config,
+) -> Result<Spec, Refusal> {
     file.check_pin(&manifest.id, entry.sha256.as_deref())?;
     if let Some(version) = entry.version.as_ref().filter(|&version| *version != manifest.version) {
         return Err(Refusal::new(
@@ -96,7 +101,7 @@ fn to_spec(file: &Fingerprint, manifest: &inspect::Manifest, entry: &PluginEntry
             "install them, put them where its run path looks, or get a plugin that is linked statically",
         ));
     }
-    Spec::new(file, manifest, entry, Isolation::None)
+    Spec::new(file, manifest, entry, &config.plugins)
 }
 
 fn fill_from_manifest(record: &mut Record, manifest: &inspect::Manifest) {

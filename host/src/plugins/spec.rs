@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::inspect::Manifest;
 use super::record::{Refusal, State};
 use super::trust::{Fingerprint, Seal};
-use crate::config::{Isolation, PluginEntry};
+use crate::config::{self, Isolation, PluginEntry};
 
 /// A plugin that passed every check of its file, and what it is to be told. None of its code has run for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Spec {
     pub options: String,
     /// Where its code may run.
     pub isolation: Isolation,
+    /// Bytes of memory of its own that a process with its code may take; 0: no limit.
+    pub memory_bytes: u64,
 }
 
 impl Spec {
@@ -34,7 +36,7 @@ impl Spec {
         file: &Fingerprint,
         manifest: &Manifest,
         entry: &PluginEntry,
-        isolation: Isolation,
+        all: &config::Plugins,
     ) -> Result<Self, Refusal> {
         let options = serde_json::to_string(&entry.options).map_err(|error| {
             Refusal::new(
@@ -50,7 +52,8 @@ impl Spec {
             sha256: file.sha256.clone(),
             seal: file.seal,
             options,
-            isolation,
+            isolation: entry.isolation.unwrap_or(all.isolation),
+            memory_bytes: entry.memory_bytes.unwrap_or(all.memory_bytes),
         })
     }
 

@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use super::library::{Identity, Library};
 use super::record::{Refusal, State};
 use super::spec::Spec;
+use crate::error::{Error, Kind, Result};
 
 /// How long opening, starting and a question may take together.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The hidden command that runs [`answer`].
-pub const COMMAND: &str = "plugin-trial";
+const COMMAND: [&str; 2] = ["engine", "trial"];
 
 /// What a plugin may write to its output meanwhile; more is a flood.
 const MOST_OUTPUT: usize = 1 << 20;
@@ -82,7 +83,7 @@ pub(super) fn run(program: &Path, spec: &Spec) -> Verdict {
 
 fn start(program: &Path, spec: &Spec) -> io::Result<Child> {
     let mut command = Command::new(program);
-    command.arg(COMMAND).env_clear().envs(harmless_environment()).current_dir("/");
+    command.args(COMMAND).env_clear().envs(harmless_environment()).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -238,8 +239,12 @@ fn hear_output(mut stderr: impl Read, tell: &Sender<Heard>) {
 /// after it, without running destructors, which are the plugin's too.
 ///
 /// # Errors
-/// What is wrong with stdin or stdout.
-pub fn answer() -> io::Result<()> {
+/// [`Kind::Internal`] with what is wrong with stdin or stdout.
+pub fn answer() -> Result<()> {
+    try_as_told().map_err(|error| Error::new(Kind::Internal, format!("the plugin cannot be tried: {error}")))
+}
+
+fn try_as_told() -> io::Result<()> {
     confine()?;
     let mut reports = std::fs::File::from(nix::unistd::dup(io::stdout())?);
     nix::unistd::dup2_stdout(io::stderr())?;
@@ -253,7 +258,7 @@ pub fn answer() -> io::Result<()> {
     say(&Report::Next(Step::Probe))?;
     // Any answer will do: there is no such file.
     for ending in library.extensions() {
-        let _ = library.probe(&Path::new("/nonexistent/trial").with_extension(ending), false, b"");
+        let _ = library.probe_head(&Path::new("/nonexistent/trial").with_extension(ending), b"");
     }
     say(&Report::Verdict(Verdict::Sound(identity)))
 }
