@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -170,11 +170,36 @@ impl Default for Engine {
 pub struct Plugins {
     /// Folder of plugin libraries: each library dropped into it is a plugin.
     pub folder: PathBuf,
+    /// Where plugins' code runs, unless a plugin's own table says otherwise.
+    pub isolation: Isolation,
+    /// Bytes of memory that a process with a plugin's code may allocate; 0: no limit.
+    pub memory_bytes: u64,
+    /// How long nothing may be heard of an engine that has work, in seconds, before it counts as hung.
+    pub hang_secs: u64,
+    /// After this many crashes of one model's engine within five minutes it is not started again.
+    pub max_crashes: u32,
+}
+
+/// Where a plugin's code runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// In processes of its own: what it does to them ends them alone.
+    #[default]
+    Process,
+    /// In the host's process.
+    None,
 }
 
 impl Default for Plugins {
     fn default() -> Self {
-        Plugins { folder: "plugins/installed".into() }
+        Plugins {
+            folder: "plugins/installed".into(),
+            isolation: Isolation::Process,
+            memory_bytes: 0,
+            hang_secs: 120,
+            max_crashes: 3,
+        }
     }
 }
 
@@ -188,13 +213,24 @@ pub struct PluginEntry {
     pub path: Option<PathBuf>,
     /// The file's SHA-256 in hexadecimal: another file is refused.
     pub sha256: Option<String>,
+    /// Where its code runs, if not as `[plugins]` says.
+    pub isolation: Option<Isolation>,
+    /// The bound of its processes' memory, if not as `[plugins]` says.
+    pub memory_bytes: Option<u64>,
     /// Options for the plugin's `init`; the plugin refuses what it does not know.
     pub options: toml::Table,
 }
 
 impl Default for PluginEntry {
     fn default() -> Self {
-        PluginEntry { enabled: true, path: None, sha256: None, options: toml::Table::new() }
+        PluginEntry {
+            enabled: true,
+            path: None,
+            sha256: None,
+            isolation: None,
+            memory_bytes: None,
+            options: toml::Table::new(),
+        }
     }
 }
 
@@ -251,6 +287,9 @@ impl Config {
                 return Err(configuration(format!("engine.{key} is 0: it must be at least 1")));
             }
         }
+        if file.plugins.hang_secs == 0 || file.plugins.max_crashes == 0 {
+            return Err(configuration("plugins.hang_secs and plugins.max_crashes must be at least 1"));
+        }
         let mut config = Config {
             path: None,
             server: file.server,
@@ -268,6 +307,12 @@ impl Config {
             entry.sha256 = entry.sha256.take().map(|hex| checked_sha256(id, &hex)).transpose()?;
         }
         Ok(config)
+    }
+
+    /// Lets every plugin's code run in this process, whatever the file says.
+    pub fn run_in_process(&mut self) {
+        self.plugins.isolation = Isolation::None;
+        self.plugin.values_mut().for_each(|entry| entry.isolation = None);
     }
 
     /// Adds the keys of the file and of the environment.

@@ -70,6 +70,23 @@ pub(super) enum Command {
     /// Measure a model's speed in this process, or servers under load
     #[command(subcommand)]
     Bench(Bench),
+    /// What a server starts for itself: a process for a plugin's code
+    #[command(hide = true)]
+    Engine(EngineRole),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EngineRole {
+    #[command(subcommand)]
+    pub(super) role: Role,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(super) enum Role {
+    /// Run the engine of one model
+    Model,
+    /// Look at model files
+    Probe,
 }
 
 #[derive(Debug, Subcommand)]

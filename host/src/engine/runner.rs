@@ -145,7 +145,10 @@ impl Runner {
             };
             match command {
                 Ok(Command::Submit(id, request)) => self.submit(id, request),
-                Ok(Command::Wake) => self.accept_structured(),
+                Ok(Command::Wake) => {
+                    self.accept_structured();
+                    self.router.alive();
+                }
                 Ok(Command::Cancel(id)) => self.drop_sequence(id),
                 Ok(Command::Finish) | Err(TryRecvError::Disconnected) => self.finishing = true,
                 Ok(Command::Abort) => return false,
@@ -359,7 +362,7 @@ fn limits(model: &Model, context: &Context, settings: Settings) -> Limits {
 ///
 /// # Errors
 /// What the plugin refuses.
-pub fn chat_tokens(model: &Model, segments: &[Segment]) -> Result<Vec<Token>> {
+pub(super) fn chat_tokens(model: &Model, segments: &[Segment]) -> Result<Vec<Token>> {
     let mut tokens = Vec::new();
     for segment in segments {
         let (text, parse_special) = match segment {
