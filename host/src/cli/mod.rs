@@ -106,6 +106,7 @@ fn exit_code(error: &Error) -> i32 {
         | Kind::PluginUnavailable
         | Kind::LoadFailed
         | Kind::QueueFull
+        | Kind::DeadlineExceeded
         | Kind::InsufficientMemory
         | Kind::EngineCrashed
         | Kind::ShuttingDown

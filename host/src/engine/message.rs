@@ -115,6 +115,10 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
+    /// Smaller goes first; those of equal priority in order of arrival.
+    pub priority: i32,
+    /// The answer ends so long after the engine was asked for it, in milliseconds.
+    pub time_limit_ms: Option<u64>,
     /// Control tokens with one of these texts are a part of the answer's text, which has none of the others.
     pub shown: Vec<String>,
 }

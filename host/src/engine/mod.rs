@@ -12,6 +12,7 @@ mod nodes;
 mod pace;
 mod prefix;
 pub mod remote;
+mod room;
 mod router;
 mod runner;
 mod scheduler;
@@ -309,10 +310,17 @@ impl Engine {
                     self.capacity
                 ),
             ),
-            TryAcquireError::NoPermits => Error::new(
-                Kind::QueueFull,
-                format!("{} requests are running or waiting for this model; try again later", self.capacity),
-            ),
+            TryAcquireError::NoPermits => {
+                let message = format!(
+                    "{} requests are running or waiting for this model; try again later",
+                    self.capacity
+                );
+                // A place is free after the next end; whoever asks earlier asks in vain.
+                let next_end = self.router.until_next_end();
+                let retry_after_secs =
+                    next_end.map(|time| time.as_secs_f64().ceil().clamp(1.0, 120.0) as u16);
+                Error { retry_after_secs, ..Error::new(Kind::QueueFull, message) }
+            }
         }
     }
 }

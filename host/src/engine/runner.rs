@@ -1,5 +1,6 @@
 //! The loop of one loaded model: commands in, events out. It owns the context and blocks only when idle.
 
+mod deadlines;
 mod guided;
 
 use std::collections::HashMap;
@@ -95,6 +96,7 @@ impl Runner {
     }
 
     fn step(&mut self) -> Result<()> {
+        self.end_late();
         self.resume();
         let budget = self.budget();
         self.scheduler.plan(&mut self.step, budget);
@@ -138,11 +140,7 @@ impl Runner {
             }
             // Where nobody has anything to compute, all wait for their grammars, each of which wakes the loop.
             let stalled = !self.parked.is_empty() && self.step.rows.is_empty();
-            let command = if idle || stalled {
-                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                self.commands.try_recv()
-            };
+            let command = if idle || stalled { self.wait() } else { self.commands.try_recv() };
             match command {
                 Ok(Command::Submit(id, request)) => self.submit(id, request),
                 Ok(Command::Wake) => {

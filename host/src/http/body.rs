@@ -85,7 +85,7 @@ fn too_large(limit: usize) -> Failure {
     Failure::wire(WireKind::BodyTooLarge, message)
 }
 
-fn parse(bytes: &[u8]) -> Result<Fields> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Fields> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(Fields::of_body(fields)),
         Ok(other) => Err(Failure::wire(

@@ -15,6 +15,9 @@ mod public;
 mod request_id;
 mod sse;
 
+#[cfg(fuzzing)]
+pub use self::openai::fuzzing;
+
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;

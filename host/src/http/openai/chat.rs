@@ -174,7 +174,7 @@ pub(super) struct Names {
 const NAMES: Names = Names { messages: "messages", effort: EFFORT };
 
 impl ChatRequest {
-    fn parse(mut fields: Fields) -> Result<Self> {
+    pub(super) fn parse(mut fields: Fields) -> Result<Self> {
         let model = fields.required_text("model")?;
         let messages = messages::take(&mut fields)?;
         let parameters = Parameters::take(&mut fields)?;

@@ -70,7 +70,7 @@ fn echoed(prompts: Vec<Prompt>, choices_per_prompt: usize) -> Vec<String> {
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
-struct CompletionRequest {
+pub(super) struct CompletionRequest {
     model: String,
     prompts: Vec<Prompt>,
     parameters: Parameters,
@@ -79,7 +79,7 @@ struct CompletionRequest {
 }
 
 impl CompletionRequest {
-    fn parse(mut fields: Fields) -> Result<Self> {
+    pub(super) fn parse(mut fields: Fields) -> Result<Self> {
         let model = fields.required_text("model")?;
         let prompts = prompts::take(&mut fields)?;
         let mut parameters = Parameters::take(&mut fields)?;

@@ -54,6 +54,12 @@ use crate::http::body::JsonBody;
 use crate::http::error::{Failure, Result, WireKind};
 use crate::http::request_id::RequestId;
 
+/// For the fuzz target: whether this is a request.
+#[cfg(fuzzing)]
+pub(super) fn parse_for_fuzzing(fields: super::super::fields::Fields) -> Result<()> {
+    ResponseRequest::parse(fields, &Store::new(0, 0)).map(|_| ())
+}
+
 /// Answers.
 pub(crate) async fn create(
     State(app): State<App>,

@@ -78,7 +78,7 @@ impl ResponseRequest {
             tool_choice,
             tools: told_tools,
             top_logprobs: logprobs.unwrap_or(0),
-            top_p: parameters.sampling.top_p,
+            top_p: parameters.sampling.filters().map_or(1.0, |filters| filters.top_p),
             truncation: "disabled",
             instructions: instructions.clone(),
         };
