@@ -4,6 +4,7 @@
 //! between it and its callers without their noticing. It knows nothing of HTTP, templates or files.
 
 mod answer;
+mod embedding;
 mod guide;
 mod lookup;
 pub mod message;
@@ -16,22 +17,24 @@ mod scheduler;
 mod speculation;
 mod step;
 mod structures;
+mod texts;
 mod vocabulary;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
-use self::message::{Command, Event, Request, RequestId};
+use self::embedding::{EmbeddingRunner, Embeddings};
+use self::message::{Command, Event, Inputs, Request, RequestId};
 use self::router::{Route, Router};
 use self::runner::Runner;
 pub use self::runner::chat_tokens;
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::Model;
+use crate::plugins::model::{Capabilities, Model};
 use crate::sampling::constraint::STACK_BYTES;
 
 /// How much an engine takes at once.
@@ -86,32 +89,32 @@ impl Engine {
     pub fn start(name: &str, model: Arc<Model>, settings: Settings) -> Result<Engine> {
         let (commands, receiver) = channel();
         let router = Arc::new(Router::default());
-        let runner = Runner::new(model, settings, (commands.clone(), receiver), Arc::clone(&router))?;
-        let limits = runner.limits();
+        let work = Work::new(model, settings, (commands.clone(), receiver), &router)?;
+        let (running, longest_sequence) = (work.running(settings), work.longest());
         let (end, ended) = watch::channel(());
         let at_end = AtEnd { router: Arc::clone(&router), _end: end };
         let body = move || {
             let _at_end = at_end;
-            runner.run();
+            work.run();
         };
         // It goes on in grammars by tokens, and strangers' grammars nest deeply.
         let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
         thread.spawn(body).map_err(|error| {
             Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
         })?;
-        let capacity = (limits.running as u32).saturating_add(settings.queue);
+        let capacity = running.saturating_add(settings.queue);
         Ok(Engine {
             commands,
             router,
             admission: Arc::new(Semaphore::new(capacity as usize)),
             next_id: AtomicU64::new(0),
             capacity,
-            longest_sequence: u32::try_from(limits.longest()).unwrap_or(u32::MAX),
+            longest_sequence,
             ended,
         })
     }
 
-    /// The longest that prompt and answer together may be, in tokens.
+    /// The longest that prompt and answer together may be, in tokens; for a model that only embeds, the longest input.
     pub fn longest_sequence(&self) -> u32 {
         self.longest_sequence
     }
@@ -130,6 +133,19 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`].
     pub fn submit_all(&self, requests: Vec<Request>) -> Result<Vec<EventStream>> {
+        self.admit(requests, |id, request| Command::Submit(id, Box::new(request)))
+    }
+
+    /// Admits one request for vectors, however many these are.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn embed(&self, inputs: Inputs) -> Result<EventStream> {
+        let mut streams = self.admit(vec![inputs], |id, inputs| Command::Embed(id, Box::new(inputs)))?;
+        streams.pop().ok_or_else(|| Error::new(Kind::Internal, "one request gave no stream: this is a bug"))
+    }
+
+    fn admit<T>(&self, requests: Vec<T>, command: fn(RequestId, T) -> Command) -> Result<Vec<EventStream>> {
         let wanted = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         if self.has_ended() {
             return Err(Error::new(Kind::EngineCrashed, "the engine of this model has ended"));
@@ -144,7 +160,7 @@ impl Engine {
                 .split(1)
                 .ok_or_else(|| Error::new(Kind::Internal, "a permit was counted wrongly: this is a bug"))?;
             self.router.open(id, Route { events, _admission: admission });
-            let _ = self.commands.send(Command::Submit(id, Box::new(request)));
+            let _ = self.commands.send(command(id, request));
             Ok(EventStream {
                 id,
                 events: receiver,
@@ -195,6 +211,57 @@ impl Engine {
                 Kind::QueueFull,
                 format!("{} requests are running or waiting for this model; try again later", self.capacity),
             ),
+        }
+    }
+}
+
+/// What an engine's thread does, by what its model can do.
+enum Work {
+    /// Generates, and embeds where the model does both.
+    Generating(Box<Runner>),
+    /// Embeds alone.
+    Embedding(Box<EmbeddingRunner>),
+}
+
+impl Work {
+    fn new(
+        model: Arc<Model>,
+        settings: Settings,
+        (commands, receiver): (Sender<Command>, Receiver<Command>),
+        router: &Arc<Router>,
+    ) -> Result<Self> {
+        if model.capabilities().has(Capabilities::GENERATE) {
+            let runner = Runner::new(model, settings, (commands, receiver), Arc::clone(router))?;
+            return Ok(Work::Generating(Box::new(runner)));
+        }
+        let embeddings = Embeddings::of(&model, settings, router)?.ok_or_else(|| {
+            Error::new(
+                Kind::LoadFailed,
+                "it neither generates text nor makes embeddings: there is nothing to serve",
+            )
+        })?;
+        Ok(Work::Embedding(Box::new(EmbeddingRunner::new(embeddings, receiver))))
+    }
+
+    /// Requests that are worked on at once.
+    fn running(&self, settings: Settings) -> u32 {
+        match self {
+            Work::Generating(runner) => runner.limits().running as u32,
+            Work::Embedding(_) => settings.max_sequences,
+        }
+    }
+
+    fn longest(&self) -> u32 {
+        match self {
+            Work::Generating(runner) => u32::try_from(runner.limits().longest()).unwrap_or(u32::MAX),
+            Work::Embedding(runner) => runner.longest(),
+        }
+    }
+
+    fn run(self) {
+        match self {
+            Work::Generating(runner) => runner.run(),
+            Work::Embedding(runner) => runner.run(),
         }
     }
 }

@@ -8,6 +8,12 @@ use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 
+/// The capability of a model that makes vectors.
+pub const EMBEDDINGS: &str = "embeddings";
+
+/// The capability of a model that answers in text.
+pub const GENERATE: &str = "generate";
+
 /// A model that answers.
 pub struct Loaded {
     /// Its name in requests.
@@ -25,17 +31,14 @@ impl Loaded {
     /// Starts the engine of a model that its plugin has loaded. Blocks while the plugin makes the context.
     ///
     /// # Errors
-    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that cannot generate text.
+    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that neither generates text nor embeds.
     pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
         let found = model.capabilities();
-        if !found.has(Capabilities::GENERATE) {
-            return Err(Error::new(
-                Kind::LoadFailed,
-                "it cannot generate text, and this version serves nothing else",
-            ));
-        }
         let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
         let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
+        if model.embeds() {
+            capabilities.push(EMBEDDINGS.to_owned());
+        }
         let template =
             model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
         if let Some(Ok(template)) = &template {
@@ -49,6 +52,22 @@ impl Loaded {
         }
         let engine = Engine::start(&id, Arc::clone(&model), settings)?;
         Ok(Loaded { id, capabilities, engine, model, template })
+    }
+
+    /// Whether it can do something, by the capability's name.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] with the capability that it lacks, and those that it has.
+    pub fn require(&self, capability: &str) -> Result<()> {
+        if self.capabilities.iter().any(|own| own == capability) {
+            return Ok(());
+        }
+        let message = format!(
+            "model `{}` lacks the capability `{capability}`; it has: {}",
+            self.id,
+            self.capabilities.join(", ")
+        );
+        Err(Error::unsupported("model", message))
     }
 
     /// What the plugin tells about it.
