@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod embedding;
 mod guide;
 mod lookup;
 pub mod message;
@@ -19,11 +20,12 @@ mod scheduler;
 mod speculation;
 mod step;
 mod structures;
+mod texts;
 mod vocabulary;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,14 +34,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
 pub use self::ask::answer;
-use self::message::{Command, Event, Question, Request, RequestId, Told};
+use self::embedding::{EmbeddingRunner, Embeddings};
+use self::message::{Command, Event, Inputs, Question, Request, RequestId, Told};
 use self::remote::Remote;
 pub use self::router::Wire;
 use self::router::{Route, Router};
 use self::runner::Runner;
 use self::runner::chat_tokens;
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::Model;
+use crate::plugins::model::{Capabilities, Model};
 use crate::sampling::constraint::STACK_BYTES;
 
 /// How much an engine takes at once.
@@ -138,20 +141,19 @@ fn start_loop(
     dropped_at_end: impl Send + 'static,
 ) -> Result<Running> {
     let (commands, receiver) = channel();
-    let runner = Runner::new(model, settings, (commands.clone(), receiver), Arc::clone(router))?;
-    let limits = runner.limits();
+    let work = Work::new(model, settings, (commands.clone(), receiver), router)?;
+    let room = Room { longest_sequence: work.longest(), sequences: work.running(settings) };
     let at_end = AtEnd { router: Arc::clone(router), _end: dropped_at_end };
     let body = move || {
         let _at_end = at_end;
-        runner.run();
+        work.run();
     };
     // It goes on in grammars by tokens, and strangers' grammars nest deeply.
     let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
     let thread = thread.spawn(body).map_err(|error| {
         Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
     })?;
-    let longest_sequence = u32::try_from(limits.longest()).unwrap_or(u32::MAX);
-    Ok(Running { commands, room: Room { longest_sequence, sequences: limits.running as u32 }, thread })
+    Ok(Running { commands, room, thread })
 }
 
 impl Engine {
@@ -221,7 +223,7 @@ impl Engine {
         async move { while ended.changed().await.is_ok() {} }
     }
 
-    /// The longest that prompt and answer together may be, in tokens.
+    /// The longest that prompt and answer together may be, in tokens; for a model that only embeds, the longest input.
     pub fn longest_sequence(&self) -> u32 {
         self.longest_sequence
     }
@@ -240,6 +242,19 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`].
     pub fn submit_all(&self, requests: Vec<Request>) -> Result<Vec<EventStream>> {
+        self.admit(requests, |id, request| Command::Submit(id, Box::new(request)))
+    }
+
+    /// Admits one request for vectors, however many these are.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn embed(&self, inputs: Inputs) -> Result<EventStream> {
+        let mut streams = self.admit(vec![inputs], |id, inputs| Command::Embed(id, Box::new(inputs)))?;
+        streams.pop().ok_or_else(|| Error::new(Kind::Internal, "one request gave no stream: this is a bug"))
+    }
+
+    fn admit<T>(&self, requests: Vec<T>, command: fn(RequestId, T) -> Command) -> Result<Vec<EventStream>> {
         let wanted = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         if self.has_ended() {
             return Err(self.why_ended());
@@ -255,7 +270,7 @@ impl Engine {
                 .split(1)
                 .ok_or_else(|| Error::new(Kind::Internal, "a permit was counted wrongly: this is a bug"))?;
             self.router.open(id, Route { events, unread: Arc::clone(&unread), _admission: admission });
-            self.commands.send(Command::Submit(id, Box::new(request)));
+            self.commands.send(command(id, request));
             Ok(EventStream {
                 id,
                 events: receiver,
@@ -321,6 +336,57 @@ impl Engine {
                     next_end.map(|time| time.as_secs_f64().ceil().clamp(1.0, 120.0) as u16);
                 Error { retry_after_secs, ..Error::new(Kind::QueueFull, message) }
             }
+        }
+    }
+}
+
+/// What an engine's thread does, by what its model can do.
+enum Work {
+    /// Generates, and embeds where the model does both.
+    Generating(Box<Runner>),
+    /// Embeds alone.
+    Embedding(Box<EmbeddingRunner>),
+}
+
+impl Work {
+    fn new(
+        model: Arc<Model>,
+        settings: Settings,
+        (commands, receiver): (Sender<Command>, Receiver<Command>),
+        router: &Arc<Router>,
+    ) -> Result<Self> {
+        if model.capabilities().has(Capabilities::GENERATE) {
+            let runner = Runner::new(model, settings, (commands, receiver), Arc::clone(router))?;
+            return Ok(Work::Generating(Box::new(runner)));
+        }
+        let embeddings = Embeddings::of(&model, settings, router)?.ok_or_else(|| {
+            Error::new(
+                Kind::LoadFailed,
+                "it neither generates text nor makes embeddings: there is nothing to serve",
+            )
+        })?;
+        Ok(Work::Embedding(Box::new(EmbeddingRunner::new(embeddings, receiver))))
+    }
+
+    /// Requests that are worked on at once.
+    fn running(&self, settings: Settings) -> u32 {
+        match self {
+            Work::Generating(runner) => runner.limits().running as u32,
+            Work::Embedding(_) => settings.max_sequences,
+        }
+    }
+
+    fn longest(&self) -> u32 {
+        match self {
+            Work::Generating(runner) => u32::try_from(runner.limits().longest()).unwrap_or(u32::MAX),
+            Work::Embedding(runner) => runner.longest(),
+        }
+    }
+
+    fn run(self) {
+        match self {
+            Work::Generating(runner) => runner.run(),
+            Work::Embedding(runner) => runner.run(),
         }
     }
 }

@@ -62,6 +62,7 @@ pub fn router(app: App) -> Router {
         .layer(Extension(Arc::new(responses)))
         .route("/v1/chat/completions", post(openai::chat::handle))
         .route("/v1/completions", post(openai::completions::handle))
+        .route("/v1/embeddings", post(openai::embeddings::handle))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*id}", get(openai::models::one))
         .route("/tokenize", post(openai::tokens::tokenize))

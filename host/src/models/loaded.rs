@@ -9,6 +9,12 @@ use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 use crate::worker::Worker;
 
+/// The capability of a model that makes vectors.
+pub const EMBEDDINGS: &str = "embeddings";
+
+/// The capability of a model that answers in text.
+pub const GENERATE: &str = "generate";
+
 /// A model that answers.
 pub struct Loaded {
     /// Its name in requests.
@@ -29,10 +35,11 @@ impl Loaded {
     /// Starts the engine of a model that its plugin has loaded into this process. Blocks while the plugin makes the context.
     ///
     /// # Errors
-    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that cannot generate text.
+    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that neither generates text nor embeds.
     pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
         let (metadata, vocab_size) = (model.metadata().clone(), model.vocab_size());
-        let (capabilities, template) = describe(&id, &metadata, model.capabilities())?;
+        let can = Abilities { capabilities: model.capabilities(), embeds: model.embeds() };
+        let (capabilities, template) = describe(&id, &metadata, can);
         let engine = Engine::start(&id, model, settings)?;
         Ok(Loaded { id, capabilities, engine, worker: None, metadata, vocab_size, template })
     }
@@ -40,14 +47,31 @@ impl Loaded {
     /// The model whose engine runs in this worker.
     ///
     /// # Errors
-    /// [`Kind::LoadFailed`] for a model that cannot generate text.
+    /// [`Kind::LoadFailed`] when the plugin's description of it is broken.
     pub(super) fn in_worker(id: String, worker: Worker, settings: Settings) -> Result<Loaded> {
         let ready = &worker.ready;
         let metadata = ModelMetadata::parse(&ready.metadata)?;
         let engine = Engine::elsewhere(Arc::clone(&worker.remote), ready.room, settings);
-        let (capabilities, template) = describe(&id, &metadata, Capabilities(ready.capabilities))?;
+        let can = Abilities { capabilities: Capabilities(ready.capabilities), embeds: ready.embeds };
+        let (capabilities, template) = describe(&id, &metadata, can);
         let vocab_size = ready.vocab_size;
         Ok(Loaded { id, capabilities, engine, worker: Some(worker), metadata, vocab_size, template })
+    }
+
+    /// Whether it can do something, by the capability's name.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] with the capability that it lacks, and those that it has.
+    pub fn require(&self, capability: &str) -> Result<()> {
+        if self.capabilities.iter().any(|own| own == capability) {
+            return Ok(());
+        }
+        let message = format!(
+            "model `{}` lacks the capability `{capability}`; it has: {}",
+            self.id,
+            self.capabilities.join(", ")
+        );
+        Err(Error::unsupported("model", message))
     }
 
     /// What the plugin tells about it.
@@ -120,20 +144,24 @@ impl Loaded {
     }
 }
 
+/// What a model's plugin says that it can do.
+#[derive(Clone, Copy)]
+struct Abilities {
+    capabilities: Capabilities,
+    embeds: bool,
+}
+
 /// What a model can do, by name, and its chat template.
 fn describe(
     id: &str,
     metadata: &ModelMetadata,
-    found: Capabilities,
-) -> Result<(Vec<String>, Option<Result<ChatTemplate>>)> {
-    if !found.has(Capabilities::GENERATE) {
-        return Err(Error::new(
-            Kind::LoadFailed,
-            "it cannot generate text, and this version serves nothing else",
-        ));
-    }
-    let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
+    can: Abilities,
+) -> (Vec<String>, Option<Result<ChatTemplate>>) {
+    let named = Capabilities::NAMED.iter().filter(|(capability, _)| can.capabilities.has(*capability));
     let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
+    if can.embeds {
+        capabilities.push(EMBEDDINGS.to_owned());
+    }
     let template = metadata.chat_template.as_deref().map(|source| compile(id, source, metadata));
     if let Some(Ok(template)) = &template {
         let known = [
@@ -144,7 +172,7 @@ fn describe(
         ];
         capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
     }
-    Ok((capabilities, template))
+    (capabilities, template)
 }
 
 fn compile(id: &str, source: &str, metadata: &ModelMetadata) -> Result<ChatTemplate> {

@@ -14,7 +14,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use self::catalog::Catalog;
 pub use self::entry::{Entry, ModelState, Summary};
-pub use self::loaded::Loaded;
+pub use self::loaded::{EMBEDDINGS, GENERATE, Loaded};
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};

@@ -109,7 +109,7 @@ async fn whole<S: Shape>(generation: Generation, shape: S) -> Result<String, Err
     let mut events = generation.into_events();
     while let Some((index, event)) = events.next().await {
         match event {
-            Event::Accepted { .. } => {}
+            Event::Accepted { .. } | Event::Vector { .. } => {}
             Event::Text { text, tokens, told } => choices[index].pieces.push(Piece { text, tokens, told }),
             Event::Finished { reason, usage } => {
                 (choices[index].reason, choices[index].usage) = (reason, usage);
@@ -169,7 +169,7 @@ struct Script<S> {
 impl<S: Shape> Script<S> {
     fn push(&mut self, index: usize, event: Event) {
         match event {
-            Event::Accepted { .. } => {}
+            Event::Accepted { .. } | Event::Vector { .. } => {}
             Event::Text { text, tokens, told } => {
                 self.ready.extend(self.shape.piece(index, Piece { text, tokens, told }));
             }

@@ -62,7 +62,7 @@ pub(super) struct Started {
 /// Renders a chat and submits it, under whichever names its fields came.
 pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
     let ChatRequest { model, mut messages, parameters, logprobs, variables, tools, names } = request;
-    let model = generation::open(app, &model).await?;
+    let model = generation::open_generating(app, &model).await?;
     as_the_template_knows_them(&mut messages, &model);
     parameters.check_vocabulary(model.vocab_size())?;
     check_variables(&variables, &model, names)?;

@@ -36,7 +36,7 @@ pub(crate) async fn handle(
 
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
     let CompletionRequest { model, prompts, parameters, logprobs, echo } = request;
-    let model = generation::open(&app, &model).await?;
+    let model = generation::open_generating(&app, &model).await?;
     parameters.check_vocabulary(model.vocab_size())?;
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, logprobs)).collect();
     let choices_per_prompt = parameters.choices as usize;
@@ -81,7 +81,7 @@ pub(super) struct CompletionRequest {
 impl CompletionRequest {
     pub(super) fn parse(mut fields: Fields) -> Result<Self> {
         let model = fields.required_text("model")?;
-        let prompts = prompts::take(&mut fields)?;
+        let prompts = prompts::take(&mut fields, "prompt")?;
         let mut parameters = Parameters::take(&mut fields)?;
         parameters.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
         let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;

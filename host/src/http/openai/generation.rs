@@ -9,7 +9,7 @@ use crate::engine::EventStream;
 use crate::engine::message::{Event, Request, Usage};
 use crate::error::{Error, Kind, Result};
 use crate::http::App;
-use crate::models::Loaded;
+use crate::models::{GENERATE, Loaded};
 
 /// Requests that an engine has accepted. Dropping it cancels them.
 pub(super) struct Generation {
@@ -31,6 +31,13 @@ pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
         Kind::LoadFailed | Kind::PluginUnavailable | Kind::InsufficientMemory => about("model", error),
         _ => error,
     })
+}
+
+/// Opens a model that generates text.
+pub(super) async fn open_generating(app: &App, id: &str) -> Result<Arc<Loaded>> {
+    let model = open(app, id).await?;
+    model.require(GENERATE)?;
+    Ok(model)
 }
 
 /// The same error, about this field where it names none.
