@@ -74,6 +74,8 @@ pub struct Engine {
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    /// Cells of the KV cache, shared by all sequences.
+    total_cells: usize,
     /// Closed when the loop has ended.
     ended: watch::Receiver<()>,
 }
@@ -107,6 +109,7 @@ impl Engine {
             next_id: AtomicU64::new(0),
             capacity,
             longest_sequence: u32::try_from(limits.longest()).unwrap_or(u32::MAX),
+            total_cells: limits.total_tokens,
             ended,
         })
     }
@@ -164,6 +167,11 @@ impl Engine {
     /// What it is doing.
     pub fn stats(&self) -> Stats {
         self.router.stats()
+    }
+
+    /// The part of the KV cache that holds something, 0 to 1.
+    pub fn cache_usage(&self) -> f64 {
+        self.stats().cells as f64 / self.total_cells.max(1) as f64
     }
 
     /// Whether the loop has ended: nothing can be submitted any more.

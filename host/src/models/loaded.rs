@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::capability;
 use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
 use crate::engine::message::{Prompt, Segment};
 use crate::engine::{Engine, Settings};
@@ -34,21 +35,17 @@ impl Loaded {
                 "it cannot generate text, and this version serves nothing else",
             ));
         }
-        let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
-        let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
         let template =
             model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
-        if let Some(Ok(template)) = &template {
-            let known = [
-                ("chat", true),
-                // A model that is only told how to call may or may not do it: nothing is promised.
-                ("tools", template.manner().has_tools() && !template.manner().is_generic()),
-                ("reasoning", template.manner().has_reasoning()),
-            ];
-            capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
-        }
+        let working = template.as_ref().and_then(|template| template.as_ref().ok());
+        let capabilities = capability::record(found, working);
         let engine = Engine::start(&id, Arc::clone(&model), settings)?;
         Ok(Loaded { id, capabilities, engine, model, template })
+    }
+
+    /// Whether it can do what has this name.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|own| own == capability)
     }
 
     /// What the plugin tells about it.
