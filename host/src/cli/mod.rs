@@ -62,7 +62,6 @@ fn dispatch(cli: &Cli) -> Outcome {
         });
     }
     let serves = matches!(cli.command, Command::Serve(_));
-    logging::start(cli.common.log.clone(), serves)?;
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
         Command::Run(_)
@@ -73,6 +72,8 @@ fn dispatch(cli: &Cli) -> Outcome {
         | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides)?;
+    logging::start(cli.common.log.clone(), serves, config.server.log_format)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match &cli.command {
         Command::Serve(_) => serve::serve(config),
         Command::Run(run) => run::run(&config, run),

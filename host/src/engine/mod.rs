@@ -85,6 +85,8 @@ pub struct Engine {
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    /// Cells of the KV cache, shared by all sequences.
+    total_cells: usize,
     /// Closed when the loop has ended.
     ended: watch::Receiver<()>,
     place: Place,
@@ -113,6 +115,8 @@ pub struct Room {
     pub longest_sequence: u32,
     /// Sequences computed at once.
     pub sequences: u32,
+    /// Cells of the KV cache, shared by all sequences; none where nothing is generated.
+    pub cells: usize,
 }
 
 /// A loop on its thread.
@@ -142,7 +146,7 @@ fn start_loop(
 ) -> Result<Running> {
     let (commands, receiver) = channel();
     let work = Work::new(model, settings, (commands.clone(), receiver), router)?;
-    let room = Room { longest_sequence: work.longest(), sequences: work.running(settings) };
+    let room = work.room(settings);
     let at_end = AtEnd { router: Arc::clone(router), _end: dropped_at_end };
     let body = move || {
         let _at_end = at_end;
@@ -194,6 +198,7 @@ impl Engine {
             next_id: AtomicU64::new(0),
             capacity,
             longest_sequence: room.longest_sequence,
+            total_cells: room.cells,
             ended,
             place,
         }
@@ -300,6 +305,11 @@ impl Engine {
         self.router.stats()
     }
 
+    /// The part of the KV cache that holds something, 0 to 1.
+    pub fn cache_usage(&self) -> f64 {
+        self.stats().cells as f64 / self.total_cells.max(1) as f64
+    }
+
     /// Whether the loop has ended: nothing can be submitted any more.
     pub fn has_ended(&self) -> bool {
         self.ended.has_changed().is_err()
@@ -368,18 +378,16 @@ impl Work {
         Ok(Work::Embedding(Box::new(EmbeddingRunner::new(embeddings, receiver))))
     }
 
-    /// Requests that are worked on at once.
-    fn running(&self, settings: Settings) -> u32 {
+    fn room(&self, settings: Settings) -> Room {
         match self {
-            Work::Generating(runner) => runner.limits().running as u32,
-            Work::Embedding(_) => settings.max_sequences,
-        }
-    }
-
-    fn longest(&self) -> u32 {
-        match self {
-            Work::Generating(runner) => u32::try_from(runner.limits().longest()).unwrap_or(u32::MAX),
-            Work::Embedding(runner) => runner.longest(),
+            Work::Generating(runner) => {
+                let limits = runner.limits();
+                let longest_sequence = u32::try_from(limits.longest()).unwrap_or(u32::MAX);
+                Room { longest_sequence, sequences: limits.running as u32, cells: limits.total_tokens }
+            }
+            Work::Embedding(runner) => {
+                Room { longest_sequence: runner.longest(), sequences: settings.max_sequences, cells: 0 }
+            }
         }
     }
 

@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
+use super::capability;
 use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
 use crate::engine::message::{Prompt, Question, Segment, Told};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 use crate::worker::Worker;
-
-/// The capability of a model that makes vectors.
-pub const EMBEDDINGS: &str = "embeddings";
-
-/// The capability of a model that answers in text.
-pub const GENERATE: &str = "generate";
 
 /// A model that answers.
 pub struct Loaded {
@@ -63,7 +58,7 @@ impl Loaded {
     /// # Errors
     /// [`Kind::Unsupported`] with the capability that it lacks, and those that it has.
     pub fn require(&self, capability: &str) -> Result<()> {
-        if self.capabilities.iter().any(|own| own == capability) {
+        if self.can(capability) {
             return Ok(());
         }
         let message = format!(
@@ -72,6 +67,11 @@ impl Loaded {
             self.capabilities.join(", ")
         );
         Err(Error::unsupported("model", message))
+    }
+
+    /// Whether it can do what has this name.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|own| own == capability)
     }
 
     /// What the plugin tells about it.
@@ -157,21 +157,9 @@ fn describe(
     metadata: &ModelMetadata,
     can: Abilities,
 ) -> (Vec<String>, Option<Result<ChatTemplate>>) {
-    let named = Capabilities::NAMED.iter().filter(|(capability, _)| can.capabilities.has(*capability));
-    let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
-    if can.embeds {
-        capabilities.push(EMBEDDINGS.to_owned());
-    }
     let template = metadata.chat_template.as_deref().map(|source| compile(id, source, metadata));
-    if let Some(Ok(template)) = &template {
-        let known = [
-            ("chat", true),
-            // A model that is only told how to call may or may not do it: nothing is promised.
-            ("tools", template.manner().has_tools() && !template.manner().is_generic()),
-            ("reasoning", template.manner().has_reasoning()),
-        ];
-        capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
-    }
+    let working = template.as_ref().and_then(|template| template.as_ref().ok());
+    let capabilities = capability::record(can.capabilities, can.embeds, working);
     (capabilities, template)
 }
 

@@ -1,5 +1,6 @@
 //! Which model files exist, which plugin runs each, and what is loaded.
 
+pub mod capability;
 mod catalog;
 mod entry;
 mod loaded;
@@ -14,10 +15,11 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use self::catalog::Catalog;
 pub use self::entry::{Entry, ModelState, Summary};
-pub use self::loaded::{EMBEDDINGS, GENERATE, Loaded};
+pub use self::loaded::Loaded;
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 use crate::plugins::model::Model;
 use crate::worker::{Bounds, Task, Worker};
@@ -30,6 +32,7 @@ pub struct Models {
     bounds: Bounds,
     /// One slot for each model that was asked for; its lock is held while it loads, so that many callers share one load.
     slots: Mutex<HashMap<String, Arc<Slot>>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -67,7 +70,19 @@ impl Models {
                 speculate: engine.speculate,
             },
             slots: Mutex::default(),
+            metrics: Arc::default(),
         })
+    }
+
+    /// What is counted of them.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Those in memory.
+    pub fn loaded(&self) -> Vec<Arc<Loaded>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter_map(|slot| slot.loaded()).collect()
     }
 
     /// Everything that was found, by id; what cannot be served says why.
@@ -173,11 +188,8 @@ impl Models {
 
     /// Finishes running requests within the limit, then ends their streams.
     pub async fn shutdown(&self, limit: Duration) {
-        let loaded: Vec<Arc<Loaded>> = {
-            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.values().filter_map(|slot| slot.loaded()).collect()
-        };
-        let ends: Vec<_> = loaded
+        let ends: Vec<_> = self
+            .loaded()
             .into_iter()
             .map(|model| tokio::spawn(async move { model.engine.shut_down(limit).await }))
             .collect();
@@ -222,7 +234,10 @@ impl Models {
         };
         let result =
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(bug("the load", &error)));
-        result.map_err(|error| describe(entry, error))
+        result.map_err(|error| {
+            self.metrics.model_load_failed(&entry.id, error.kind);
+            describe(entry, error)
+        })
     }
 
     fn not_found(&self, id: &str, entries: &[Entry]) -> Error {

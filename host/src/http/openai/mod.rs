@@ -50,8 +50,10 @@ pub(crate) mod embeddings;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod generation;
+pub(crate) mod known;
 mod logprobs;
 mod messages;
+mod meter;
 pub(crate) mod models;
 mod params;
 mod prompts;
