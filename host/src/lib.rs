@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod metrics;
 pub mod plugins;
 
 pub mod http;

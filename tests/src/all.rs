@@ -6,6 +6,7 @@ mod calls;
 mod chat;
 mod checkpoints;
 mod compatibility;
+mod crowd;
 mod engine;
 mod guide;
 mod house;

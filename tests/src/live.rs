@@ -144,3 +144,36 @@ async fn the_server_is_ready_unless_a_required_plugin_is_missing() {
     events.plugin("fake", "loaded").await;
     assert_eq!(server.get("/readyz").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_replaced_plugin_ends_with_its_requests_and_the_next_one_gets_the_new() {
+    let server = House::with(&["fake"]).model("tiny.fake", "say = hello\nstall_ms = 20").serve();
+    let mut events = Events::of(&server).await;
+    events.formats(json!(["fake"])).await;
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": true});
+    let mut answer = server.send("/v1/completions", &body).await;
+    let mut said = answer.chunk().await.unwrap().unwrap().to_vec();
+
+    // The same code with a byte more behind it is another file.
+    let mut newer = std::fs::read(library("fake")).unwrap();
+    newer.push(0);
+    std::fs::write(server.house.path("newer"), newer).unwrap();
+    let target = server.house.path(&format!("plugins/{}", file_name("fake")));
+    std::fs::rename(server.house.path("newer"), target).unwrap();
+    events.until(|event| event["type"] == "model" && event["state"]["name"] == "draining").await;
+    let listed = server.get("/api/plugins").await.json;
+    let superseded: Vec<&Value> =
+        listed["plugins"].as_array().unwrap().iter().map(|plugin| &plugin["superseded"]).collect();
+    assert_eq!(superseded, [&json!(false), &json!(true)], "{listed:#}");
+    assert_ne!(listed["plugins"][0]["sha256"], listed["plugins"][1]["sha256"]);
+    assert_eq!(complete(&server).await, 200);
+
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        said.extend(piece);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.ends_with("data: [DONE]\n\n") && !said.contains("\"error\""), "{said}");
+    events.until(|event| event["type"] == "plugin_removed" && event["id"] == "fake").await;
+    assert_eq!(server.get("/api/plugins").await.json["plugins"].as_array().unwrap().len(), 1);
+    assert_eq!(complete(&server).await, 200);
+}

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
@@ -28,7 +29,7 @@ pub trait Wire: Send + Sync {
 #[derive(Default)]
 pub(super) struct Router {
     wire: Option<Box<dyn Wire>>,
-    routes: Mutex<HashMap<RequestId, Route>>,
+    routes: Mutex<Routes>,
     /// What an engine elsewhere last said that it does.
     elsewhere: Mutex<Option<Stats>>,
     running: AtomicUsize,
@@ -36,6 +37,20 @@ pub(super) struct Router {
     cells: AtomicUsize,
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+}
+
+#[derive(Default)]
+struct Routes {
+    open: HashMap<RequestId, Route>,
+    ends: Ends,
+}
+
+/// How often requests end.
+#[derive(Debug, Default)]
+struct Ends {
+    last: Option<Instant>,
+    /// The moving average of the time from one end to the next.
+    interval: Option<Duration>,
 }
 
 /// Where a request's events go. Its place in the queue is given back when it is dropped.
@@ -56,11 +71,16 @@ impl Router {
     }
 
     pub(super) fn open(&self, id: RequestId, route: Route) {
-        self.routes().insert(id, route);
+        self.routes().open.insert(id, route);
     }
 
     pub(super) fn close(&self, id: RequestId) {
-        self.routes().remove(&id);
+        self.routes().open.remove(&id);
+    }
+
+    /// How long it may take until the next request ends, by those that ended before.
+    pub(super) fn until_next_end(&self) -> Option<Duration> {
+        self.routes().ends.interval
     }
 
     /// Delivers; the last event of a request closes its route. Nobody there is no error: the client went away. A client
@@ -71,12 +91,14 @@ impl Router {
         }
         let last = matches!(event, Event::Finished { .. } | Event::Failed(_));
         let mut routes = self.routes();
-        let Some(route) = routes.get(&id) else { return };
+        let Some(route) = routes.open.get(&id) else { return };
         let unread = route.unread.fetch_add(event.weight(), Ordering::Relaxed);
         let too_slow = unread > MOST_UNREAD && !last;
         let _ = route.events.send(if too_slow { Event::Failed(reads_too_slowly(unread)) } else { event });
         if last || too_slow {
-            routes.remove(&id);
+            routes.open.remove(&id);
+            let others_are_open = !routes.open.is_empty();
+            routes.ends.count(Instant::now(), others_are_open);
         }
     }
 
@@ -85,7 +107,7 @@ impl Router {
         if let Some(wire) = &self.wire {
             wire.end(error);
         }
-        for (_, route) in self.routes().drain() {
+        for (_, route) in self.routes().open.drain() {
             let _ = route.events.send(Event::Failed(error.clone()));
         }
     }
@@ -111,7 +133,7 @@ impl Router {
 
     /// The open requests.
     pub(super) fn open_ids(&self) -> Vec<RequestId> {
-        self.routes().keys().copied().collect()
+        self.routes().open.keys().copied().collect()
     }
 
     /// A prompt begins to be computed.
@@ -133,7 +155,7 @@ impl Router {
         }
     }
 
-    fn routes(&self) -> MutexGuard<'_, HashMap<RequestId, Route>> {
+    fn routes(&self) -> MutexGuard<'_, Routes> {
         // No code panics while it holds the lock half-way through a change.
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,4 +164,34 @@ impl Router {
 fn reads_too_slowly(unread: usize) -> Error {
     let message = format!("the answer was not read: {} MiB of it wait for the client", unread >> 20);
     Error::new(Kind::InvalidRequest, message)
+}
+
+impl Ends {
+    /// A request ended; where none is left, the time until the next one ends says nothing.
+    fn count(&mut self, now: Instant, others_are_open: bool) {
+        let last = std::mem::replace(&mut self.last, others_are_open.then_some(now));
+        if let Some(last) = last {
+            let seen = now.saturating_duration_since(last);
+            self.interval =
+                Some(self.interval.map_or(seen, |before| before.mul_f64(0.8) + seen.mul_f64(0.2)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_follows_the_ends() {
+        let (start, mut ends) = (Instant::now(), Ends::default());
+        ends.count(start, true);
+        assert_eq!(ends.interval, None);
+        ends.count(start + Duration::from_secs(10), true);
+        assert_eq!(ends.interval, Some(Duration::from_secs(10)));
+        ends.count(start + Duration::from_secs(15), false);
+        assert_eq!(ends.interval, Some(Duration::from_secs(9)));
+        ends.count(start + Duration::from_secs(1000), true);
+        assert_eq!(ends.interval, Some(Duration::from_secs(9)), "nobody was there in between");
+    }
 }

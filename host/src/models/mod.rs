@@ -1,5 +1,6 @@
 //! Which model files exist, which plugin runs each, and what is loaded.
 
+pub mod capability;
 mod catalog;
 mod entry;
 mod loaded;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Change, ModelChange};
+use crate::metrics::Metrics;
 use crate::plugins::model::Model;
 use crate::plugins::{Plugins, Spec};
 use crate::worker::{Bounds, Task, Worker};
@@ -31,6 +33,7 @@ pub struct Models {
     bounds: Bounds,
     /// One slot for each model that was asked for; its lock is held while it loads, so that many callers share one load.
     slots: Mutex<HashMap<String, Arc<Slot>>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -68,7 +71,19 @@ impl Models {
                 speculate: engine.speculate,
             },
             slots: Mutex::default(),
+            metrics: Arc::default(),
         })
+    }
+
+    /// What is counted of them.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Those in memory.
+    pub fn loaded(&self) -> Vec<Arc<Loaded>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter_map(|slot| slot.loaded()).collect()
     }
 
     /// Everything that was found, by id; what cannot be served says why.
@@ -199,11 +214,8 @@ impl Models {
 
     /// Finishes running requests within the limit, then ends their streams.
     pub async fn shutdown(&self, limit: Duration) {
-        let loaded: Vec<Arc<Loaded>> = {
-            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.values().filter_map(|slot| slot.loaded()).collect()
-        };
-        let ends: Vec<_> = loaded
+        let ends: Vec<_> = self
+            .loaded()
             .into_iter()
             .map(|model| tokio::spawn(async move { model.engine.shut_down(limit).await }))
             .collect();
@@ -248,7 +260,10 @@ impl Models {
         };
         let result =
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(bug("the load", &error)));
-        result.map_err(|error| describe(entry, error))
+        result.map_err(|error| {
+            self.metrics.model_load_failed(&entry.id, error.kind);
+            describe(entry, error)
+        })
     }
 
     fn not_found(&self, id: &str, entries: &[Entry]) -> Error {

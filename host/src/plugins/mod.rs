@@ -5,6 +5,7 @@
 //! replaced whole when the plugin folder or plugins.toml change (`watch`).
 
 mod discover;
+pub mod embedder;
 mod inspect;
 mod library;
 pub mod model;
