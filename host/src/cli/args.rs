@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::config::{LogFormat, Overrides};
 use crate::sampling::{Filters, Selection, Settings};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -53,6 +53,9 @@ pub(super) struct Common {
     /// Log to stderr: off, error, warn, info, debug or trace [env: IMPETUS_LOG]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "For every command")]
     pub(super) log: Option<String>,
+    /// Write log lines for people or as JSON, not as the settings file says
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "For every command")]
+    log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +73,23 @@ pub(super) enum Command {
     /// Measure a model's speed in this process, or servers under load
     #[command(subcommand)]
     Bench(Bench),
+    /// What a server starts for itself: a process for a plugin's code
+    #[command(hide = true)]
+    Engine(EngineRole),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EngineRole {
+    #[command(subcommand)]
+    pub(super) role: Role,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(super) enum Role {
+    /// Run the engine of one model
+    Model,
+    /// Look at model files
+    Probe,
 }
 
 #[derive(Debug, Subcommand)]
@@ -251,6 +271,7 @@ impl Common {
             config: self.config.clone(),
             model_folders: self.model_folders.clone(),
             plugin_folder: self.plugin_folder.clone(),
+            log_format: self.log_format,
             ..Overrides::default()
         }
     }

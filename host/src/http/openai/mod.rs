@@ -36,6 +36,9 @@
 //! | `modalities` | only `["text"]` |
 //! | `service_tier` | only `auto` and `default`: there is one |
 //! | `store` | only `false`: nothing is kept |
+//! | `input` | of embeddings: as `prompt`; up to 2048, none empty, none longer than the model takes |
+//! | `encoding_format` | `float`, or `base64` of little-endian 32-bit floats |
+//! | `dimensions` | of embeddings: where the model was trained for shorter vectors |
 //! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key` | bookkeeping: no effect |
 
 mod answer;
@@ -43,11 +46,14 @@ mod calls;
 pub(crate) mod chat;
 mod chat_shape;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod generation;
+pub(crate) mod known;
 mod logprobs;
 mod messages;
+mod meter;
 pub(crate) mod models;
 mod params;
 mod prompts;
