@@ -11,22 +11,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::lists::{format_names, no_models, no_plugins};
 use super::output::{harmless, tell};
 use super::{Failure, Outcome, run, usage};
-use crate::config::Config;
+use crate::config::{Config, Overrides, Reader};
 use crate::error::{Error, Kind};
 use crate::http::{self, App};
 use crate::models::{Entry, Models};
+use crate::plugins::watch::{self, Watched};
 use crate::plugins::{Plugins, Record, State};
 
 /// Serves until SIGINT or SIGTERM.
-pub(super) fn serve(config: Config) -> Outcome {
+pub(super) fn serve(config: Config, overrides: Overrides) -> Outcome {
     let runtime = run::runtime()?;
-    let result = runtime.block_on(listen(config));
+    let reader = Reader::new(overrides, &config);
+    let result = runtime.block_on(listen(config, reader));
     // A load that still runs is not waited for: whoever asked for it is gone.
     runtime.shutdown_background();
     result
 }
 
-async fn listen(config: Config) -> Outcome {
+async fn listen(config: Config, reader: Reader) -> Outcome {
     let wanted = SocketAddr::new(config.server.host, config.server.port);
     let server = &config.server;
     if !server.host.is_loopback() && server.api_keys.is_empty() && !server.open {
@@ -36,6 +38,7 @@ async fn listen(config: Config) -> Outcome {
             server.host
         )));
     }
+    let tls = http::tls(server)?;
     let listener = TcpListener::bind(wanted).await.map_err(|error| cannot_listen(wanted, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(wanted, &error))?;
     let signals = Signals::new()?;
@@ -45,14 +48,25 @@ async fn listen(config: Config) -> Outcome {
     let plugins = Plugins::load(&config);
     let models = Models::new(Arc::clone(&plugins), &config);
     let app = App { plugins, models, config: Arc::new(config) };
+    keep_up(&app, reader);
     match write_welcome(&app, address) {
         // A server goes on when nobody reads what it says.
         Ok(()) | Err(Failure::Closed) => {}
         Err(failure) => return Err(failure),
     }
-    http::serve(listener, app, stopped_by(signals)).await.map_err(|error| {
-        Error::new(Kind::Internal, format!("no more connections can be accepted: {error}")).into()
-    })
+    http::serve(listener, app, tls, stopped_by(signals)).await;
+    Ok(())
+}
+
+/// From now on what is dropped into the plugin folder or written into plugins.toml takes effect.
+fn keep_up(app: &App, reader: Reader) {
+    let plugins = Arc::clone(&app.plugins);
+    let config = Config::clone(&app.config);
+    let models = Arc::clone(&app.models);
+    let then = Box::new(move || models.let_go_of_replaced());
+    if let Err(error) = watch::start(Watched { plugins, config, reader, then }) {
+        tell(&format!("warning: changes of plugins need a restart: the system cannot watch files ({error})"));
+    }
 }
 
 fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
@@ -64,23 +78,24 @@ fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
 
 /// Where it listens, what became of each plugin, how many models there are, and a line to try.
 fn welcome(app: &App, address: SocketAddr) -> String {
-    let mut lines = vec![format!("Impetus {} listens on http://{address}", env!("CARGO_PKG_VERSION"))];
+    let base = format!("{}://{address}", if app.config.server.tls_cert.is_some() { "https" } else { "http" });
+    let mut lines = vec![format!("Impetus {} listens on {base}", env!("CARGO_PKG_VERSION"))];
     let records = app.plugins.records();
     lines.extend(records.iter().map(plugin_line));
     if records.is_empty() {
         lines.push(format!("  {}", no_plugins(&app.config)));
     } else {
-        let found = |id: &str| records.iter().any(|record| record.id == id);
-        let missing = app.config.plugin.iter().filter(|(id, entry)| entry.enabled && !found(id.as_str()));
-        lines
-            .extend(missing.map(|(id, _)| {
-                format!("  plugin {id}: plugins.toml names it, but there is no such library")
-            }));
+        let missing = app.plugins.named_in_vain(&app.config);
+        lines.extend(
+            missing
+                .iter()
+                .map(|id| format!("  plugin {id}: plugins.toml names it, but there is no such library")),
+        );
     }
     let entries = app.models.list();
     let servable: Vec<&Entry> = entries.iter().filter(|entry| entry.is_servable()).collect();
     lines.push(models_line(app, entries.len(), servable.len()));
-    lines.extend(example(&servable, address));
+    lines.extend(example(&servable, &base));
     lines.join("\n") + "\n"
 }
 
@@ -111,7 +126,7 @@ fn plural(models: usize) -> &'static str {
 }
 
 /// A command that gets a first answer, where a model can give one.
-fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
+fn example(servable: &[&Entry], base: &str) -> Option<String> {
     let chats = |entry: &&&Entry| entry.summary.chat_template == Some(true);
     let (path, body) = match servable.iter().find(chats) {
         Some(entry) => {
@@ -124,9 +139,7 @@ fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
         }
     };
     let body = spaced(&body).replace('\'', r"'\''");
-    Some(format!(
-        "\nTry:\n  curl http://{address}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n"
-    ))
+    Some(format!("\nTry:\n  curl {base}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n"))
 }
 
 /// JSON on one line, with spaces where a person would put them.

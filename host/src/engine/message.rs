@@ -16,6 +16,8 @@ pub struct RequestId(pub u64);
 pub enum Command {
     /// A request joins the queue.
     Submit(RequestId, Box<Request>),
+    /// A request for vectors joins the queue.
+    Embed(RequestId, Box<Inputs>),
     /// Nobody waits for this one any more.
     Cancel(RequestId),
     /// From the engine's own threads: something that the loop waits for is there.
@@ -43,6 +45,13 @@ pub enum Event {
         /// How many tokens of the answer have been told whole, with this piece.
         told: u32,
     },
+    /// The vector of one input.
+    Vector {
+        /// Which input of the request it is of, from 0.
+        index: u32,
+        /// Its numbers, each finite.
+        vector: Vec<f32>,
+    },
     /// The answer is complete.
     Finished {
         /// Why it ended.
@@ -52,6 +61,49 @@ pub enum Event {
     },
     /// There is no (further) answer.
     Failed(Error),
+}
+
+impl Event {
+    /// About how many bytes it takes while it waits for its reader.
+    pub(super) fn weight(&self) -> usize {
+        let alternative = |one: &Alternative| size_of::<Alternative>() + one.bytes.len();
+        let token = |token: &TokenLogprob| {
+            alternative(&token.chosen) + token.top.iter().map(alternative).sum::<usize>()
+        };
+        let text = match self {
+            Event::Text { text, tokens, .. } => text.len() + tokens.iter().map(token).sum::<usize>(),
+            Event::Vector { vector, .. } => size_of_val(vector.as_slice()),
+            Event::Accepted { .. } | Event::Finished { .. } | Event::Failed(_) => 0,
+        };
+        size_of::<Event>() + text
+    }
+}
+
+/// What may be asked of a model beside its loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Question {
+    /// The tokens of a text.
+    Tokens {
+        /// The text.
+        text: String,
+        /// Add what the model wants around a text of its own.
+        add_special: bool,
+        /// Turn the text of control tokens into these.
+        parse_special: bool,
+    },
+    /// The tokens of a rendered chat.
+    ChatTokens(Vec<Segment>),
+    /// The bytes of each of these tokens.
+    Bytes(Vec<u32>),
+}
+
+/// The answer to a [`Question`] of the same name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Told {
+    /// Tokens.
+    Tokens(Vec<u32>),
+    /// The bytes of tokens, in the question's order; not necessarily whole UTF-8.
+    Bytes(Vec<Vec<u8>>),
 }
 
 /// One request for text.
@@ -73,6 +125,10 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
+    /// Smaller goes first; those of equal priority in order of arrival.
+    pub priority: i32,
+    /// The answer ends so long after the engine was asked for it, in milliseconds.
+    pub time_limit_ms: Option<u64>,
     /// Control tokens with one of these texts are a part of the answer's text, which has none of the others.
     pub shown: Vec<String>,
 }
@@ -106,6 +162,24 @@ pub enum Segment {
     Template(String),
     /// The text of control tokens in here stays text.
     Literal(String),
+}
+
+/// One request for vectors: one for each input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// What to embed; none is empty.
+    pub texts: Vec<Input>,
+    /// Numbers of each vector, where it shall be shorter than the model's own.
+    pub dimensions: Option<u32>,
+}
+
+/// Something to embed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// A text; the model's own special tokens are added, and none is read out of it.
+    Text(String),
+    /// Ready-made tokens, special ones included.
+    Tokens(Vec<u32>),
 }
 
 /// Why an answer ended.

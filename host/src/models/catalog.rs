@@ -3,7 +3,6 @@
 //! A file is looked into once and again when it changes: probing reads headers, but of many files.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -13,9 +12,6 @@ use super::scan::{Wanted, id_below, models_below, shards_of};
 use super::{Found, file_name};
 use crate::plugins::model::Probe;
 use crate::plugins::{ActiveFormat, Plugins, State};
-
-/// How much of a file the host reads for `probe`.
-const HEAD_BYTES: u64 = 64 << 10;
 
 /// What there is.
 pub(super) struct Catalog {
@@ -27,6 +23,8 @@ pub(super) struct Catalog {
 struct Seen {
     modified: Option<SystemTime>,
     length: u64,
+    /// The plugins that were asked.
+    generation: u64,
     entry: Entry,
 }
 
@@ -73,15 +71,15 @@ impl Catalog {
 
     /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
     fn extensions(&self) -> Vec<String> {
-        let formats = self.plugins.records().iter().flat_map(|record| &record.formats);
-        let mut extensions: Vec<String> =
-            formats.flat_map(|format| format.extensions.iter().cloned()).collect();
+        let formats = self.plugins.records().into_iter().flat_map(|record| record.formats);
+        let mut extensions: Vec<String> = formats.flat_map(|format| format.extensions).collect();
         extensions.sort();
         extensions.dedup();
         extensions
     }
 
     fn look(&self, found: &Found) -> Entry {
+        let generation = self.plugins.generation();
         let metadata = std::fs::metadata(&found.path).ok();
         // Of all its parts: one that comes later changes what the plugin says.
         let parts = shards_of(&found.path).into_iter().filter_map(|part| std::fs::metadata(part).ok());
@@ -93,8 +91,9 @@ impl Catalog {
         );
         {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = (modified, length, generation);
             let same =
-                seen.get(&found.path).filter(|seen| seen.modified == modified && seen.length == length);
+                seen.get(&found.path).filter(|seen| (seen.modified, seen.length, seen.generation) == now);
             if let Some(same) = same {
                 return Entry { id: found.id.clone(), ..same.entry.clone() };
             }
@@ -105,20 +104,19 @@ impl Catalog {
             .map_or(0, |age| age.as_secs());
         entry.summary.size_bytes = Some(length);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(found.path.clone(), Seen { modified, length, entry: entry.clone() });
+        seen.insert(found.path.clone(), Seen { modified, length, generation, entry: entry.clone() });
         entry
     }
 
     /// Asks the plugins, those first that claim the file's ending. The highest score wins, and its word stands.
     fn probe(&self, found: &Found, is_dir: bool) -> Entry {
-        let head = match head(&found.path, is_dir) {
-            Ok(head) => head,
-            Err(error) => return unavailable(found, format!("the file cannot be read: {error}")),
-        };
+        if let Err(error) = readable(&found.path, is_dir) {
+            return unavailable(found, format!("the file cannot be read: {error}"));
+        }
         let mut best: Option<(ActiveFormat, Probe)> = None;
         let mut refusal = None;
         for format in self.candidates(&found.path) {
-            match self.plugins.probe(&format.plugin, &found.path, is_dir, &head) {
+            match self.plugins.probe(&format.plugin, &found.path, is_dir) {
                 Some(Ok(probe)) if probe.score > best.as_ref().map_or(0, |(_, best)| best.score) => {
                     best = Some((format, probe));
                 }
@@ -158,7 +156,8 @@ impl Catalog {
     fn nobody(&self, path: &Path) -> String {
         let ending =
             path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        let failed = self.plugins.records().iter().filter(|record| record.state != State::Loaded);
+        let records = self.plugins.records();
+        let failed = records.iter().filter(|record| record.state != State::Loaded);
         let of_it = failed
             .clone()
             .filter(|record| record.formats.iter().any(|format| format.extensions.contains(&ending)))
@@ -179,12 +178,8 @@ impl Catalog {
     }
 }
 
-fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    if !is_dir {
-        std::fs::File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
-    }
-    Ok(head)
+fn readable(path: &Path, is_dir: bool) -> std::io::Result<()> {
+    if is_dir { Ok(()) } else { std::fs::File::open(path).map(drop) }
 }
 
 fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {

@@ -4,31 +4,61 @@
 //! mixed up are noticed. It is a real plugin, loaded through the same door as every other.
 
 mod behaviour;
+mod embedder;
 mod reader;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress};
+use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress, embeddings};
 use impetus_plugin_api::*;
 
 use crate::behaviour::Behaviour;
 use crate::reader::Reader;
 
-struct Fake;
+/// The plugin, and how its options tell it to misbehave beyond its start.
+struct Fake {
+    aborts_in_probe: bool,
+}
+
+/// Does what the option `x` of plugins.toml says.
+fn start_as_told(options_json: &str) -> Result<Fake, PluginError> {
+    use std::io::Write;
+
+    let told = |word: &str| options_json.contains(word);
+    if told("refuse") {
+        return Err(PluginError::invalid_argument("told to refuse to start"));
+    }
+    assert!(!told("panic"), "told to panic while starting");
+    if told("hang") {
+        loop {
+            std::thread::park();
+        }
+    }
+    while told("flood") {
+        let _ = std::io::stderr().write_all(&[b'x'; 4096]);
+    }
+    if told("exit") {
+        std::process::exit(3);
+    }
+    if told("abort_at_start") {
+        let _ = std::io::stderr().write_all(b"told to abort\n");
+        std::process::abort();
+    }
+    Ok(Fake { aborts_in_probe: told("abort_in_probe") })
+}
 
 impl FormatPlugin for Fake {
     type Model = Script;
 
     fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
         host.log(LogLevel::Info, "fake", "the fake plugin starts");
-        match options_json {
-            text if text.contains("refuse") => Err(PluginError::invalid_argument("told to refuse to start")),
-            text if text.contains("panic") => panic!("told to panic while starting"),
-            _ => Ok(Fake),
-        }
+        start_as_told(options_json)
     }
 
     fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
+        if self.aborts_in_probe {
+            std::process::abort();
+        }
         if input.is_dir || !input.path.ends_with(".fake") {
             return Ok(ProbeResult::not_mine());
         }
@@ -88,6 +118,9 @@ impl Model for Script {
     }
 
     fn capabilities(&self) -> Capabilities {
+        if self.behaviour.has("generates_nothing") {
+            return Capabilities::default();
+        }
         if self.behaviour.has("recurrent") {
             return Capabilities::GENERATE.with(Capabilities::RECURRENT);
         }
@@ -117,7 +150,14 @@ impl Model for Script {
     }
 
     fn new_context(self: Arc<Self>, params_json: &str) -> Result<Reader, PluginError> {
+        if self.behaviour.has("generates_nothing") {
+            return Err(PluginError::unsupported("told to generate nothing"));
+        }
         Ok(Reader::new(self, params_json))
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == EMBEDDINGS && self.behaviour.has("embeddings")).then(embeddings::<Self>)
     }
 }
 
