@@ -28,6 +28,8 @@ pub enum Kind {
     LoadFailed,
     /// As many requests as the queue takes are waiting.
     QueueFull,
+    /// The time that the request gave itself was over before its answer began.
+    DeadlineExceeded,
     /// Memory could not be had.
     InsufficientMemory,
     /// The engine that ran the request failed.
@@ -51,6 +53,8 @@ pub struct Error {
     pub param: Option<String>,
     /// More, for the log alone.
     pub detail: Option<String>,
+    /// When asking again may help, where that was measured.
+    pub retry_after_secs: Option<u16>,
 }
 
 /// The host's result.
@@ -59,7 +63,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error without field and detail.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), param: None, detail: None }
+        Error { kind, message: message.into(), param: None, detail: None, retry_after_secs: None }
     }
 
     /// A wrong request, with the field that is wrong.

@@ -4,9 +4,11 @@
 //! model and its plugin, `engine` schedules, decodes and samples, `text` makes whole text of token bytes. ARCHITECTURE.md
 //! has the map and the invariants.
 
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod metrics;
 pub mod plugins;
 
 pub mod http;
@@ -18,6 +20,7 @@ pub mod bench;
 pub mod engine;
 pub mod sampling;
 pub mod text;
+pub mod worker;
 
 #[cfg(test)]
 mod test_random;

@@ -51,6 +51,8 @@ pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
         seed: arguments.seed,
         logprobs: None,
         structure: None,
+        priority: 0,
+        time_limit_ms: None,
         shown: Vec::new(),
     })
 }

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Bench, BenchModel, BenchPerplexity, BenchServe};
 use super::output::{Table, tell};
+use super::progress::Progress;
 use super::run::{load_model, runtime};
-use super::{Outcome, usage};
+use super::{Outcome, resolve, usage};
 use crate::bench::{self, Comparison, Load, Metric, Samples, Speeds, Target};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -37,7 +38,7 @@ fn model(config: &Config, arguments: &BenchModel) -> Outcome {
     let models = Models::new(Plugins::load(&config), &config);
     let loaded = runtime.block_on(load_model(&models, &arguments.model))?;
     let told = |run| tell(&format!("run {run} of {}", wanted.runs));
-    let vocab_size = loaded.model().vocab_size();
+    let vocab_size = loaded.vocab_size();
     let figures = runtime.block_on(bench::speeds(&loaded.engine, vocab_size, wanted, told))?;
     if arguments.json {
         let report = json!({ "version": env!("CARGO_PKG_VERSION"), "model": loaded.id, "measured": wanted, "samples": figures });
@@ -60,16 +61,23 @@ fn model(config: &Config, arguments: &BenchModel) -> Outcome {
 fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
     let text = std::fs::read_to_string(&arguments.text)
         .map_err(|error| usage(format!("{} cannot be read as a text: {error}", arguments.text.display())))?;
-    let models = Models::new(Plugins::load(config), config);
-    let loaded = runtime()?.block_on(load_model(&models, &arguments.model))?;
+    // It works on a context of its own, without an engine: the plugin must be open here.
+    let mut config = config.clone();
+    config.run_in_process();
+    let models = Models::new(Plugins::load(&config), &config);
+    let entry = resolve::model(&models, &arguments.model)?;
+    let progress = Progress::start(&entry.id);
+    let model = models.load_here(&entry, progress.listener());
+    progress.finish(model.is_ok());
+    let model = model?;
     let told = |done: usize, all: usize| {
         if done.is_multiple_of(10) || done == all {
             tell(&format!("window {done} of {all}"));
         }
     };
-    let found = bench::perplexity(loaded.model(), &text, arguments.window, told)?;
+    let found = bench::perplexity(&model, &text, arguments.window, told)?;
     if arguments.json {
-        let report = json!({ "version": env!("CARGO_PKG_VERSION"), "model": loaded.id, "measured": found });
+        let report = json!({ "version": env!("CARGO_PKG_VERSION"), "model": entry.id, "measured": found });
         return print(&report);
     }
     let mut table = Table::new(&["PERPLEXITY", "STANDARD ERROR", "TOKENS", "WINDOW"]);

@@ -20,10 +20,12 @@ use std::io::{self, Write as _};
 
 use clap::Parser;
 
-use self::args::{Cli, Command};
+use self::args::{Cli, Command, Role};
 use self::output::tell;
 use crate::config::Config;
 use crate::error::{Error, Kind};
+use crate::plugins::prober;
+use crate::worker;
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -53,17 +55,25 @@ pub fn main() -> ! {
 }
 
 fn dispatch(cli: &Cli) -> Outcome {
+    if let Command::Engine(engine) = &cli.command {
+        return Ok(match engine.role {
+            Role::Model => worker::serve()?,
+            Role::Probe => prober::serve()?,
+        });
+    }
     let serves = matches!(cli.command, Command::Serve(_));
-    logging::start(cli.common.log.clone(), serves)?;
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
         Command::Run(_)
         | Command::Models(_)
         | Command::Plugins(_)
         | Command::Inspect(_)
+        | Command::Engine(_)
         | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides)?;
+    logging::start(cli.common.log.clone(), serves, config.server.log_format)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match &cli.command {
         Command::Serve(_) => serve::serve(config),
         Command::Run(run) => run::run(&config, run),
@@ -71,6 +81,8 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Plugins(listing) => lists::plugins(&config, listing.json),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
         Command::Bench(arguments) => bench::bench(&config, arguments),
+        // Begun above, before there was a log or a configuration.
+        Command::Engine(_) => Ok(()),
     }
 }
 
@@ -95,6 +107,7 @@ fn exit_code(error: &Error) -> i32 {
         | Kind::PluginUnavailable
         | Kind::LoadFailed
         | Kind::QueueFull
+        | Kind::DeadlineExceeded
         | Kind::InsufficientMemory
         | Kind::EngineCrashed
         | Kind::ShuttingDown

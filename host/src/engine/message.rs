@@ -63,6 +63,49 @@ pub enum Event {
     Failed(Error),
 }
 
+impl Event {
+    /// About how many bytes it takes while it waits for its reader.
+    pub(super) fn weight(&self) -> usize {
+        let alternative = |one: &Alternative| size_of::<Alternative>() + one.bytes.len();
+        let token = |token: &TokenLogprob| {
+            alternative(&token.chosen) + token.top.iter().map(alternative).sum::<usize>()
+        };
+        let text = match self {
+            Event::Text { text, tokens, .. } => text.len() + tokens.iter().map(token).sum::<usize>(),
+            Event::Vector { vector, .. } => size_of_val(vector.as_slice()),
+            Event::Accepted { .. } | Event::Finished { .. } | Event::Failed(_) => 0,
+        };
+        size_of::<Event>() + text
+    }
+}
+
+/// What may be asked of a model beside its loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Question {
+    /// The tokens of a text.
+    Tokens {
+        /// The text.
+        text: String,
+        /// Add what the model wants around a text of its own.
+        add_special: bool,
+        /// Turn the text of control tokens into these.
+        parse_special: bool,
+    },
+    /// The tokens of a rendered chat.
+    ChatTokens(Vec<Segment>),
+    /// The bytes of each of these tokens.
+    Bytes(Vec<u32>),
+}
+
+/// The answer to a [`Question`] of the same name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Told {
+    /// Tokens.
+    Tokens(Vec<u32>),
+    /// The bytes of tokens, in the question's order; not necessarily whole UTF-8.
+    Bytes(Vec<Vec<u8>>),
+}
+
 /// One request for text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
@@ -82,6 +125,10 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
+    /// Smaller goes first; those of equal priority in order of arrival.
+    pub priority: i32,
+    /// The answer ends so long after the engine was asked for it, in milliseconds.
+    pub time_limit_ms: Option<u64>,
     /// Control tokens with one of these texts are a part of the answer's text, which has none of the others.
     pub shown: Vec<String>,
 }

@@ -1,9 +1,10 @@
 //! One engine per loaded model: requests in, events out.
 //!
-//! Its whole interface is the two enums in [`message`]. The loop runs on one named thread; a process border can be put
-//! between it and its callers without their noticing. It knows nothing of HTTP, templates or files.
+//! Its whole interface is the enums in [`message`]. The loop runs on one named thread, in this process or in a worker
+//! (`remote` is then its end here) without its callers noticing. It knows nothing of HTTP, templates or files.
 
 mod answer;
+mod ask;
 mod embedding;
 mod guide;
 mod lookup;
@@ -11,6 +12,8 @@ pub mod message;
 mod nodes;
 mod pace;
 mod prefix;
+pub mod remote;
+mod room;
 mod router;
 mod runner;
 mod scheduler;
@@ -21,24 +24,29 @@ mod texts;
 mod vocabulary;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
+pub use self::ask::answer;
 use self::embedding::{EmbeddingRunner, Embeddings};
-use self::message::{Command, Event, Inputs, Request, RequestId};
+use self::message::{Command, Event, Inputs, Question, Request, RequestId, Told};
+use self::remote::Remote;
+pub use self::router::Wire;
 use self::router::{Route, Router};
 use self::runner::Runner;
-pub use self::runner::chat_tokens;
+use self::runner::chat_tokens;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Model};
 use crate::sampling::constraint::STACK_BYTES;
 
 /// How much an engine takes at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Sequences computed at once.
     pub max_sequences: u32,
@@ -55,7 +63,7 @@ pub struct Settings {
 }
 
 /// What an engine is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Sequences being computed.
     pub running: usize,
@@ -71,47 +79,153 @@ pub struct Stats {
 
 /// A running engine.
 pub struct Engine {
-    commands: Sender<Command>,
+    commands: Commands,
     router: Arc<Router>,
     admission: Arc<Semaphore>,
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    /// Cells of the KV cache, shared by all sequences.
+    total_cells: usize,
     /// Closed when the loop has ended.
     ended: watch::Receiver<()>,
+    place: Place,
+}
+
+/// Where the model is.
+enum Place {
+    Here(Arc<Model>),
+    Elsewhere(Arc<Remote>),
+}
+
+/// Takes commands to the loop, wherever it is.
+#[derive(Clone)]
+struct Commands(Arc<dyn Fn(Command) + Send + Sync>);
+
+impl Commands {
+    fn send(&self, command: Command) {
+        (self.0)(command);
+    }
+}
+
+/// What an engine has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// The longest that prompt and answer together may be, in tokens.
+    pub longest_sequence: u32,
+    /// Sequences computed at once.
+    pub sequences: u32,
+    /// Cells of the KV cache, shared by all sequences; none where nothing is generated.
+    pub cells: usize,
+}
+
+/// A loop on its thread.
+pub struct Running {
+    /// Into the loop.
+    pub commands: Sender<Command>,
+    /// What it has room for.
+    pub room: Room,
+    /// Ends with the loop.
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts the loop on a thread of its own, whose events go over a wire. Blocks while the plugin makes the context.
+///
+/// # Errors
+/// What the plugin refuses.
+pub fn start(name: &str, model: Arc<Model>, settings: Settings, wire: Box<dyn Wire>) -> Result<Running> {
+    start_loop(name, model, settings, &Arc::new(Router::over(wire)), ())
+}
+
+fn start_loop(
+    name: &str,
+    model: Arc<Model>,
+    settings: Settings,
+    router: &Arc<Router>,
+    dropped_at_end: impl Send + 'static,
+) -> Result<Running> {
+    let (commands, receiver) = channel();
+    let work = Work::new(model, settings, (commands.clone(), receiver), router)?;
+    let room = work.room(settings);
+    let at_end = AtEnd { router: Arc::clone(router), _end: dropped_at_end };
+    let body = move || {
+        let _at_end = at_end;
+        work.run();
+    };
+    // It goes on in grammars by tokens, and strangers' grammars nest deeply.
+    let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
+    let thread = thread.spawn(body).map_err(|error| {
+        Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
+    })?;
+    Ok(Running { commands, room, thread })
 }
 
 impl Engine {
-    /// Starts an engine on a thread of its own. Blocks while the plugin makes the context.
+    /// Starts an engine on a thread of its own in this process. Blocks while the plugin makes the context.
     ///
     /// # Errors
     /// What the plugin refuses.
     pub fn start(name: &str, model: Arc<Model>, settings: Settings) -> Result<Engine> {
-        let (commands, receiver) = channel();
         let router = Arc::new(Router::default());
-        let work = Work::new(model, settings, (commands.clone(), receiver), &router)?;
-        let (running, longest_sequence) = (work.running(settings), work.longest());
         let (end, ended) = watch::channel(());
-        let at_end = AtEnd { router: Arc::clone(&router), _end: end };
-        let body = move || {
-            let _at_end = at_end;
-            work.run();
-        };
-        // It goes on in grammars by tokens, and strangers' grammars nest deeply.
-        let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
-        thread.spawn(body).map_err(|error| {
-            Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
-        })?;
-        let capacity = running.saturating_add(settings.queue);
-        Ok(Engine {
+        let Running { commands, room, .. } = start_loop(name, Arc::clone(&model), settings, &router, end)?;
+        let commands = Commands(Arc::new(move |command| {
+            let _ = commands.send(command);
+        }));
+        Ok(Engine::new(commands, router, ended, (room, settings), Place::Here(model)))
+    }
+
+    /// The engine at the other end of a wire.
+    pub fn elsewhere(remote: Arc<Remote>, room: Room, settings: Settings) -> Engine {
+        let (sending, ended) = (Arc::clone(&remote), remote.ended());
+        let commands = Commands(Arc::new(move |command| sending.send(command)));
+        let router = Arc::clone(remote.router());
+        Engine::new(commands, router, ended, (room, settings), Place::Elsewhere(remote))
+    }
+
+    fn new(
+        commands: Commands,
+        router: Arc<Router>,
+        ended: watch::Receiver<()>,
+        (room, settings): (Room, Settings),
+        place: Place,
+    ) -> Engine {
+        let capacity = room.sequences.saturating_add(settings.queue);
+        Engine {
             commands,
             router,
             admission: Arc::new(Semaphore::new(capacity as usize)),
             next_id: AtomicU64::new(0),
             capacity,
-            longest_sequence,
+            longest_sequence: room.longest_sequence,
+            total_cells: room.cells,
             ended,
-        })
+            place,
+        }
+    }
+
+    /// Asks the model something beside the loop.
+    ///
+    /// # Errors
+    /// What the plugin refuses, or [`Kind::EngineCrashed`].
+    pub async fn ask(&self, question: Question) -> Result<Told> {
+        match &self.place {
+            Place::Here(model) => {
+                let model = Arc::clone(model);
+                // A long text takes its time: not on a thread that other requests wait for.
+                let told = tokio::task::spawn_blocking(move || answer(&model, question)).await;
+                told.unwrap_or_else(|error| {
+                    Err(Error::new(Kind::Internal, format!("a question to the model panicked: {error}")))
+                })
+            }
+            Place::Elsewhere(remote) => remote.ask(question).await,
+        }
+    }
+
+    /// Completes when the loop has ended.
+    pub fn until_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
     }
 
     /// The longest that prompt and answer together may be, in tokens; for a model that only embeds, the longest input.
@@ -148,7 +262,7 @@ impl Engine {
     fn admit<T>(&self, requests: Vec<T>, command: fn(RequestId, T) -> Command) -> Result<Vec<EventStream>> {
         let wanted = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         if self.has_ended() {
-            return Err(Error::new(Kind::EngineCrashed, "the engine of this model has ended"));
+            return Err(self.why_ended());
         }
         let mut permits = Arc::clone(&self.admission)
             .try_acquire_many_owned(wanted)
@@ -156,14 +270,16 @@ impl Engine {
         let mut admit = |request| {
             let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
             let (events, receiver) = unbounded_channel();
+            let unread = Arc::new(AtomicUsize::new(0));
             let admission = permits
                 .split(1)
                 .ok_or_else(|| Error::new(Kind::Internal, "a permit was counted wrongly: this is a bug"))?;
-            self.router.open(id, Route { events, _admission: admission });
-            let _ = self.commands.send(command(id, request));
+            self.router.open(id, Route { events, unread: Arc::clone(&unread), _admission: admission });
+            self.commands.send(command(id, request));
             Ok(EventStream {
                 id,
                 events: receiver,
+                unread,
                 commands: self.commands.clone(),
                 router: Arc::clone(&self.router),
                 ended: false,
@@ -172,14 +288,26 @@ impl Engine {
         let streams = requests.into_iter().map(&mut admit).collect();
         if self.has_ended() {
             // It ended between the question above and here: whoever was not told then is told now.
-            self.router.fail_all(&Error::new(Kind::EngineCrashed, "the engine of this model has ended"));
+            self.router.fail_all(&self.why_ended());
         }
         streams
+    }
+
+    fn why_ended(&self) -> Error {
+        match &self.place {
+            Place::Here(_) => Error::new(Kind::EngineCrashed, "the engine of this model has ended"),
+            Place::Elsewhere(remote) => remote.why(),
+        }
     }
 
     /// What it is doing.
     pub fn stats(&self) -> Stats {
         self.router.stats()
+    }
+
+    /// The part of the KV cache that holds something, 0 to 1.
+    pub fn cache_usage(&self) -> f64 {
+        self.stats().cells as f64 / self.total_cells.max(1) as f64
     }
 
     /// Whether the loop has ended: nothing can be submitted any more.
@@ -189,11 +317,11 @@ impl Engine {
 
     /// Finishes what was admitted within the limit, then ends every stream that is left.
     pub async fn shut_down(&self, limit: Duration) {
-        let _ = self.commands.send(Command::Finish);
+        self.commands.send(Command::Finish);
         let mut ended = self.ended.clone();
         if tokio::time::timeout(limit, ended.changed()).await.is_err() {
             self.router.fail_all(&Error::new(Kind::ShuttingDown, "the server is stopping"));
-            let _ = self.commands.send(Command::Abort);
+            self.commands.send(Command::Abort);
         }
     }
 
@@ -207,10 +335,17 @@ impl Engine {
                     self.capacity
                 ),
             ),
-            TryAcquireError::NoPermits => Error::new(
-                Kind::QueueFull,
-                format!("{} requests are running or waiting for this model; try again later", self.capacity),
-            ),
+            TryAcquireError::NoPermits => {
+                let message = format!(
+                    "{} requests are running or waiting for this model; try again later",
+                    self.capacity
+                );
+                // A place is free after the next end; whoever asks earlier asks in vain.
+                let next_end = self.router.until_next_end();
+                let retry_after_secs =
+                    next_end.map(|time| time.as_secs_f64().ceil().clamp(1.0, 120.0) as u16);
+                Error { retry_after_secs, ..Error::new(Kind::QueueFull, message) }
+            }
         }
     }
 }
@@ -243,18 +378,16 @@ impl Work {
         Ok(Work::Embedding(Box::new(EmbeddingRunner::new(embeddings, receiver))))
     }
 
-    /// Requests that are worked on at once.
-    fn running(&self, settings: Settings) -> u32 {
+    fn room(&self, settings: Settings) -> Room {
         match self {
-            Work::Generating(runner) => runner.limits().running as u32,
-            Work::Embedding(_) => settings.max_sequences,
-        }
-    }
-
-    fn longest(&self) -> u32 {
-        match self {
-            Work::Generating(runner) => u32::try_from(runner.limits().longest()).unwrap_or(u32::MAX),
-            Work::Embedding(runner) => runner.longest(),
+            Work::Generating(runner) => {
+                let limits = runner.limits();
+                let longest_sequence = u32::try_from(limits.longest()).unwrap_or(u32::MAX);
+                Room { longest_sequence, sequences: limits.running as u32, cells: limits.total_tokens }
+            }
+            Work::Embedding(runner) => {
+                Room { longest_sequence: runner.longest(), sequences: settings.max_sequences, cells: 0 }
+            }
         }
     }
 
@@ -268,17 +401,17 @@ impl Work {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Abort);
+        self.commands.send(Command::Abort);
     }
 }
 
 /// However the loop ends, by order, by error or by a panic of our own: no stream is left open.
-struct AtEnd {
+struct AtEnd<E> {
     router: Arc<Router>,
-    _end: watch::Sender<()>,
+    _end: E,
 }
 
-impl Drop for AtEnd {
+impl<E> Drop for AtEnd<E> {
     fn drop(&mut self) {
         self.router
             .fail_all(&Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"));
@@ -290,7 +423,9 @@ impl Drop for AtEnd {
 pub struct EventStream {
     id: RequestId,
     events: UnboundedReceiver<Event>,
-    commands: Sender<Command>,
+    /// Bytes of events that wait here.
+    unread: Arc<AtomicUsize>,
+    commands: Commands,
     router: Arc<Router>,
     ended: bool,
 }
@@ -304,6 +439,7 @@ impl EventStream {
         let event = self.events.recv().await.unwrap_or_else(|| {
             Event::Failed(Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"))
         });
+        self.unread.fetch_sub(event.weight().min(self.unread.load(Ordering::Relaxed)), Ordering::Relaxed);
         self.ended = matches!(event, Event::Finished { .. } | Event::Failed(_));
         Some(event)
     }
@@ -313,7 +449,7 @@ impl Drop for EventStream {
     fn drop(&mut self) {
         if !self.ended {
             self.router.close(self.id);
-            let _ = self.commands.send(Command::Cancel(self.id));
+            self.commands.send(Command::Cancel(self.id));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The loop of one loaded model: commands in, events out. It owns the context and blocks only when idle.
 
+mod deadlines;
 mod guided;
 
 use std::collections::HashMap;
@@ -101,6 +102,7 @@ impl Runner {
     }
 
     fn step(&mut self) -> Result<()> {
+        self.end_late();
         self.resume();
         let budget = self.budget();
         self.scheduler.plan(&mut self.step, budget);
@@ -144,15 +146,14 @@ impl Runner {
             }
             // Where nobody has anything to compute, all wait for their grammars, each of which wakes the loop.
             let stalled = !self.parked.is_empty() && self.step.rows.is_empty() && self.embedding() == 0;
-            let command = if idle || stalled {
-                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                self.commands.try_recv()
-            };
+            let command = if idle || stalled { self.wait() } else { self.commands.try_recv() };
             match command {
                 Ok(Command::Submit(id, request)) => self.submit(id, request),
                 Ok(Command::Embed(id, inputs)) => self.submit_inputs(id, &inputs),
-                Ok(Command::Wake) => self.accept_structured(),
+                Ok(Command::Wake) => {
+                    self.accept_structured();
+                    self.router.alive();
+                }
                 Ok(Command::Cancel(id)) => self.drop_sequence(id),
                 Ok(Command::Finish) | Err(TryRecvError::Disconnected) => self.finishing = true,
                 Ok(Command::Abort) => return false,
@@ -386,7 +387,7 @@ fn limits(model: &Model, context: &Context, settings: Settings) -> Limits {
 ///
 /// # Errors
 /// What the plugin refuses.
-pub fn chat_tokens(model: &Model, segments: &[Segment]) -> Result<Vec<Token>> {
+pub(super) fn chat_tokens(model: &Model, segments: &[Segment]) -> Result<Vec<Token>> {
     let mut tokens = Vec::new();
     for segment in segments {
         let (text, parse_special) = match segment {

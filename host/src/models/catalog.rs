@@ -3,7 +3,6 @@
 //! A file is looked into once and again when it changes: probing reads headers, but of many files.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -13,9 +12,6 @@ use super::scan::{Wanted, id_below, models_below, shards_of};
 use super::{Found, file_name};
 use crate::plugins::model::Probe;
 use crate::plugins::{ActiveFormat, Plugins, State};
-
-/// How much of a file the host reads for `probe`.
-const HEAD_BYTES: u64 = 64 << 10;
 
 /// What there is.
 pub(super) struct Catalog {
@@ -111,14 +107,13 @@ impl Catalog {
 
     /// Asks the plugins, those first that claim the file's ending. The highest score wins, and its word stands.
     fn probe(&self, found: &Found, is_dir: bool) -> Entry {
-        let head = match head(&found.path, is_dir) {
-            Ok(head) => head,
-            Err(error) => return unavailable(found, format!("the file cannot be read: {error}")),
-        };
+        if let Err(error) = readable(&found.path, is_dir) {
+            return unavailable(found, format!("the file cannot be read: {error}"));
+        }
         let mut best: Option<(ActiveFormat, Probe)> = None;
         let mut refusal = None;
         for format in self.candidates(&found.path) {
-            match self.plugins.probe(&format.plugin, &found.path, is_dir, &head) {
+            match self.plugins.probe(&format.plugin, &found.path, is_dir) {
                 Some(Ok(probe)) if probe.score > best.as_ref().map_or(0, |(_, best)| best.score) => {
                     best = Some((format, probe));
                 }
@@ -179,12 +174,8 @@ impl Catalog {
     }
 }
 
-fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    if !is_dir {
-        std::fs::File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
-    }
-    Ok(head)
+fn readable(path: &Path, is_dir: bool) -> std::io::Result<()> {
+    if is_dir { Ok(()) } else { std::fs::File::open(path).map(drop) }
 }
 
 fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {

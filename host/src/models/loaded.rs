@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
+use super::capability;
 use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
-use crate::engine::message::{Prompt, Segment};
+use crate::engine::message::{Prompt, Question, Segment, Told};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
-
-/// The capability of a model that makes vectors.
-pub const EMBEDDINGS: &str = "embeddings";
-
-/// The capability of a model that answers in text.
-pub const GENERATE: &str = "generate";
+use crate::worker::Worker;
 
 /// A model that answers.
 pub struct Loaded {
@@ -22,36 +18,39 @@ pub struct Loaded {
     pub capabilities: Vec<String>,
     /// Runs its requests.
     pub engine: Engine,
-    model: Arc<Model>,
+    /// The process that it runs in; `None` for this one.
+    pub worker: Option<Worker>,
+    metadata: ModelMetadata,
+    vocab_size: u32,
     /// Its chat template; a broken one is told at each chat, and plain completions go on.
     template: Option<Result<ChatTemplate>>,
 }
 
 impl Loaded {
-    /// Starts the engine of a model that its plugin has loaded. Blocks while the plugin makes the context.
+    /// Starts the engine of a model that its plugin has loaded into this process. Blocks while the plugin makes the context.
     ///
     /// # Errors
     /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that neither generates text nor embeds.
     pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
-        let found = model.capabilities();
-        let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
-        let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
-        if model.embeds() {
-            capabilities.push(EMBEDDINGS.to_owned());
-        }
-        let template =
-            model.metadata().chat_template.as_deref().map(|source| compile(&id, source, model.metadata()));
-        if let Some(Ok(template)) = &template {
-            let known = [
-                ("chat", true),
-                // A model that is only told how to call may or may not do it: nothing is promised.
-                ("tools", template.manner().has_tools() && !template.manner().is_generic()),
-                ("reasoning", template.manner().has_reasoning()),
-            ];
-            capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
-        }
-        let engine = Engine::start(&id, Arc::clone(&model), settings)?;
-        Ok(Loaded { id, capabilities, engine, model, template })
+        let (metadata, vocab_size) = (model.metadata().clone(), model.vocab_size());
+        let can = Abilities { capabilities: model.capabilities(), embeds: model.embeds() };
+        let (capabilities, template) = describe(&id, &metadata, can);
+        let engine = Engine::start(&id, model, settings)?;
+        Ok(Loaded { id, capabilities, engine, worker: None, metadata, vocab_size, template })
+    }
+
+    /// The model whose engine runs in this worker.
+    ///
+    /// # Errors
+    /// [`Kind::LoadFailed`] when the plugin's description of it is broken.
+    pub(super) fn in_worker(id: String, worker: Worker, settings: Settings) -> Result<Loaded> {
+        let ready = &worker.ready;
+        let metadata = ModelMetadata::parse(&ready.metadata)?;
+        let engine = Engine::elsewhere(Arc::clone(&worker.remote), ready.room, settings);
+        let can = Abilities { capabilities: Capabilities(ready.capabilities), embeds: ready.embeds };
+        let (capabilities, template) = describe(&id, &metadata, can);
+        let vocab_size = ready.vocab_size;
+        Ok(Loaded { id, capabilities, engine, worker: Some(worker), metadata, vocab_size, template })
     }
 
     /// Whether it can do something, by the capability's name.
@@ -59,7 +58,7 @@ impl Loaded {
     /// # Errors
     /// [`Kind::Unsupported`] with the capability that it lacks, and those that it has.
     pub fn require(&self, capability: &str) -> Result<()> {
-        if self.capabilities.iter().any(|own| own == capability) {
+        if self.can(capability) {
             return Ok(());
         }
         let message = format!(
@@ -70,14 +69,36 @@ impl Loaded {
         Err(Error::unsupported("model", message))
     }
 
-    /// What the plugin tells about it.
-    pub fn metadata(&self) -> &ModelMetadata {
-        self.model.metadata()
+    /// Whether it can do what has this name.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|own| own == capability)
     }
 
-    /// The model itself.
-    pub fn model(&self) -> &Arc<Model> {
-        &self.model
+    /// What the plugin tells about it.
+    pub fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    /// The tokens that a question asks for.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub async fn tokens(&self, question: Question) -> Result<Vec<u32>> {
+        match self.engine.ask(question).await? {
+            Told::Tokens(tokens) => Ok(tokens),
+            Told::Bytes(_) => Err(Error::new(Kind::Internal, "bytes were told for tokens: this is a bug")),
+        }
+    }
+
+    /// The bytes of each of these tokens.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub async fn token_bytes(&self, tokens: Vec<u32>) -> Result<Vec<Vec<u8>>> {
+        match self.engine.ask(Question::Bytes(tokens)).await? {
+            Told::Bytes(bytes) => Ok(bytes),
+            Told::Tokens(_) => Err(Error::new(Kind::Internal, "tokens were told for bytes: this is a bug")),
+        }
     }
 
     /// The longest that prompt and answer together may be here, in tokens.
@@ -87,7 +108,7 @@ impl Loaded {
 
     /// Number of token ids.
     pub fn vocab_size(&self) -> u32 {
-        self.model.vocab_size()
+        self.vocab_size
     }
 
     /// The model's own chat template.
@@ -121,6 +142,25 @@ impl Loaded {
         };
         Ok(Prompt::Chat(rendered.segments.into_iter().map(segment).collect()))
     }
+}
+
+/// What a model's plugin says that it can do.
+#[derive(Clone, Copy)]
+struct Abilities {
+    capabilities: Capabilities,
+    embeds: bool,
+}
+
+/// What a model can do, by name, and its chat template.
+fn describe(
+    id: &str,
+    metadata: &ModelMetadata,
+    can: Abilities,
+) -> (Vec<String>, Option<Result<ChatTemplate>>) {
+    let template = metadata.chat_template.as_deref().map(|source| compile(id, source, metadata));
+    let working = template.as_ref().and_then(|template| template.as_ref().ok());
+    let capabilities = capability::record(can.capabilities, can.embeds, working);
+    (capabilities, template)
 }
 
 fn compile(id: &str, source: &str, metadata: &ModelMetadata) -> Result<ChatTemplate> {

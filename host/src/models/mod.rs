@@ -1,5 +1,6 @@
 //! Which model files exist, which plugin runs each, and what is loaded.
 
+pub mod capability;
 mod catalog;
 mod entry;
 mod loaded;
@@ -14,19 +15,24 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use self::catalog::Catalog;
 pub use self::entry::{Entry, ModelState, Summary};
-pub use self::loaded::{EMBEDDINGS, GENERATE, Loaded};
+pub use self::loaded::Loaded;
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Metrics;
 use crate::plugins::Plugins;
+use crate::plugins::model::Model;
+use crate::worker::{Bounds, Task, Worker};
 
 /// All models of a host.
 pub struct Models {
     catalog: Catalog,
     plugins: Arc<Plugins>,
     settings: engine::Settings,
+    bounds: Bounds,
     /// One slot for each model that was asked for; its lock is held while it loads, so that many callers share one load.
     slots: Mutex<HashMap<String, Arc<Slot>>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -54,6 +60,7 @@ impl Models {
         Arc::new(Models {
             catalog: Catalog::new(Arc::clone(&plugins), config.models.folders.clone()),
             plugins,
+            bounds: Bounds { silence: Duration::from_secs(config.plugins.hang_secs), memory_bytes: 0 },
             settings: engine::Settings {
                 max_sequences: engine.max_sequences,
                 queue: engine.queue,
@@ -63,7 +70,19 @@ impl Models {
                 speculate: engine.speculate,
             },
             slots: Mutex::default(),
+            metrics: Arc::default(),
         })
+    }
+
+    /// What is counted of them.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Those in memory.
+    pub fn loaded(&self) -> Vec<Arc<Loaded>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().filter_map(|slot| slot.loaded()).collect()
     }
 
     /// Everything that was found, by id; what cannot be served says why.
@@ -149,13 +168,28 @@ impl Models {
         Ok(model)
     }
 
+    /// Loads a model into this process, without an engine. Blocks until it is loaded.
+    ///
+    /// # Errors
+    /// [`Kind::PluginUnavailable`] when its plugin is not open here, and what the load fails of.
+    pub fn load_here(&self, entry: &Entry, progress: OnProgress) -> Result<Arc<Model>> {
+        let (Some(plugin), Some(format), true) = (&entry.plugin, &entry.format, entry.is_servable()) else {
+            return Err(entry.refusal());
+        };
+        let library = self.plugins.library(plugin).ok_or_else(|| {
+            Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is not open in this process"))
+        })?;
+        let report = move |fraction| {
+            progress(fraction);
+            true
+        };
+        library.load_model(&entry.path, format, report).map_err(|error| describe(entry, error))
+    }
+
     /// Finishes running requests within the limit, then ends their streams.
     pub async fn shutdown(&self, limit: Duration) {
-        let loaded: Vec<Arc<Loaded>> = {
-            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.values().filter_map(|slot| slot.loaded()).collect()
-        };
-        let ends: Vec<_> = loaded
+        let ends: Vec<_> = self
+            .loaded()
             .into_iter()
             .map(|model| tokio::spawn(async move { model.engine.shut_down(limit).await }))
             .collect();
@@ -173,24 +207,37 @@ impl Models {
     ) -> Result<Arc<Loaded>> {
         let (id, path) = (entry.id.clone(), entry.path.clone());
         let (plugin, format) = (plugin.to_owned(), format.to_owned());
-        let (plugins, settings) = (Arc::clone(&self.plugins), self.settings);
+        let (plugins, settings, bounds) = (Arc::clone(&self.plugins), self.settings, self.bounds);
         let work = move || {
             let started = std::time::Instant::now();
             tracing::info!(model = %id, plugin = %plugin, "loading");
-            let report = move |fraction| {
-                progress(fraction);
-                true
+            let gone = || Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone"));
+            let loaded = match plugins.library(&plugin) {
+                Some(library) => {
+                    let report = move |fraction| {
+                        progress(fraction);
+                        true
+                    };
+                    let model = library.load_model(&path, &format, report)?;
+                    Loaded::start(id, model, settings)?
+                }
+                None => {
+                    let spec = plugins.spec(&plugin).ok_or_else(gone)?.clone();
+                    let bounds = Bounds { memory_bytes: spec.memory_bytes, ..bounds };
+                    let task = Task { model: id.clone(), spec, path, format, settings };
+                    let worker = Worker::start(&task, bounds, |fraction| progress(fraction))?;
+                    Loaded::in_worker(id, worker, settings)?
+                }
             };
-            let model = plugins.load_model(&plugin, &path, &format, report).unwrap_or_else(|| {
-                Err(Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone")))
-            })?;
-            let loaded = Loaded::start(id, model, settings)?;
             tracing::info!(model = %loaded.id, seconds = started.elapsed().as_secs_f32(), "loaded");
             Ok(Arc::new(loaded))
         };
         let result =
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(bug("the load", &error)));
-        result.map_err(|error| describe(entry, error))
+        result.map_err(|error| {
+            self.metrics.model_load_failed(&entry.id, error.kind);
+            describe(entry, error)
+        })
     }
 
     fn not_found(&self, id: &str, entries: &[Entry]) -> Error {

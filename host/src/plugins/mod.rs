@@ -6,30 +6,61 @@
 mod discover;
 pub mod embedder;
 mod inspect;
+mod library;
 pub mod model;
 mod open;
+pub mod prober;
 mod record;
+mod spec;
 mod trust;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use impetus_plugin_api::PluginRef;
 use serde::Serialize;
 
 use self::discover::Candidate;
-use self::model::{Model, Probe};
-use self::record::Refusal;
-pub use self::record::{FormatRecord, Record, State};
-use crate::config::{Config, PluginEntry};
+pub use self::library::{Identity, Library};
+use self::model::Probe;
+use self::prober::Prober;
+pub use self::record::{FormatRecord, Record, Refusal, State};
+pub use self::spec::Spec;
+use crate::config::{Config, Isolation};
 use crate::error::Result;
 
 /// Every plugin that was found, loaded or not.
 pub struct Plugins {
     records: Vec<Record>,
     /// The running ones, by id.
-    running: BTreeMap<String, PluginRef>,
+    running: BTreeMap<String, Running>,
+}
+
+/// A plugin whose formats are served.
+enum Running {
+    /// Its code runs in this process.
+    Here(Box<Spec>, Library),
+    /// Its code runs in children alone.
+    Apart(Box<Prober>),
+}
+
+impl Running {
+    fn start(spec: Spec) -> Result<(Self, Identity), Refusal> {
+        match spec.isolation {
+            Isolation::Process => {
+                Prober::start(spec).map(|(prober, identity)| (Running::Apart(Box::new(prober)), identity))
+            }
+            Isolation::None => Library::open(&spec)
+                .map(|(library, identity)| (Running::Here(Box::new(spec), library), identity)),
+        }
+    }
+
+    fn spec(&self) -> &Spec {
+        match self {
+            Running::Here(spec, _) => spec,
+            Running::Apart(prober) => prober.spec(),
+        }
+    }
 }
 
 /// A format that can be served now.
@@ -90,29 +121,33 @@ impl Plugins {
         formats
     }
 
-    /// Asks one plugin about a file. `None` when no plugin of this id runs.
-    pub fn probe(&self, plugin: &str, path: &Path, is_dir: bool, head: &[u8]) -> Option<Result<Probe>> {
-        self.running.get(plugin).map(|&plugin| model::probe(plugin, path, is_dir, head))
+    /// Asks one plugin about a file or folder. `None` when no plugin of this id runs.
+    pub fn probe(&self, plugin: &str, path: &Path, is_dir: bool) -> Option<Result<Probe>> {
+        Some(match self.running.get(plugin)? {
+            Running::Here(_, library) => library.probe(path, is_dir),
+            Running::Apart(prober) => prober.probe(path, is_dir),
+        })
     }
 
-    /// Loads a model through one plugin. `None` when no plugin of this id runs. Blocks until it is loaded.
-    pub fn load_model(
-        &self,
-        plugin: &str,
-        path: &Path,
-        format: &str,
-        progress: impl Fn(f32) -> bool + Send + Sync + 'static,
-    ) -> Option<Result<Arc<Model>>> {
-        let plugin = *self.running.get(plugin)?;
-        Some(model::utf8(path).and_then(|path| Model::load(plugin, path, format, progress)))
+    /// A plugin that is open in this process. `None` when none of this id is.
+    pub fn library(&self, plugin: &str) -> Option<Library> {
+        match self.running.get(plugin)? {
+            Running::Here(_, library) => Some(*library),
+            Running::Apart(_) => None,
+        }
+    }
+
+    /// How to open one plugin. `None` when no plugin of this id runs.
+    pub fn spec(&self, plugin: &str) -> Option<&Spec> {
+        self.running.get(plugin).map(Running::spec)
     }
 
     fn add(&mut self, config: &Config, candidate: &Candidate) {
         let mut record = Record::of_file(&candidate.path);
         match self.pipeline(config, candidate, &mut record) {
-            Ok(plugin) => {
+            Ok(running) => {
                 record.state = State::Loaded;
-                self.running.insert(record.id.clone(), plugin);
+                self.running.insert(record.id.clone(), running);
             }
             Err(refusal) => record.refuse(refusal),
         }
@@ -124,7 +159,7 @@ impl Plugins {
         config: &Config,
         candidate: &Candidate,
         record: &mut Record,
-    ) -> Result<PluginRef, Refusal> {
+    ) -> Result<Running, Refusal> {
         let named = candidate.entry.as_ref();
         if let Some(id) = named {
             record.id.clone_from(id);
@@ -151,23 +186,12 @@ impl Plugins {
         trust::check(&candidate.path, entry.sha256.as_deref())?;
         self.check_duplicate(&manifest.id)?;
         inspect::check_manifest(&manifest)?;
-        self.start(candidate, &manifest, &entry, record)
-    }
-
-    fn start(
-        &self,
-        candidate: &Candidate,
-        manifest: &inspect::Manifest,
-        entry: &PluginEntry,
-        record: &mut Record,
-    ) -> Result<PluginRef, Refusal> {
-        let path = candidate.path.canonicalize().unwrap_or_else(|_| candidate.path.clone());
-        let (plugin, info) = open::open(&path, manifest)?;
-        record.name = Some(info.name.into());
-        record.license = Some(info.license.into());
-        record.build = Some(info.build.to_string()).filter(|build| !build.is_empty());
-        open::start(plugin, &manifest.id, &entry.options)?;
-        Ok(plugin)
+        let spec = Spec::new(&candidate.path, &manifest, &entry, &config.plugins)?;
+        let (running, identity) = Running::start(spec)?;
+        record.name = Some(identity.name);
+        record.license = Some(identity.license);
+        record.build = Some(identity.build).filter(|build| !build.is_empty());
+        Ok(running)
     }
 
     fn check_duplicate(&self, id: &str) -> Result<(), Refusal> {

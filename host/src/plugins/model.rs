@@ -6,7 +6,7 @@ use std::sync::Arc;
 use impetus_plugin_api as api;
 use impetus_plugin_api::abi_stable::sabi_trait::TD_Opaque;
 use impetus_plugin_api::abi_stable::std_types::ROption;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use impetus_plugin_api::{
@@ -71,6 +71,13 @@ impl ModelMetadata {
                 .and_then(|length| u32::try_from(length).ok()),
             raw,
         })
+    }
+}
+
+impl ModelMetadata {
+    /// As the plugin told it, to be parsed again elsewhere.
+    pub fn json(&self) -> String {
+        Value::Object(self.raw.clone()).to_string()
     }
 }
 
@@ -268,7 +275,7 @@ impl<F: Fn(f32) -> bool + Send + Sync + 'static> api::ProgressSink for Sink<F> {
 }
 
 /// What a plugin says about a file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// 0 to 100.
     pub score: u32,

@@ -134,13 +134,10 @@ fn check_identity(manifest: &Manifest, plugin: PluginRef, info: &PluginInfo) -> 
     Ok(())
 }
 
-/// Calls the plugin's `init` with the host's services and its options from plugins.toml.
-pub(super) fn start(plugin: PluginRef, id: &str, options: &toml::Table) -> Result<(), Refusal> {
+/// Calls the plugin's `init` with the host's services and its options from plugins.toml, a JSON object.
+pub(super) fn start(plugin: PluginRef, id: &str, options: &str) -> Result<(), Refusal> {
     let hint = format!("correct [plugin.{id}.options] in plugins.toml");
-    let options = serde_json::to_string(options).map_err(|error| {
-        Refusal::new(State::InitFailed, format!("its options are no JSON: {error}"), hint.clone())
-    })?;
-    plugin.init()(host_api(id), options.as_str().into()).into_result().map_err(|error| {
+    plugin.init()(host_api(id), options.into()).into_result().map_err(|error| {
         let refusal =
             Refusal::new(State::InitFailed, format!("it refused to start: {}", error.message), hint);
         match error.detail {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a plugin stands. Closed: every library that was found is in exactly one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It runs, and its formats are advertised.
@@ -141,12 +141,16 @@ impl Record {
 }
 
 /// Why a step of the pipeline stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) state: State,
-    pub(crate) reason: String,
-    pub(crate) hint: String,
-    pub(crate) detail: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Where the plugin stands then.
+    pub state: State,
+    /// Why, in one line.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+    /// More, for someone who looks for the fault.
+    pub detail: Option<String>,
 }
 
 impl Refusal {

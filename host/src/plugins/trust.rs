@@ -108,7 +108,8 @@ fn check_hash(path: &Path, expected: &str) -> Result<(), Refusal> {
     ))
 }
 
-fn sha256_of(path: &Path) -> std::io::Result<String> {
+/// SHA-256 of a file's content, in hexadecimal.
+pub(super) fn sha256_of(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];

@@ -15,7 +15,7 @@ use crate::http::App;
 use crate::http::body::JsonBody;
 use crate::http::error::Result;
 use crate::http::fields::Fields;
-use crate::models::EMBEDDINGS;
+use crate::models::capability::EMBEDDINGS;
 
 /// As many as the original takes.
 const MAX_INPUTS: usize = 2048;

@@ -10,47 +10,34 @@ use serde_json::{Value, json};
 use super::generation;
 use super::messages;
 use crate::chat::RenderOptions;
-use crate::engine::message::{Prompt, Segment};
-use crate::error::{Error, Kind};
+use crate::engine::message::{Prompt, Question, Segment};
+use crate::error::Error;
 use crate::http::App;
 use crate::http::body::JsonBody;
 use crate::http::error::Result;
 use crate::http::fields::{Fields, integer};
 use crate::models::{Loaded, Models};
-use crate::plugins::model::{Token, TokenizeOptions};
 
 /// `{"tokens": [1, 2]}`, or with `with_pieces` `{"tokens": [{"id": 1, "piece": "a"}, …]}`; a piece that is no whole UTF-8
 /// is a list of its bytes.
 pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Json<Value>> {
     let model = fields.text("model")?;
     let content = fields.required_text("content")?;
-    let options = TokenizeOptions {
-        add_special: fields.flag("add_special")?.unwrap_or(false),
-        parse_special: fields.flag("parse_special")?.unwrap_or(true),
-    };
+    let add_special = fields.flag("add_special")?.unwrap_or(false);
+    let parse_special = fields.flag("parse_special")?.unwrap_or(true);
     let with_pieces = fields.flag("with_pieces")?.unwrap_or(false);
     fields.finish()?;
     let model = open(&app, model).await?;
-    let work = move || {
-        let told = |token: Token| -> Result<Value, Error> {
-            if !with_pieces {
-                return Ok(token.0.into());
-            }
-            let bytes = model.model().token_bytes(token)?;
-            let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::from);
-            Ok(json!({ "id": token.0, "piece": piece }))
-        };
-        model
-            .model()
-            .tokenize(&content, options)?
-            .into_iter()
-            .map(told)
-            .collect::<Result<Vec<Value>, Error>>()
+    let tokens = model.tokens(Question::Tokens { text: content, add_special, parse_special }).await?;
+    if !with_pieces {
+        return Ok(Json(json!({ "tokens": tokens })));
+    }
+    let pieces = model.token_bytes(tokens.clone()).await?;
+    let told = |(token, bytes): (u32, Vec<u8>)| {
+        let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::from);
+        json!({ "id": token, "piece": piece })
     };
-    // A long text takes its time: not on a thread that other requests wait for.
-    let tokens = tokio::task::spawn_blocking(work).await;
-    let tokens =
-        tokens.map_err(|error| Error::new(Kind::Internal, format!("tokenising failed: {error}")))??;
+    let tokens: Vec<Value> = tokens.into_iter().zip(pieces).map(told).collect();
     Ok(Json(json!({ "tokens": tokens })))
 }
 
@@ -63,7 +50,7 @@ pub(crate) async fn detokenize(
     let tokens = token_ids(&mut fields)?;
     fields.finish()?;
     let model = open(&app, model).await?;
-    let mut bytes = Vec::new();
+    let mut known_tokens = Vec::with_capacity(tokens.len());
     for (path, token) in tokens {
         let known = u32::try_from(token).ok().filter(|&token| token < model.vocab_size());
         let token = known.ok_or_else(|| {
@@ -73,8 +60,9 @@ pub(crate) async fn detokenize(
                 format!("`{path}` must be a token id from 0 to {}; found {token}", size - 1),
             )
         })?;
-        bytes.extend(model.model().token_bytes(Token(token))?);
+        known_tokens.push(token);
     }
+    let bytes = model.token_bytes(known_tokens).await?.concat();
     Ok(Json(json!({ "content": String::from_utf8_lossy(&bytes) })))
 }
 

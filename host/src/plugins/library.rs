@@ -1,0 +1,102 @@
+//! A plugin whose code runs in this very process: opened, proven to be what its file says, and started.
+//!
+//! The in-process mode has it, and so has every child that works for the host.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use impetus_plugin_api::PluginRef;
+use serde::{Deserialize, Serialize};
+
+use super::model::{self, Model, Probe};
+use super::record::{Refusal, State};
+use super::spec::Spec;
+use super::{inspect, open, trust};
+use crate::error::{Error, Kind, Result};
+
+/// An open plugin. It stays open as long as the process lives.
+#[derive(Clone, Copy)]
+pub struct Library {
+    plugin: PluginRef,
+}
+
+/// What a plugin's running code says of itself, beyond what its file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its name for people.
+    pub name: String,
+    /// Its licence.
+    pub license: String,
+    /// What it was built with; may be empty.
+    pub build: String,
+}
+
+impl Library {
+    /// Opens the library if its file is still the one that was checked: header, layout, identity, then `init`.
+    ///
+    /// # Errors
+    /// The step that refused it.
+    pub fn open(spec: &Spec) -> Result<(Library, Identity), Refusal> {
+        check_unchanged(spec)?;
+        let manifest = inspect::manifest(&spec.path)?;
+        let (plugin, info) = open::open(&spec.path, &manifest)?;
+        open::start(plugin, &spec.id, &spec.options)?;
+        let identity =
+            Identity { name: info.name.into(), license: info.license.into(), build: info.build.into() };
+        Ok((Library { plugin }, identity))
+    }
+
+    /// Asks the plugin about a file or folder.
+    ///
+    /// # Errors
+    /// What the plugin refuses, and [`Kind::LoadFailed`] for a file that cannot be read.
+    pub fn probe(&self, path: &Path, is_dir: bool) -> Result<Probe> {
+        let head = head(path, is_dir)
+            .map_err(|error| Error::new(Kind::LoadFailed, format!("the file cannot be read: {error}")))?;
+        model::probe(self.plugin, path, is_dir, &head)
+    }
+
+    /// Loads a model. `progress` hears fractions from 0 to 1 and answers whether to go on. Blocks until it is loaded.
+    ///
+    /// # Errors
+    /// What the plugin refuses.
+    pub fn load_model(
+        &self,
+        path: &Path,
+        format: &str,
+        progress: impl Fn(f32) -> bool + Send + Sync + 'static,
+    ) -> Result<Arc<Model>> {
+        model::utf8(path).and_then(|path| Model::load(self.plugin, path, format, progress))
+    }
+}
+
+/// How much of a file is read for `probe`.
+const HEAD_BYTES: u64 = 64 << 10;
+
+fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    if !is_dir {
+        std::fs::File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+    }
+    Ok(head)
+}
+
+/// Between the check of a file and its opening, another may have taken its place.
+fn check_unchanged(spec: &Spec) -> Result<(), Refusal> {
+    let found = trust::sha256_of(&spec.path).map_err(|error| {
+        Refusal::new(
+            State::LoadFailed,
+            format!("the library cannot be read: {error}"),
+            "put it there again, or restart the server without it",
+        )
+    })?;
+    if found == spec.sha256 {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        State::HashMismatch,
+        format!("its file has changed since it was checked: then sha256 {}, now {found}", spec.sha256),
+        "check it again: restart the server",
+    ))
+}

@@ -1,0 +1,185 @@
+//! A child that opens one plugin and answers what it says of model files: a plugin that crashes or hangs over a file costs
+//! that file alone.
+//!
+//! It is kept while it is asked, ends by itself when nobody asks any more, and is started again by the next question.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::library::{Identity, Library};
+use super::model::Probe;
+use super::record::{Refusal, State};
+use super::spec::Spec;
+use crate::child::{self, Begun, Child, Ending, FrameReader, FrameWriter, confine};
+use crate::error::{Error, Kind, Result};
+
+/// How long opening a plugin may take.
+const OPENING: Duration = Duration::from_secs(15);
+
+/// How long a plugin may look at a file's headers.
+const LOOKING: Duration = Duration::from_secs(10);
+
+/// How long a child waits for the next question.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A file to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Question {
+    path: PathBuf,
+    is_dir: bool,
+}
+
+/// The host's side.
+pub(super) struct Prober {
+    spec: Spec,
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    child: Child,
+    reader: FrameReader,
+    writer: FrameWriter,
+}
+
+/// Why a question got no answer.
+enum Silence {
+    /// The child ended.
+    Ended(Ending),
+    /// It took too long and was ended.
+    TooLong,
+}
+
+impl Prober {
+    /// Opens the plugin in a child.
+    ///
+    /// # Errors
+    /// The step that refused it, and [`State::Crashed`] when it did not survive it.
+    pub(super) fn start(spec: Spec) -> Result<(Self, Identity), Refusal> {
+        let (open, identity) = Open::start(&spec)?;
+        Ok((Prober { spec, open: Mutex::new(Some(open)) }, identity))
+    }
+
+    /// How to open its plugin.
+    pub(super) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Asks the plugin about a file or folder.
+    ///
+    /// # Errors
+    /// What the plugin refuses, and [`Kind::LoadFailed`] when it crashed or hung over the file.
+    pub(super) fn probe(&self, path: &Path, is_dir: bool) -> Result<Probe> {
+        let question = Question { path: path.to_owned(), is_dir };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = open.is_some();
+        let first = self.ask(&mut open, &question)?;
+        let answer = match first {
+            // One that was kept may just have ended because nobody asked: that says nothing about the file.
+            Err(Silence::Ended(ending)) if kept && ending.clean => self.ask(&mut open, &question)?,
+            first => first,
+        };
+        answer.unwrap_or_else(|silence| Err(self.failed(silence)))
+    }
+
+    fn ask(&self, open: &mut Option<Open>, question: &Question) -> Result<Result<Result<Probe>, Silence>> {
+        let mut asked = match open.take() {
+            Some(open) => open,
+            None => Open::start(&self.spec).map(|(open, _)| open).map_err(|refusal| {
+                let message = format!("plugin `{}` is {}: {}", self.spec.id, refusal.state, refusal.reason);
+                Error::new(Kind::PluginUnavailable, message)
+            })?,
+        };
+        let answer =
+            asked.writer.send(question).map_err(|_| asked.ended()).and_then(|()| asked.hear(LOOKING));
+        if answer.is_ok() {
+            *open = Some(asked);
+        }
+        Ok(answer)
+    }
+
+    fn failed(&self, silence: Silence) -> Error {
+        let (what, detail) = match silence {
+            Silence::Ended(ending) => {
+                (format!("crashed on this file: its process {}", ending.what), ending.last_lines.join("\n"))
+            }
+            Silence::TooLong => {
+                (format!("did not answer about this file within {} s", LOOKING.as_secs()), String::new())
+            }
+        };
+        Error::new(Kind::LoadFailed, format!("plugin `{}` {what}", self.spec.id)).with_detail(detail)
+    }
+}
+
+impl Open {
+    fn start(spec: &Spec) -> Result<(Open, Identity), Refusal> {
+        let name = format!("plugin {}", spec.id);
+        let failed = |reason: String| {
+            Refusal::new(State::Crashed, reason, "report it to the plugin's author, and remove the plugin")
+        };
+        let (child, reader, writer) = Child::start("probe", &name, spec.memory_bytes)
+            .map_err(|error| failed(format!("it could not be opened in a process of its own: {error}")))?;
+        let mut open = Open { child, reader, writer };
+        let opened: Result<Result<Identity, Refusal>, Silence> =
+            open.writer.send(spec).map_err(|_| open.ended()).and_then(|()| open.hear(OPENING));
+        match opened {
+            Ok(opened) => opened.map(|identity| (open, identity)),
+            Err(Silence::Ended(ending)) => {
+                let reason = format!("it crashed while it was opened: its process {}", ending.what);
+                Err(failed(reason).with_detail(ending.last_lines.join("\n")))
+            }
+            Err(Silence::TooLong) => {
+                Err(failed(format!("it was not open within {} s: it hung", OPENING.as_secs())))
+            }
+        }
+    }
+
+    fn ended(&self) -> Silence {
+        Silence::Ended(self.child.end())
+    }
+
+    fn hear<T: serde::de::DeserializeOwned>(&mut self, patience: Duration) -> Result<T, Silence> {
+        let _ = self.reader.stream().set_read_timeout(Some(patience));
+        match self.reader.receive() {
+            Ok(Some(heard)) => Ok(heard),
+            Err(error) if is_timeout(&error) => {
+                self.child.kill();
+                Err(Silence::TooLong)
+            }
+            Ok(None) | Err(_) => Err(self.ended()),
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// The child's side: opens the plugin, and answers until nobody asks any more.
+///
+/// # Errors
+/// When there is no host.
+pub fn serve() -> Result<()> {
+    let Begun { mut from_host, mut to_host, task: spec, .. } = child::begin::<Spec>()?;
+    // Links may lead out of the model folders, and any file may be asked about: it may read all that its user may.
+    confine::confine(&["/".into()]);
+    let gone = |error: io::Error| Error::new(Kind::Internal, format!("the host is gone: {error}"));
+    let opened = Library::open(&spec);
+    let told: Result<&Identity, &Refusal> = opened.as_ref().map(|(_, identity)| identity);
+    to_host.send(&told).map_err(gone)?;
+    let Ok((library, _)) = opened else { return Ok(()) };
+    let _ = from_host.stream().set_read_timeout(Some(IDLE));
+    loop {
+        match from_host.receive::<Question>() {
+            Ok(Some(question)) => {
+                to_host.send(&library.probe(&question.path, question.is_dir)).map_err(gone)?;
+            }
+            Ok(None) => return Ok(()),
+            Err(error) if is_timeout(&error) => return Ok(()),
+            Err(error) => return Err(gone(error)),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is needed to open a plugin, wherever that is done: in this process, or in a child to which it is sent.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::inspect::Manifest;
+use super::record::{Refusal, State};
+use super::trust;
+use crate::config::{self, Isolation, PluginEntry};
+
+/// A plugin that passed every check of its file, and what it is to be told. None of its code has run for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Its id.
+    pub id: String,
+    /// Its own version.
+    pub version: String,
+    /// The library, with every link resolved.
+    pub path: PathBuf,
+    /// SHA-256 of the library's content, in hexadecimal: another file is not opened under this name.
+    pub sha256: String,
+    /// What its `init` is told, a JSON object.
+    pub options: String,
+    /// Where its code may run.
+    pub isolation: Isolation,
+    /// Bytes of memory of its own that a process with its code may take; 0: no limit.
+    pub memory_bytes: u64,
+}
+
+impl Spec {
+    /// Of a library whose manifest was read from its file, as plugins.toml wants it.
+    pub(super) fn new(
+        path: &Path,
+        manifest: &Manifest,
+        entry: &PluginEntry,
+        all: &config::Plugins,
+    ) -> Result<Self, Refusal> {
+        let options = serde_json::to_string(&entry.options).map_err(|error| {
+            Refusal::new(
+                State::InitFailed,
+                format!("its options are no JSON: {error}"),
+                format!("correct [plugin.{}.options] in plugins.toml", manifest.id),
+            )
+        })?;
+        let unreadable = |error: std::io::Error| {
+            let reason = format!("the library cannot be read: {error}");
+            Refusal::new(State::LoadFailed, reason, "check the file's modes")
+        };
+        let path = path.canonicalize().map_err(unreadable)?;
+        let sha256 = trust::sha256_of(&path).map_err(unreadable)?;
+        Ok(Spec {
+            id: manifest.id.clone(),
+            version: manifest.version.clone(),
+            path,
+            sha256,
+            options,
+            isolation: entry.isolation.unwrap_or(all.isolation),
+            memory_bytes: entry.memory_bytes.unwrap_or(all.memory_bytes),
+        })
+    }
+}
