@@ -6,6 +6,7 @@ mod calls;
 mod chat;
 mod checkpoints;
 mod crowd;
+mod embeddings;
 mod engine;
 mod house;
 mod http;

@@ -122,6 +122,7 @@ impl Encoder {
         summary["layers"] = self.layers.into();
         summary["estimated_bytes"] = bytes.into();
         summary["chat_template"] = false.into();
+        summary["capabilities"] = json!(["embeddings"]);
         summary
     }
 }
