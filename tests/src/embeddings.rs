@@ -130,7 +130,11 @@ async fn shorter_vectors_are_given_where_the_model_allows_them() {
 async fn a_model_does_what_it_can_and_names_what_it_cannot() {
     let chat = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2});
     let only = fake("generates_nothing");
-    assert_eq!(only.get("/v1/models/m").await.json["meta"]["capabilities"], json!(["embeddings"]), "before loading");
+    assert_eq!(
+        only.get("/v1/models/m").await.json["meta"]["capabilities"],
+        json!(["embeddings"]),
+        "before loading"
+    );
     assert_eq!(only.post(ROUTE, &body("a")).await.status, 200);
     assert_eq!(only.get("/v1/models/m").await.json["meta"]["capabilities"], json!(["embeddings"]));
     for (route, request) in [

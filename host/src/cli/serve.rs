@@ -133,11 +133,7 @@ fn example(servable: &[&Entry], base: &str) -> Option<String> {
 /// A request as a person can type it.
 fn curl(base: &str, path: &str, body: &Value) -> String {
     let body = spaced(body).replace('\'', r"'\''");
-    format!("
-Try:
-  curl {base}/v1/{path} -H 'content-type: application/json' \
-    -d '{body}'
-")
+    format!("\nTry:\n  curl {base}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n")
 }
 
 /// JSON on one line, with spaces where a person would put them.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::GENERATE;
+use super::capability::GENERATE;
 use crate::error::{Error, Kind};
 
 /// Where a model stands.
@@ -79,9 +79,7 @@ impl Summary {
     pub(super) fn from_json(json: &Map<String, Value>) -> Self {
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |key: &str| json.get(key).and_then(Value::as_u64);
-        let texts = |list: &Vec<Value>| {
-            list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        };
+        let texts = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Summary {
             architecture: text("architecture"),
             name: text("name"),

@@ -125,6 +125,57 @@ fn what_is_told_of_a_model_is_what_its_files_say() {
     assert_eq!((limits.sequence_tokens, limits.dimensions), (254, 48));
 }
 
+/// The checkpoints of the hub are written in dialects of their own.
+#[test]
+fn older_dialects_describe_the_same_models() {
+    let nomic = serde_json::json!({
+        "model_type": "nomic_bert", "activation_function": "swiglu", "attn_pdrop": 0.0, "causal": false,
+        "dense_seq_output": true, "embd_pdrop": 0.0, "fused_bias_fc": true, "fused_dropout_add_ln": true,
+        "layer_norm_epsilon": 1e-12, "max_trained_positions": 128, "mlp_fc1_bias": false, "mlp_fc2_bias": false,
+        "n_embd": 32, "n_head": 4, "n_inner": 48, "n_layer": 2, "n_positions": 256, "pad_vocab_size_multiple": 64,
+        "parallel_block": false, "parallel_block_tied_norm": false, "prenorm": false, "qkv_proj_bias": false,
+        "reorder_and_upcast_attn": false, "resid_pdrop": 0.0, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": false, "rotary_emb_scale_base": null, "rotary_scaling_factor": null,
+        "scale_attn_by_inverse_layer_idx": false, "scale_attn_weights": true, "summary_type": "cls_index",
+        "type_vocab_size": 2, "use_flash_attn": true, "use_rms_norm": false, "use_xentropy": true, "vocab_size": 160,
+    });
+    let modern = serde_json::json!({
+        "model_type": "modernbert", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "max_position_embeddings": 256, "vocab_size": 300, "local_attention": 8,
+        "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "norm_eps": 1e-5,
+        "layer_norm_eps": 1e-5, "hidden_activation": "gelu", "attention_bias": false, "mlp_bias": false,
+        "norm_bias": false, "pad_token_id": 1, "position_embedding_type": "absolute", "reference_compile": true,
+    });
+    for (name, config) in [("nomic_bert", nomic), ("modernbert", modern)] {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("1_Pooling")).unwrap();
+        for file in ["modules.json", "1_Pooling/config.json", "tokenizer.json", "model.safetensors"] {
+            std::fs::copy(folder().join(name).join(file), copy.path().join(file)).unwrap();
+        }
+        let load = |config: &serde_json::Value| {
+            std::fs::write(copy.path().join("config.json"), config.to_string()).unwrap();
+            CheckpointModel::load(copy.path(), Options::default(), 1, |_| Flow::Continue)
+        };
+        let model = load(&config).unwrap_or_else(|error| panic!("{name}: {}", error.message));
+        let mut state = Arc::new(model).new_embedder("{}").unwrap();
+        let case = &answers().cases[name];
+        let tokens = case.tokens[8].iter().copied().map(Token).collect();
+        let difference = largest_difference(&embed(&mut state, &[tokens])[0], &case.vectors[8]);
+        assert!(difference <= TOLERANCE, "{name}: {difference}");
+        for (field, value) in
+            [("rotary_scaling_factor", 2.into()), ("norm_bias", true.into()), ("prenorm", true.into())]
+        {
+            let mut changed = config.clone();
+            if changed.get(field).is_none() {
+                continue;
+            }
+            changed[field] = value;
+            let error = load(&changed).err().unwrap();
+            assert!(error.message.contains(field), "{name}: {}", error.message);
+        }
+    }
+}
+
 /// As a longer run through the state's own door: a file that contradicts its configuration is told by the tensor.
 #[test]
 fn tensors_that_do_not_fit_are_named() {

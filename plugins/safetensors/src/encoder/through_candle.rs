@@ -243,10 +243,7 @@ pub(super) fn nomic_config(fields: &Fields<'_>) -> Result<NomicBertConfig, Plugi
     if fields.value("n_embd").is_none() {
         fields.only("hidden_act", &"silu".into())?;
         let (hidden, heads) = (fields.need_size("hidden_size")?, fields.need_size("num_attention_heads")?);
-        if let (Some(width), Some(usual)) = (fields.size("head_dim")?, hidden.checked_div(heads)) {
-            fields.only("head_dim", &json!(usual))?;
-            let _: usize = width;
-        }
+        fields.only("head_dim", &json!(hidden.checked_div(heads)))?;
         return Ok(NomicBertConfig {
             vocab_size: fields.need_size("vocab_size")?,
             n_embd: hidden,
