@@ -148,11 +148,8 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, c
             }
             for p in 0..PANELS {
                 let factors = factors.add(p * size).cast::<E::Bits>();
-                let scales = E::load::<I::Floats>(factors);
-                let mut biases = E::load::<I::Floats>(factors.add(LANES));
-                if !FOUR && I::OFFSET != 0.0 {
-                    biases = I::Floats::fma(scales, I::Floats::splat(I::OFFSET), biases);
-                }
+                let (scales, biases) =
+                    (E::load::<I::Floats>(factors), E::load::<I::Floats>(factors.add(LANES)));
                 for r in 0..ROWS {
                     let place = (row + r) * groups + part;
                     let bias = I::Floats::mul(biases, I::Floats::splat(*job.sums.add(place)));

@@ -11,17 +11,12 @@ pub(crate) enum Level {
     Avx512,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// AArch64 with products of bytes, and of brain floats.
-    NeonBf16,
-    /// What every AArch64 has.
-    Neon,
     /// What the target always has.
     Portable,
 }
 
 impl Level {
-    pub(crate) const ALL: [Level; 6] =
-        [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::NeonBf16, Level::Neon, Level::Portable];
+    pub(crate) const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
 
     /// The best of this machine.
     pub(crate) fn best() -> Level {
@@ -39,20 +34,10 @@ impl Level {
                 Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16") && has!("avx512vnni"),
                 Level::Avx512 => avx512() && avx2(),
                 Level::Avx2 => avx2(),
-                Level::NeonBf16 | Level::Neon => false,
                 Level::Portable => true,
             }
         }
-        #[cfg(target_arch = "aarch64")]
-        {
-            use std::arch::is_aarch64_feature_detected as has;
-            match self {
-                Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
-                Level::NeonBf16 => has!("dotprod") && has!("bf16"),
-                Level::Neon | Level::Portable => true,
-            }
-        }
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        #[cfg(not(target_arch = "x86_64"))]
         {
             self == Level::Portable
         }
@@ -65,8 +50,6 @@ impl fmt::Display for Level {
             Level::Avx512Bf16 => "AVX-512 BF16",
             Level::Avx512 => "AVX-512",
             Level::Avx2 => "AVX2",
-            Level::NeonBf16 => "NEON BF16",
-            Level::Neon => "NEON",
             Level::Portable => "portable",
         })
     }

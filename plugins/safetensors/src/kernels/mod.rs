@@ -12,14 +12,12 @@ mod affine;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
-#[cfg(target_arch = "aarch64")]
-mod bf16_neon;
 mod instances;
 mod level;
 mod multiply;
 mod operand;
 mod rows;
-mod simd;
+pub(crate) mod simd;
 mod strips;
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,6 @@ pub(in super::super) trait Integers: Copy {
     type Codes: Copy;
     /// Whether there are registers for two panels at once.
     const PAIRS: bool = false;
-    /// What codes of eight bits are lessened by before they are multiplied.
-    const OFFSET: f32 = 0.0;
 
     unsafe fn zero() -> Self::Sums;
     /// Codes of eight bits.
