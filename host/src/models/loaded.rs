@@ -7,6 +7,7 @@ use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateErro
 use crate::engine::message::{Prompt, Question, Segment, Told};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::plugins::Spec;
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 use crate::worker::Worker;
 
@@ -18,6 +19,8 @@ pub struct Loaded {
     pub capabilities: Vec<String>,
     /// Runs its requests.
     pub engine: Engine,
+    /// Which plugin it runs on. Held while it runs: so it is known of a replaced plugin.
+    pub plugin: Arc<Spec>,
     /// The process that it runs in; `None` for this one.
     pub worker: Option<Worker>,
     metadata: ModelMetadata,
@@ -31,26 +34,36 @@ impl Loaded {
     ///
     /// # Errors
     /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that neither generates text nor embeds.
-    pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Loaded> {
+    pub(super) fn start(
+        id: String,
+        plugin: Arc<Spec>,
+        model: Arc<Model>,
+        settings: Settings,
+    ) -> Result<Loaded> {
         let (metadata, vocab_size) = (model.metadata().clone(), model.vocab_size());
         let can = Abilities { capabilities: model.capabilities(), embeds: model.embeds() };
         let (capabilities, template) = describe(&id, &metadata, can);
         let engine = Engine::start(&id, model, settings)?;
-        Ok(Loaded { id, capabilities, engine, worker: None, metadata, vocab_size, template })
+        Ok(Loaded { id, capabilities, engine, plugin, worker: None, metadata, vocab_size, template })
     }
 
     /// The model whose engine runs in this worker.
     ///
     /// # Errors
     /// [`Kind::LoadFailed`] when the plugin's description of it is broken.
-    pub(super) fn in_worker(id: String, worker: Worker, settings: Settings) -> Result<Loaded> {
+    pub(super) fn in_worker(
+        id: String,
+        plugin: Arc<Spec>,
+        worker: Worker,
+        settings: Settings,
+    ) -> Result<Loaded> {
         let ready = &worker.ready;
         let metadata = ModelMetadata::parse(&ready.metadata)?;
         let engine = Engine::elsewhere(Arc::clone(&worker.remote), ready.room, settings);
         let can = Abilities { capabilities: Capabilities(ready.capabilities), embeds: ready.embeds };
         let (capabilities, template) = describe(&id, &metadata, can);
         let vocab_size = ready.vocab_size;
-        Ok(Loaded { id, capabilities, engine, worker: Some(worker), metadata, vocab_size, template })
+        Ok(Loaded { id, capabilities, engine, plugin, worker: Some(worker), metadata, vocab_size, template })
     }
 
     /// Whether it can do something, by the capability's name.

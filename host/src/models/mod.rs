@@ -19,9 +19,10 @@ pub use self::loaded::Loaded;
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
+use crate::events::{Change, ModelChange};
 use crate::metrics::Metrics;
-use crate::plugins::Plugins;
 use crate::plugins::model::Model;
+use crate::plugins::{Plugins, Spec};
 use crate::worker::{Bounds, Task, Worker};
 
 /// All models of a host.
@@ -157,7 +158,8 @@ impl Models {
         };
         let slot = self.slot(&entry.id);
         let mut loaded = slot.loaded.lock().await;
-        if let Some(model) = loaded.as_ref().filter(|model| !model.engine.has_ended()) {
+        let is_usable = |model: &&Arc<Loaded>| !model.engine.has_ended() && self.is_current(model);
+        if let Some(model) = loaded.as_ref().filter(is_usable) {
             return Ok(Arc::clone(model));
         }
         *loaded = None;
@@ -166,6 +168,30 @@ impl Models {
         slot.set(SlotState::Loaded(Arc::clone(&model)));
         *loaded = Some(Arc::clone(&model));
         Ok(model)
+    }
+
+    /// Lets go of the models whose plugin was replaced or removed: their running requests hold them to their end, and who
+    /// comes next gets the new plugin, or the reason why there is none.
+    pub fn let_go_of_replaced(&self) {
+        let slots: Vec<Arc<Slot>> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.values().cloned().collect()
+        };
+        for slot in slots {
+            // A slot whose lock is held is loading: whoever opens it next looks again.
+            let Ok(mut loaded) = slot.loaded.try_lock() else { continue };
+            if let Some(model) = loaded.take_if(|model| !self.is_current(model)) {
+                tracing::info!(model = %model.id, plugin = %model.plugin.id, "its plugin was changed: it ends with its requests");
+                slot.set(SlotState::Empty);
+                let state = ModelChange::Draining;
+                self.plugins.events().tell(Change::Model { id: model.id.clone(), state, reason: None });
+            }
+        }
+    }
+
+    /// Whether a model runs on the plugin that its format has now.
+    fn is_current(&self, model: &Loaded) -> bool {
+        self.plugins.spec(&model.plugin.id).is_some_and(|spec| spec.is_same_code(&model.plugin))
     }
 
     /// Loads a model into this process, without an engine. Blocks until it is loaded.
@@ -212,6 +238,7 @@ impl Models {
             let started = std::time::Instant::now();
             tracing::info!(model = %id, plugin = %plugin, "loading");
             let gone = || Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone"));
+            let spec = plugins.spec(&plugin).ok_or_else(gone)?;
             let loaded = match plugins.library(&plugin) {
                 Some(library) => {
                     let report = move |fraction| {
@@ -219,14 +246,13 @@ impl Models {
                         true
                     };
                     let model = library.load_model(&path, &format, report)?;
-                    Loaded::start(id, model, settings)?
+                    Loaded::start(id, spec, model, settings)?
                 }
                 None => {
-                    let spec = plugins.spec(&plugin).ok_or_else(gone)?.clone();
                     let bounds = Bounds { memory_bytes: spec.memory_bytes, ..bounds };
-                    let task = Task { model: id.clone(), spec, path, format, settings };
+                    let task = Task { model: id.clone(), spec: Spec::clone(&spec), path, format, settings };
                     let worker = Worker::start(&task, bounds, |fraction| progress(fraction))?;
-                    Loaded::in_worker(id, worker, settings)?
+                    Loaded::in_worker(id, spec, worker, settings)?
                 }
             };
             tracing::info!(model = %loaded.id, seconds = started.elapsed().as_secs_f32(), "loaded");
