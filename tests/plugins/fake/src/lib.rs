@@ -64,7 +64,11 @@ impl FormatPlugin for Fake {
         }
         let behaviour = Behaviour::parse(&String::from_utf8_lossy(input.head()))?;
         assert!(!behaviour.has("panic_in_probe"), "told to panic in probe");
-        let result = ProbeResult::exact("fake", r#"{"architecture": "fake", "context_length": 512}"#);
+        let summary = match behaviour.has("generates_nothing") {
+            true => r#"{"architecture": "fake", "context_length": 512, "capabilities": ["embeddings"]}"#,
+            false => r#"{"architecture": "fake", "context_length": 512}"#,
+        };
+        let result = ProbeResult::exact("fake", summary);
         Ok(if behaviour.has("cannot_run") { result.cannot_run("told that it cannot run") } else { result })
     }
 
