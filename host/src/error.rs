@@ -30,8 +30,16 @@ pub enum Kind {
     QueueFull,
     /// Memory could not be had.
     InsufficientMemory,
+    /// The model takes more than there is for all models.
+    ModelTooLarge,
     /// The engine that ran the request failed.
     EngineCrashed,
+    /// The model's engine crashed too often and is not started again by itself.
+    EngineStopped,
+    /// The engine crashed over this very request before.
+    RequestCrashes,
+    /// The model could not be loaded a moment ago, and is not tried again yet.
+    ModelCooling,
     /// The server is stopping.
     ShuttingDown,
     /// plugins.toml or the command line is wrong.
@@ -51,6 +59,8 @@ pub struct Error {
     pub param: Option<String>,
     /// More, for the log alone.
     pub detail: Option<String>,
+    /// Seconds after which another try may succeed, where more is known than the kind says.
+    pub retry_after_secs: Option<u16>,
 }
 
 /// The host's result.
@@ -59,7 +69,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error without field and detail.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), param: None, detail: None }
+        Error { kind, message: message.into(), param: None, detail: None, retry_after_secs: None }
     }
 
     /// A wrong request, with the field that is wrong.

@@ -11,6 +11,7 @@ mod lists;
 mod logging;
 mod output;
 mod progress;
+mod ps;
 mod resolve;
 mod run;
 mod serve;
@@ -70,6 +71,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         | Command::Plugins(_)
         | Command::Inspect(_)
         | Command::Engine(_)
+        | Command::Ps(_)
         | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides)?;
@@ -80,6 +82,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Plugins(listing) => lists::plugins(&config, listing.json),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
         Command::Bench(arguments) => bench::bench(&config, arguments),
+        Command::Ps(arguments) => ps::ps(&config, arguments),
         // Begun above, before there was a log or a configuration.
         Command::Engine(_) => Ok(()),
     }
@@ -108,6 +111,10 @@ fn exit_code(error: &Error) -> i32 {
         | Kind::QueueFull
         | Kind::InsufficientMemory
         | Kind::EngineCrashed
+        | Kind::EngineStopped
+        | Kind::ModelTooLarge
+        | Kind::RequestCrashes
+        | Kind::ModelCooling
         | Kind::ShuttingDown
         | Kind::Internal => 1,
     }

@@ -44,6 +44,7 @@ async fn listen(config: Config) -> Outcome {
     }
     let plugins = Plugins::load(&config);
     let models = Models::new(Arc::clone(&plugins), &config);
+    models.sweep();
     let app = App { plugins, models, config: Arc::new(config) };
     match write_welcome(&app, address) {
         // A server goes on when nobody reads what it says.

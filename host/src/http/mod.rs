@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod guard;
 mod health;
+mod life;
 mod openai;
 mod public;
 mod request_id;
@@ -67,6 +68,8 @@ pub fn router(app: App) -> Router {
         .route("/api/plugins", get(api::plugins))
         .route("/api/formats", get(api::formats))
         .route("/api/models", get(api::models))
+        .route("/api/models/{*path}", get(life::about).post(life::change))
+        .route("/api/ps", get(life::processes))
         .route("/health", get(health::alive))
         .route("/livez", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -116,7 +119,7 @@ pub async fn serve(
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /health, /livez and /readyz",
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

@@ -7,6 +7,8 @@ use crate::engine::message::{Prompt, Request, Structure};
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found, number};
+use crate::http::life;
+use crate::models::{KeepAlive, Loaded};
 use crate::sampling::{InvalidSetting, Settings};
 
 const MAX_CHOICES: u32 = 128;
@@ -28,6 +30,8 @@ pub(super) struct Parameters {
     /// Answers to each prompt.
     pub(super) choices: u32,
     pub(super) delivery: Delivery,
+    /// How long the model stays when nobody uses it any more.
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
 /// How an answer travels.
@@ -51,6 +55,7 @@ impl Parameters {
             structure: structure::take(fields)?,
             choices: fields.count("n", 1..=MAX_CHOICES)?.unwrap_or(1),
             delivery: delivery(fields)?,
+            keep_alive: fields.value("keep_alive").map(|value| life::keep_alive(&value)).transpose()?,
         };
         refuse_what_cannot_be(fields)?;
         pass_over_bookkeeping(fields)?;
@@ -60,6 +65,13 @@ impl Parameters {
     /// Refuses tokens that the model does not have.
     pub(super) fn check_vocabulary(&self, vocab_size: u32) -> Result<()> {
         self.sampling.validate_tokens(vocab_size).map_err(|invalid| refused(&invalid, invalid.field))
+    }
+
+    /// Does to the model what the request wishes beside its answer.
+    pub(super) fn settle(&self, model: &Loaded) {
+        if let Some(keep_alive) = self.keep_alive {
+            model.keep(keep_alive);
+        }
     }
 
     /// One request for each answer to a prompt. Each has a seed of its own, or all would be the same.

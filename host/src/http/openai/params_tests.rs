@@ -21,6 +21,7 @@ fn defaults() -> Parameters {
         structure: None,
         choices: 1,
         delivery: Delivery::Whole,
+        keep_alive: None,
     }
 }
 
