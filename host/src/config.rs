@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ pub const FILE_NAME: &str = "plugins.toml";
 
 /// API keys, separated by commas.
 const KEYS_VARIABLE: &str = "IMPETUS_API_KEYS";
+
+/// The same for administrators.
+const ADMIN_KEYS_VARIABLE: &str = "IMPETUS_ADMIN_KEYS";
 
 /// Everything that the host was told, checked, paths made absolute.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Config {
     pub formats: BTreeMap<String, String>,
     /// What was said about single plugins, by id.
     pub plugin: BTreeMap<String, PluginEntry>,
+    /// What is not wrong but unwise, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// What the command line says over the file.
@@ -46,6 +52,8 @@ pub struct Overrides {
     pub port: Option<u16>,
     /// `--open`.
     pub open: bool,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
     /// `--models`: these folders in place of the file's.
     pub model_folders: Vec<PathBuf>,
     /// `--plugins`: this folder in place of the file's.
@@ -62,6 +70,18 @@ pub struct Server {
     pub port: u16,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Longest request line and headers together, in bytes.
+    pub max_header_bytes: usize,
+    /// How long a client may take to send its headers, and may leave a connection idle; in seconds.
+    pub header_timeout_secs: u32,
+    /// How long a client may take to send a body, in seconds.
+    pub body_timeout_secs: u32,
+    /// A PEM file with the certificate that encrypts connections, and those above it. Goes with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's key.
+    pub tls_key: Option<PathBuf>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
     /// Responses of `/v1/responses` that are kept in memory; 0: none.
     pub kept_responses: usize,
     /// Bytes that these may have together.
@@ -70,12 +90,26 @@ pub struct Server {
     pub api_keys: Vec<ApiKey>,
     /// A file with further keys, one in each line.
     pub api_key_file: Option<PathBuf>,
+    /// Keys of those who may load and unload models; each counts as an API key too. None: whoever is on this machine may.
+    pub admin_keys: Vec<ApiKey>,
+    /// A file with further ones, one in each line.
+    pub admin_key_file: Option<PathBuf>,
     /// Names under which the server is reached, beside addresses and `localhost`.
     pub hosts: Vec<String>,
     /// Web pages that may use the server, as `https://chat.example`; `*` is every page.
     pub origins: Vec<String>,
     /// Listen beyond this machine without a key.
     pub open: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object in each line, for programs.
+    Json,
 }
 
 /// A key's SHA-256: the key itself is not kept, and cannot get into a log.
@@ -108,10 +142,18 @@ impl Default for Server {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8484,
             max_body_bytes: 16 << 20,
+            max_header_bytes: 32 << 10,
+            header_timeout_secs: 30,
+            body_timeout_secs: 120,
+            tls_cert: None,
+            tls_key: None,
+            log_format: LogFormat::Text,
             kept_responses: 1000,
             kept_response_bytes: 64 << 20,
             api_keys: Vec::new(),
             api_key_file: None,
+            admin_keys: Vec::new(),
+            admin_key_file: None,
             hosts: Vec::new(),
             origins: Vec::new(),
             open: false,
@@ -274,6 +316,7 @@ impl Config {
         config.path = path;
         config.apply(overrides, &here);
         config.read_keys()?;
+        config.warnings = readable_secrets(&config.server);
         Ok(config)
     }
 
@@ -302,9 +345,16 @@ impl Config {
             plugins: file.plugins,
             formats: file.formats,
             plugin: file.plugin,
+            warnings: Vec::new(),
         };
         config.plugins.folder = base.join(&config.plugins.folder);
-        config.server.api_key_file = config.server.api_key_file.map(|path| base.join(path));
+        let server = &mut config.server;
+        let files =
+            [&mut server.api_key_file, &mut server.admin_key_file, &mut server.tls_cert, &mut server.tls_key];
+        for file in files {
+            *file = file.take().map(|path| base.join(path));
+        }
+        check_connections(server)?;
         config.models.folders.iter_mut().for_each(|folder| *folder = base.join(&*folder));
         for (id, entry) in &mut config.plugin {
             entry.path = entry.path.take().map(|path| base.join(path));
@@ -319,25 +369,15 @@ impl Config {
         self.plugin.values_mut().for_each(|entry| entry.isolation = None);
     }
 
-    /// Adds the keys of the file and of the environment.
+    /// Adds the keys of the files and of the environment.
     fn read_keys(&mut self) -> Result<()> {
-        let mut texts = Vec::new();
-        if let Some(path) = &self.server.api_key_file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                configuration(format!("server.api_key_file {} cannot be read: {error}", path.display()))
-            })?;
-            texts.extend(text.lines().map(str::to_owned));
-            if texts.iter().all(|line| line.trim().is_empty()) {
-                let message =
-                    format!("server.api_key_file {} has no key: write one in each line", path.display());
-                return Err(configuration(message));
-            }
-        }
-        if let Ok(keys) = std::env::var(KEYS_VARIABLE) {
-            texts.extend(keys.split(',').map(str::to_owned));
-        }
-        let keys = texts.iter().filter_map(|key| ApiKey::try_from(key.trim().to_owned()).ok());
-        self.server.api_keys.extend(keys);
+        let server = &mut self.server;
+        server.api_keys.extend(keys("api_key_file", server.api_key_file.as_deref(), KEYS_VARIABLE)?);
+        server.admin_keys.extend(keys(
+            "admin_key_file",
+            server.admin_key_file.as_deref(),
+            ADMIN_KEYS_VARIABLE,
+        )?);
         Ok(())
     }
 
@@ -345,6 +385,7 @@ impl Config {
         self.server.host = overrides.host.unwrap_or(self.server.host);
         self.server.port = overrides.port.unwrap_or(self.server.port);
         self.server.open |= overrides.open;
+        self.server.log_format = overrides.log_format.unwrap_or(self.server.log_format);
         if !overrides.model_folders.is_empty() {
             self.models.folders = overrides.model_folders.iter().map(|folder| here.join(folder)).collect();
         }
@@ -352,6 +393,64 @@ impl Config {
             self.plugins.folder = here.join(folder);
         }
     }
+}
+
+fn check_connections(server: &Server) -> Result<()> {
+    if server.tls_cert.is_some() != server.tls_key.is_some() {
+        return Err(configuration("server.tls_cert and server.tls_key go together: one of them is missing"));
+    }
+    for (key, value) in
+        [("header_timeout_secs", server.header_timeout_secs), ("body_timeout_secs", server.body_timeout_secs)]
+    {
+        if value == 0 {
+            return Err(configuration(format!("server.{key} is 0: it must be at least 1")));
+        }
+    }
+    if server.max_header_bytes < 1024 {
+        let message =
+            format!("server.max_header_bytes is {}: it must be at least 1024", server.max_header_bytes);
+        return Err(configuration(message));
+    }
+    Ok(())
+}
+
+/// The keys of a file, one in each line, and of an environment variable.
+fn keys(field: &str, file: Option<&Path>, variable: &str) -> Result<Vec<ApiKey>> {
+    let mut texts = Vec::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            configuration(format!("server.{field} {} cannot be read: {error}", path.display()))
+        })?;
+        texts.extend(text.lines().map(str::to_owned));
+        if texts.iter().all(|line| line.trim().is_empty()) {
+            let message = format!("server.{field} {} has no key: write one in each line", path.display());
+            return Err(configuration(message));
+        }
+    }
+    if let Ok(keys) = std::env::var(variable) {
+        texts.extend(keys.split(',').map(str::to_owned));
+    }
+    Ok(texts.iter().filter_map(|key| ApiKey::try_from(key.trim().to_owned()).ok()).collect())
+}
+
+/// Files with secrets that other users of this machine can read, one line about each.
+fn readable_secrets(server: &Server) -> Vec<String> {
+    let files = [
+        ("api_key_file", &server.api_key_file),
+        ("admin_key_file", &server.admin_key_file),
+        ("tls_key", &server.tls_key),
+    ];
+    let mode =
+        |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o777);
+    let warning = |(field, path): (&str, &Option<PathBuf>)| {
+        let path = path.as_deref()?;
+        let mode = mode(path);
+        (mode & 0o077 != 0).then(|| {
+            let path = path.display();
+            format!("server.{field} {path} is open to other users (mode {mode:03o}): `chmod 600` keeps it to yourself")
+        })
+    };
+    files.into_iter().filter_map(warning).collect()
 }
 
 fn checked_sha256(id: &str, hex: &str) -> Result<String> {
@@ -396,6 +495,10 @@ mod tests {
             ("[plugin.gguf]\nsha256 = \"abc\"", "plugin.gguf.sha256"),
             ("[models]\nfolders = \"models\"", "folders"),
             ("[server]\napi_keys = [\"\"]", "an API key is empty"),
+            ("[server]\ntls_cert = \"c.pem\"", "go together"),
+            ("[server]\nbody_timeout_secs = 0", "server.body_timeout_secs is 0"),
+            ("[server]\nmax_header_bytes = 10", "server.max_header_bytes is 10"),
+            ("[server]\nlog_format = \"xml\"", "line 2"),
             ("x", "line 1"),
         ] {
             let error = Config::parse(text, Path::new("/")).unwrap_err();
@@ -411,6 +514,10 @@ mod tests {
         let defaults = Config::parse("", Path::new("/base")).unwrap();
         assert_eq!(config.server.port, defaults.server.port);
         assert_eq!(config.server.max_body_bytes, defaults.server.max_body_bytes);
+        assert_eq!(config.server.max_header_bytes, defaults.server.max_header_bytes);
+        assert_eq!(config.server.header_timeout_secs, defaults.server.header_timeout_secs);
+        assert_eq!(config.server.body_timeout_secs, defaults.server.body_timeout_secs);
+        assert_eq!(config.server.log_format, defaults.server.log_format);
         assert_eq!(config.server.kept_responses, defaults.server.kept_responses);
         assert_eq!(config.server.kept_response_bytes, defaults.server.kept_response_bytes);
         assert_eq!(config.models.folders, defaults.models.folders);

@@ -28,6 +28,8 @@ pub enum Kind {
     LoadFailed,
     /// As many requests as the queue takes are waiting.
     QueueFull,
+    /// The time that the request gave itself was over before its answer began.
+    DeadlineExceeded,
     /// Memory could not be had.
     InsufficientMemory,
     /// The model takes more than there is for all models.

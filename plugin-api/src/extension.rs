@@ -1,7 +1,7 @@
 //! How the contract grows within a major: named tables of functions, each with its own layout check.
 //!
 //! The root module and the traits are frozen; what comes later is an extension such as `"embeddings/1"`. The number
-//! after the slash is the extension's own major. None is defined in 1.0.
+//! after the slash is the extension's own major.
 
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;

@@ -141,6 +141,11 @@
 //! # fn main() { door::say_it_again(); }
 //! ```
 //!
+//! # Extensions
+//!
+//! A model may offer more than the traits name, each under a name with a number, which is the extension's own major:
+//! [`EMBEDDINGS`] turns texts into vectors ([`sdk::Embedding`]). A host that does not know a name asks for none.
+//!
 //! # Ownership
 //!
 //! * Inputs are borrowed for the call. What is returned belongs to the host and is dropped through its own table.
@@ -164,6 +169,7 @@
 //! of every type while opening it.
 
 mod context;
+mod embeddings;
 mod error;
 mod extension;
 mod host;
@@ -178,6 +184,9 @@ pub mod sdk;
 pub use abi_stable;
 
 pub use context::{AbiContext, AbiContext_TO, Batch, ContextBox, ContextLimits};
+pub use embeddings::{
+    AbiEmbedder, AbiEmbedder_TO, EMBEDDINGS, EmbedderBox, EmbeddingBatch, EmbeddingLimits, EmbeddingsTable,
+};
 pub use error::{ErrorCode, PluginError};
 pub use extension::Extension;
 pub use host::{HostApi, LogLevel};

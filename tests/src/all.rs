@@ -5,6 +5,7 @@
 mod calls;
 mod chat;
 mod checkpoints;
+mod crowd;
 mod engine;
 mod house;
 mod http;

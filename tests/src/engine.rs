@@ -234,3 +234,115 @@ async fn a_state_that_cannot_be_cut_goes_on_whole_or_begins_anew() {
         assert_eq!(fake("").post(CHAT, &body).await.chat_text(), answer.chat_text());
     }
 }
+
+fn streamed(content: &str, max_tokens: u32) -> Value {
+    let mut body = chat("m", content, max_tokens);
+    body["stream"] = true.into();
+    body
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_better_priority_is_answered_first() {
+    let server = House::with(&["fake"])
+        .model("m.fake", "stall_ms = 10\nslots = 1\nsequence_tokens = 400")
+        .config("[engine]\nmax_sequences = 1\nqueue = 8")
+        .serve();
+    let mut first = server.send(CHAT, &streamed("first", 380)).await.bytes_stream();
+    assert!(first.next().await.unwrap().is_ok());
+    let with_priority = async |priority: i32| {
+        let mut body = chat("m", "another", 5);
+        body["priority"] = priority.into();
+        let answer = server.post(CHAT, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        std::time::Instant::now()
+    };
+    // The first has nearly four seconds to go, and gives its only slot to the one that is better; the worse one waits for it.
+    let rest = async {
+        let mut text = String::new();
+        while let Some(piece) = first.next().await {
+            text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+        }
+        (text, std::time::Instant::now())
+    };
+    let (worse, better, (text, first)) = tokio::join!(with_priority(1), with_priority(-1), rest);
+    assert!(better < first && first < worse);
+    assert!(text.ends_with("data: [DONE]\n\n") && text.contains("\"length\""), "{text}");
+    let alone = server.post(CHAT, &chat("m", "first", 380)).await.chat_text();
+    let tail: String = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+        .filter_map(|event| Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+        .collect();
+    assert!(tail.len() > 100 && alone.ends_with(&tail), "giving way changed the answer: {tail} and {alone}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_ends_an_answer_that_has_begun_and_refuses_one_that_has_not() {
+    let server = House::with(&["fake"])
+        .model("m.fake", "stall_ms = 20\nslots = 1\nsequence_tokens = 500")
+        .config("[engine]\nmax_sequences = 1\nqueue = 8")
+        .serve();
+    is_free_again(&server).await;
+    let mut body = chat("m", "hello", 490);
+    body["deadline_ms"] = 400.into();
+    let begun = server.post(CHAT, &body).await;
+    assert_eq!((begun.status, &begun.json["choices"][0]["finish_reason"]), (200, &"length".into()));
+    assert!((1..100).contains(&begun.chat_text().len()), "{}", begun.text);
+    // The only slot is taken for ten seconds.
+    let mut first = server.send(CHAT, &streamed("first", 490)).await.bytes_stream();
+    assert!(first.next().await.unwrap().is_ok());
+    let waiting = server.post(CHAT, &body).await;
+    assert_eq!((waiting.status, &waiting.json["error"]["code"]), (504, &"deadline_exceeded".into()));
+    assert_eq!(waiting.json["error"]["param"], "deadline_ms");
+    assert_eq!(waiting.headers["x-should-retry"], "false");
+    drop(first);
+    is_free_again(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_to_stop_lets_running_answers_end_and_takes_no_more() {
+    let mut server = fake("stall_ms = 10\nsequence_tokens = 400");
+    let mut stream = server.send(CHAT, &streamed("hello", 100)).await.bytes_stream();
+    assert!(stream.next().await.unwrap().is_ok());
+    let stopped = std::process::Command::new("kill").args(["-TERM", &server.pid().to_string()]).status();
+    assert!(stopped.unwrap().success());
+    let mut text = String::new();
+    while let Some(piece) = stream.next().await {
+        text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+    }
+    assert!(text.contains("\"length\"") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    assert!(server.wait().success());
+    assert!(server.client.get(format!("{}/health", server.address)).send().await.is_err());
+}
+
+/// Every sampler that there is, through the door: what they do is tested where they are.
+#[tokio::test]
+async fn every_sampler_is_taken_by_chats_completions_and_responses() {
+    let server = fake("");
+    let samplers = [
+        json!({"typical_p": 0.9, "top_n_sigma": 2, "xtc_probability": 0.5, "dynatemp_range": 0.3, "min_p": 0.1}),
+        json!({"mirostat": 1, "mirostat_tau": 4, "mirostat_eta": 0.2}),
+        json!({"mirostat": 2}),
+        json!({"dry_multiplier": 0.8, "dry_allowed_length": 1, "dry_sequence_breakers": ["x", "yz"]}),
+    ];
+    for sampler in samplers {
+        for (path, asked) in [
+            (
+                CHAT,
+                json!({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}),
+            ),
+            ("/v1/completions", json!({"model": "m", "prompt": "hello", "max_tokens": 8})),
+            ("/v1/responses", json!({"model": "m", "input": "hello", "max_output_tokens": 8})),
+        ] {
+            let mut body = asked;
+            body.as_object_mut().unwrap().extend(sampler.as_object().unwrap().clone());
+            let answer = server.post(path, &body).await;
+            assert_eq!(answer.status, 200, "{path} {sampler}: {}", answer.text);
+        }
+    }
+    let mut both = chat("m", "hello", 8);
+    both["mirostat"] = 2.into();
+    both["top_p"] = 0.9.into();
+    let refused = server.post(CHAT, &both).await;
+    assert_eq!((refused.status, &refused.json["error"]["param"]), (400, &"top_p".into()));
+}

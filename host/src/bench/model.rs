@@ -90,6 +90,8 @@ async fn timed(engine: &Engine, prompt: Vec<u32>, max_tokens: u32) -> Result<Tim
         seed: Some(0),
         logprobs: None,
         structure: None,
+        priority: 0,
+        time_limit_ms: None,
         shown: Vec::new(),
     };
     let started = Instant::now();
@@ -97,7 +99,7 @@ async fn timed(engine: &Engine, prompt: Vec<u32>, max_tokens: u32) -> Result<Tim
     let mut events = engine.submit(request)?;
     while let Some(event) = events.next().await {
         match event {
-            Event::Accepted { .. } => {}
+            Event::Accepted { .. } | Event::Vector { .. } => {}
             Event::Text { .. } => {
                 first.get_or_insert_with(Instant::now);
             }

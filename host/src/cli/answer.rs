@@ -51,6 +51,8 @@ pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
         seed: arguments.seed,
         logprobs: None,
         structure: None,
+        priority: 0,
+        time_limit_ms: None,
         shown: Vec::new(),
     })
 }
@@ -84,6 +86,7 @@ pub(super) async fn stream(
         };
         match event {
             Some(Event::Accepted { prompt_tokens }) => answer.prompt_tokens = prompt_tokens,
+            Some(Event::Vector { .. }) => {}
             Some(Event::Text { text, .. }) => {
                 answer.first_text_after = answer.first_text_after.or(Some(started.elapsed()));
                 out.write(&text)?;

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Overrides;
-use crate::sampling::Settings;
+use crate::config::{LogFormat, Overrides};
+use crate::sampling::{Filters, Selection, Settings};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{} (plugin-api {})", env!("CARGO_PKG_VERSION"), impetus_plugin_api::API_VERSION)
@@ -54,6 +54,9 @@ pub(super) struct Common {
     /// Log to stderr: off, error, warn, info, debug or trace [env: IMPETUS_LOG]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "For every command")]
     pub(super) log: Option<String>,
+    /// Write log lines for people or as JSON, not as the settings file says
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "For every command")]
+    log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -284,6 +287,7 @@ impl Common {
             config: self.config.clone(),
             model_folders: self.model_folders.clone(),
             plugin_folder: self.plugin_folder.clone(),
+            log_format: self.log_format,
             ..Overrides::default()
         }
     }
@@ -300,7 +304,13 @@ impl Run {
     /// The sampling settings, not yet validated.
     pub(super) fn settings(&self) -> Settings {
         let &Sampling { temperature, top_k, top_p, min_p, repeat_penalty } = &self.sampling;
-        Settings { temperature, top_k, top_p, min_p, repeat_penalty, ..Settings::default() }
+        let filters = Filters { top_k, top_p, min_p, ..Filters::default() };
+        Settings {
+            temperature,
+            selection: Selection::Filters(filters),
+            repeat_penalty,
+            ..Settings::default()
+        }
     }
 }
 
@@ -329,7 +339,8 @@ mod tests {
         let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not a run") };
         assert_eq!((run.prompt.as_deref(), run.stop.join(",")), (Some("hi"), "a,b".to_owned()));
         let settings = run.settings();
-        assert_eq!((settings.temperature, settings.top_k, settings.repeat_penalty), (0.0, 40, 1.0));
+        let top_k = settings.filters().unwrap().top_k;
+        assert_eq!((settings.temperature, top_k, settings.repeat_penalty), (0.0, 40, 1.0));
         assert_eq!(settings.validate(), Ok(()));
     }
 

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Outcome, usage};
 use crate::child::{CHILD_TARGET, keep_directives};
+use crate::config::LogFormat;
 
 /// Says the same as `--log`, which comes before it.
 const VARIABLE: &str = "IMPETUS_LOG";
@@ -18,7 +19,7 @@ const WHEN_SERVING: &str = "info,impetus::plugins=error,impetus::plugins::open=i
 const ELSE: &str = "error,impetus::models=off,impetus::plugins=off";
 
 /// Starts logging, as `--log` says, else the environment, else as fits the command.
-pub(super) fn start(said: Option<String>, serves: bool) -> Outcome {
+pub(super) fn start(said: Option<String>, serves: bool, format: LogFormat) -> Outcome {
     let said = said.or_else(|| std::env::var(VARIABLE).ok()).filter(|said| !said.is_empty());
     let directives = said.as_deref().unwrap_or(if serves { WHEN_SERVING } else { ELSE });
     keep_directives(directives);
@@ -30,6 +31,9 @@ pub(super) fn start(said: Option<String>, serves: bool) -> Outcome {
         ))
     })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    subscriber.with_ansi(io::stderr().is_terminal()).init();
+    match format {
+        LogFormat::Text => subscriber.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
     Ok(())
 }

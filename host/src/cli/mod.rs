@@ -63,7 +63,6 @@ fn dispatch(cli: &Cli) -> Outcome {
         });
     }
     let serves = matches!(cli.command, Command::Serve(_));
-    logging::start(cli.common.log.clone(), serves)?;
     let overrides = match &cli.command {
         Command::Serve(serve) => serve.extend(cli.common.overrides()),
         Command::Run(_)
@@ -75,6 +74,8 @@ fn dispatch(cli: &Cli) -> Outcome {
         | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides)?;
+    logging::start(cli.common.log.clone(), serves, config.server.log_format)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match &cli.command {
         Command::Serve(_) => serve::serve(config),
         Command::Run(run) => run::run(&config, run),
@@ -109,6 +110,7 @@ fn exit_code(error: &Error) -> i32 {
         | Kind::PluginUnavailable
         | Kind::LoadFailed
         | Kind::QueueFull
+        | Kind::DeadlineExceeded
         | Kind::InsufficientMemory
         | Kind::EngineCrashed
         | Kind::EngineStopped

@@ -36,6 +36,7 @@ async fn listen(config: Config) -> Outcome {
             server.host
         )));
     }
+    let tls = http::tls(server)?;
     let listener = TcpListener::bind(wanted).await.map_err(|error| cannot_listen(wanted, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(wanted, &error))?;
     let signals = Signals::new()?;
@@ -51,9 +52,8 @@ async fn listen(config: Config) -> Outcome {
         Ok(()) | Err(Failure::Closed) => {}
         Err(failure) => return Err(failure),
     }
-    http::serve(listener, app, stopped_by(signals)).await.map_err(|error| {
-        Error::new(Kind::Internal, format!("no more connections can be accepted: {error}")).into()
-    })
+    http::serve(listener, app, tls, stopped_by(signals)).await;
+    Ok(())
 }
 
 fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
@@ -65,7 +65,8 @@ fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
 
 /// Where it listens, what became of each plugin, how many models there are, and a line to try.
 fn welcome(app: &App, address: SocketAddr) -> String {
-    let mut lines = vec![format!("Impetus {} listens on http://{address}", env!("CARGO_PKG_VERSION"))];
+    let base = format!("{}://{address}", if app.config.server.tls_cert.is_some() { "https" } else { "http" });
+    let mut lines = vec![format!("Impetus {} listens on {base}", env!("CARGO_PKG_VERSION"))];
     let records = app.plugins.records();
     lines.extend(records.iter().map(plugin_line));
     if records.is_empty() {
@@ -81,7 +82,7 @@ fn welcome(app: &App, address: SocketAddr) -> String {
     let entries = app.models.list();
     let servable: Vec<&Entry> = entries.iter().filter(|entry| entry.is_servable()).collect();
     lines.push(models_line(app, entries.len(), servable.len()));
-    lines.extend(example(&servable, address));
+    lines.extend(example(&servable, &base));
     lines.join("\n") + "\n"
 }
 
@@ -112,7 +113,7 @@ fn plural(models: usize) -> &'static str {
 }
 
 /// A command that gets a first answer, where a model can give one.
-fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
+fn example(servable: &[&Entry], base: &str) -> Option<String> {
     let chats = |entry: &&&Entry| entry.summary.chat_template == Some(true);
     let (path, body) = match servable.iter().find(chats) {
         Some(entry) => {
@@ -125,9 +126,7 @@ fn example(servable: &[&Entry], address: SocketAddr) -> Option<String> {
         }
     };
     let body = spaced(&body).replace('\'', r"'\''");
-    Some(format!(
-        "\nTry:\n  curl http://{address}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n"
-    ))
+    Some(format!("\nTry:\n  curl {base}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n"))
 }
 
 /// JSON on one line, with spaces where a person would put them.

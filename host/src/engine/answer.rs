@@ -1,7 +1,7 @@
 //! One request's answer as it grows: logits become a token, tokens become whole text, text ends at a stop string.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::guide::{Guide, Left};
 use super::lookup::Lookup;
@@ -10,12 +10,14 @@ use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::Token;
 use crate::sampling::constraint::Place;
-use crate::sampling::{self, SampleError, Sampler};
+use crate::sampling::{self, Breakers, SampleError, Sampler};
 use crate::text::{Detokenizer, StopMatcher};
 
 /// The state of an answer.
 pub(super) struct Answer {
     sampler: Sampler,
+    /// Texts over which DRY sees no repetition.
+    breakers: Option<Breakers>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
     /// A stop string was found: what is still held back is no part of the answer.
@@ -30,6 +32,7 @@ pub(super) struct Answer {
     usage: Usage,
     lookup: Lookup,
     guide: Option<Guide>,
+    deadline: Option<Instant>,
 }
 
 /// What a new token led to.
@@ -49,11 +52,11 @@ impl Answer {
         if request.ignore_eos {
             settings.banned.extend_from_slice(vocabulary.end_of_generation());
         }
-        let mut sampler = Sampler::new(settings, request.seed.unwrap_or_else(random_seed));
-        let prompt_ids: Vec<u32> = prompt.iter().map(|token| token.0).collect();
-        sampler.observe_prompt(&prompt_ids);
-        Answer {
+        let breakers = settings.dry.as_ref().map(|dry| Breakers::new(&dry.breakers));
+        let sampler = Sampler::new(settings, request.seed.unwrap_or_else(random_seed));
+        let mut answer = Answer {
             sampler,
+            breakers,
             detokenizer: Detokenizer::new(),
             stops: StopMatcher::new(request.stop.clone()),
             stopped: false,
@@ -69,12 +72,42 @@ impl Answer {
             usage: Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() },
             lookup: Lookup::new(prompt),
             guide: None,
+            deadline: None,
+        };
+        for token in prompt {
+            answer.sampler.observe_prompt(&[token.0]);
+            answer.break_repetition(token.0, vocabulary);
+        }
+        answer
+    }
+
+    /// A token came, in the prompt or the answer: DRY must know whether a breaker ends with it.
+    fn break_repetition(&mut self, token: u32, vocabulary: &Vocabulary) {
+        if let Some(breakers) = &mut self.breakers
+            && breakers.push(vocabulary.bytes(token))
+        {
+            self.sampler.end_repetition();
         }
     }
 
     /// The same, kept to a grammar.
     pub(super) fn guided(self, guide: Option<Guide>) -> Self {
         Answer { guide, ..self }
+    }
+
+    /// The same, to be ended by then.
+    pub(super) fn until(self, deadline: Option<Instant>) -> Self {
+        Answer { deadline, ..self }
+    }
+
+    /// When it must have ended.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether it has a token.
+    pub(super) fn has_begun(&self) -> bool {
+        self.usage.completion_tokens > 0
     }
 
     /// What it may go on with, by what it said before.
@@ -107,6 +140,7 @@ impl Answer {
             Choice::Unknown => return Ok(Progress::Waits),
         };
         self.usage.completion_tokens += 1;
+        self.break_repetition(token, vocabulary);
         self.lookup.push(Token(token));
         if vocabulary.ends(token) {
             return Ok(Progress::Ended(FinishReason::Stop));

@@ -16,6 +16,8 @@ pub struct RequestId(pub u64);
 pub enum Command {
     /// A request joins the queue.
     Submit(RequestId, Box<Request>),
+    /// A request for vectors joins the queue.
+    Embed(RequestId, Box<Inputs>),
     /// Nobody waits for this one any more.
     Cancel(RequestId),
     /// From the engine's own threads: something that the loop waits for is there.
@@ -43,6 +45,13 @@ pub enum Event {
         /// How many tokens of the answer have been told whole, with this piece.
         told: u32,
     },
+    /// The vector of one input.
+    Vector {
+        /// Which input of the request it is of, from 0.
+        index: u32,
+        /// Its numbers, each finite.
+        vector: Vec<f32>,
+    },
     /// The answer is complete.
     Finished {
         /// Why it ended.
@@ -63,6 +72,7 @@ impl Event {
         };
         let text = match self {
             Event::Text { text, tokens, .. } => text.len() + tokens.iter().map(token).sum::<usize>(),
+            Event::Vector { vector, .. } => size_of_val(vector.as_slice()),
             Event::Accepted { .. } | Event::Finished { .. } | Event::Failed(_) => 0,
         };
         size_of::<Event>() + text
@@ -115,6 +125,10 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
+    /// Smaller goes first; those of equal priority in order of arrival.
+    pub priority: i32,
+    /// The answer ends so long after the engine was asked for it, in milliseconds.
+    pub time_limit_ms: Option<u64>,
     /// Control tokens with one of these texts are a part of the answer's text, which has none of the others.
     pub shown: Vec<String>,
 }
@@ -148,6 +162,24 @@ pub enum Segment {
     Template(String),
     /// The text of control tokens in here stays text.
     Literal(String),
+}
+
+/// One request for vectors: one for each input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// What to embed; none is empty.
+    pub texts: Vec<Input>,
+    /// Numbers of each vector, where it shall be shorter than the model's own.
+    pub dimensions: Option<u32>,
+}
+
+/// Something to embed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// A text; the model's own special tokens are added, and none is read out of it.
+    Text(String),
+    /// Ready-made tokens, special ones included.
+    Tokens(Vec<u32>),
 }
 
 /// Why an answer ended.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod embedding;
 mod guide;
 mod lookup;
 pub mod message;
@@ -12,6 +13,7 @@ mod nodes;
 mod pace;
 mod prefix;
 pub mod remote;
+mod room;
 mod router;
 mod runner;
 mod scheduler;
@@ -19,11 +21,12 @@ mod speculation;
 mod step;
 mod structures;
 mod suspects;
+mod texts;
 mod vocabulary;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,7 +35,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
 pub use self::ask::answer;
-use self::message::{Command, Event, Question, Request, RequestId, Told};
+use self::embedding::{EmbeddingRunner, Embeddings};
+use self::message::{Command, Event, Inputs, Question, Request, RequestId, Told};
 use self::remote::Remote;
 pub use self::router::Wire;
 use self::router::{Route, Router};
@@ -40,7 +44,7 @@ use self::runner::Runner;
 use self::runner::chat_tokens;
 pub use self::suspects::Suspects;
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::Model;
+use crate::plugins::model::{Capabilities, Model};
 use crate::sampling::constraint::STACK_BYTES;
 
 /// How much an engine takes at once.
@@ -83,6 +87,8 @@ pub struct Engine {
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    /// Cells of the KV cache, shared by all sequences.
+    total_cells: usize,
     /// Closed when the loop has ended.
     ended: watch::Receiver<()>,
     told_to_end: AtomicBool,
@@ -112,6 +118,8 @@ pub struct Room {
     pub longest_sequence: u32,
     /// Sequences computed at once.
     pub sequences: u32,
+    /// Cells of the KV cache, shared by all sequences; none where nothing is generated.
+    pub cells: usize,
 }
 
 /// A loop on its thread.
@@ -140,20 +148,19 @@ fn start_loop(
     dropped_at_end: impl Send + 'static,
 ) -> Result<Running> {
     let (commands, receiver) = channel();
-    let runner = Runner::new(model, settings, (commands.clone(), receiver), Arc::clone(router))?;
-    let limits = runner.limits();
+    let work = Work::new(model, settings, (commands.clone(), receiver), router)?;
+    let room = work.room(settings);
     let at_end = AtEnd { router: Arc::clone(router), _end: dropped_at_end };
     let body = move || {
         let _at_end = at_end;
-        runner.run();
+        work.run();
     };
     // It goes on in grammars by tokens, and strangers' grammars nest deeply.
     let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
     let thread = thread.spawn(body).map_err(|error| {
         Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
     })?;
-    let longest_sequence = u32::try_from(limits.longest()).unwrap_or(u32::MAX);
-    Ok(Running { commands, room: Room { longest_sequence, sequences: limits.running as u32 }, thread })
+    Ok(Running { commands, room, thread })
 }
 
 impl Engine {
@@ -194,6 +201,7 @@ impl Engine {
             next_id: AtomicU64::new(0),
             capacity,
             longest_sequence: room.longest_sequence,
+            total_cells: room.cells,
             ended,
             told_to_end: AtomicBool::new(false),
             place,
@@ -224,7 +232,7 @@ impl Engine {
         async move { while ended.changed().await.is_ok() {} }
     }
 
-    /// The longest that prompt and answer together may be, in tokens.
+    /// The longest that prompt and answer together may be, in tokens; for a model that only embeds, the longest input.
     pub fn longest_sequence(&self) -> u32 {
         self.longest_sequence
     }
@@ -243,6 +251,23 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`].
     pub fn submit_all(&self, requests: Vec<Request>) -> Result<Vec<EventStream>> {
+        self.admit(requests, |id, request| Command::Submit(id, Box::new(request)))
+    }
+
+    /// Admits one request for vectors, however many these are.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn embed(&self, inputs: Inputs) -> Result<EventStream> {
+        let mut streams = self.admit(vec![inputs], |id, inputs| Command::Embed(id, Box::new(inputs)))?;
+        streams.pop().ok_or_else(|| Error::new(Kind::Internal, "one request gave no stream: this is a bug"))
+    }
+
+    fn admit<T: Serialize>(
+        &self,
+        requests: Vec<T>,
+        command: fn(RequestId, T) -> Command,
+    ) -> Result<Vec<EventStream>> {
         let wanted = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         if self.has_ended() {
             return Err(self.why_ended());
@@ -261,7 +286,7 @@ impl Engine {
             let unread_too = Arc::clone(&unread);
             let route = Route { events, unread: unread_too, fingerprint, told: 0, _admission: admission };
             self.router.admit(id, route);
-            self.commands.send(Command::Submit(id, Box::new(request)));
+            self.commands.send(command(id, request));
             Ok(EventStream {
                 id,
                 events: receiver,
@@ -280,7 +305,7 @@ impl Engine {
     }
 
     /// What a request is known by, unless it is refused for what it did before.
-    fn checked(&self, request: &Request) -> Result<u64> {
+    fn checked<T: Serialize>(&self, request: &T) -> Result<u64> {
         match &self.place {
             Place::Here(_) => Ok(0),
             Place::Elsewhere(remote) => {
@@ -313,6 +338,11 @@ impl Engine {
         self.router.stats()
     }
 
+    /// The part of the KV cache that holds something, 0 to 1.
+    pub fn cache_usage(&self) -> f64 {
+        self.stats().cells as f64 / self.total_cells.max(1) as f64
+    }
+
     /// Whether the loop has ended: nothing can be submitted any more.
     pub fn has_ended(&self) -> bool {
         self.ended.has_changed().is_err()
@@ -339,10 +369,66 @@ impl Engine {
                     self.capacity
                 ),
             ),
-            TryAcquireError::NoPermits => Error::new(
-                Kind::QueueFull,
-                format!("{} requests are running or waiting for this model; try again later", self.capacity),
-            ),
+            TryAcquireError::NoPermits => {
+                let message = format!(
+                    "{} requests are running or waiting for this model; try again later",
+                    self.capacity
+                );
+                // A place is free after the next end; whoever asks earlier asks in vain.
+                let next_end = self.router.until_next_end();
+                let retry_after_secs =
+                    next_end.map(|time| time.as_secs_f64().ceil().clamp(1.0, 120.0) as u16);
+                Error { retry_after_secs, ..Error::new(Kind::QueueFull, message) }
+            }
+        }
+    }
+}
+
+/// What an engine's thread does, by what its model can do.
+enum Work {
+    /// Generates, and embeds where the model does both.
+    Generating(Box<Runner>),
+    /// Embeds alone.
+    Embedding(Box<EmbeddingRunner>),
+}
+
+impl Work {
+    fn new(
+        model: Arc<Model>,
+        settings: Settings,
+        (commands, receiver): (Sender<Command>, Receiver<Command>),
+        router: &Arc<Router>,
+    ) -> Result<Self> {
+        if model.capabilities().has(Capabilities::GENERATE) {
+            let runner = Runner::new(model, settings, (commands, receiver), Arc::clone(router))?;
+            return Ok(Work::Generating(Box::new(runner)));
+        }
+        let embeddings = Embeddings::of(&model, settings, router)?.ok_or_else(|| {
+            Error::new(
+                Kind::LoadFailed,
+                "it neither generates text nor makes embeddings: there is nothing to serve",
+            )
+        })?;
+        Ok(Work::Embedding(Box::new(EmbeddingRunner::new(embeddings, receiver))))
+    }
+
+    fn room(&self, settings: Settings) -> Room {
+        match self {
+            Work::Generating(runner) => {
+                let limits = runner.limits();
+                let longest_sequence = u32::try_from(limits.longest()).unwrap_or(u32::MAX);
+                Room { longest_sequence, sequences: limits.running as u32, cells: limits.total_tokens }
+            }
+            Work::Embedding(runner) => {
+                Room { longest_sequence: runner.longest(), sequences: settings.max_sequences, cells: 0 }
+            }
+        }
+    }
+
+    fn run(self) {
+        match self {
+            Work::Generating(runner) => runner.run(),
+            Work::Embedding(runner) => runner.run(),
         }
     }
 }

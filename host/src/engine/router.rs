@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,7 +30,7 @@ pub trait Wire: Send + Sync {
 #[derive(Default)]
 pub(super) struct Router {
     wire: Option<Box<dyn Wire>>,
-    routes: Mutex<HashMap<RequestId, Route>>,
+    routes: Mutex<Routes>,
     /// What an engine elsewhere last said that it does.
     elsewhere: Mutex<Option<Stats>>,
     running: AtomicUsize,
@@ -38,6 +39,20 @@ pub(super) struct Router {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     generated: AtomicU64,
+}
+
+#[derive(Default)]
+struct Routes {
+    open: HashMap<RequestId, Route>,
+    ends: Ends,
+}
+
+/// How often requests end.
+#[derive(Debug, Default)]
+struct Ends {
+    last: Option<Instant>,
+    /// The moving average of the time from one end to the next.
+    interval: Option<Duration>,
 }
 
 /// Where a request's events go. Its place in the queue is given back when it is dropped.
@@ -62,11 +77,16 @@ impl Router {
     }
 
     pub(super) fn admit(&self, id: RequestId, route: Route) {
-        self.routes().insert(id, route);
+        self.routes().open.insert(id, route);
     }
 
     pub(super) fn close(&self, id: RequestId) {
-        self.routes().remove(&id);
+        self.routes().open.remove(&id);
+    }
+
+    /// How long it may take until the next request ends, by those that ended before.
+    pub(super) fn until_next_end(&self) -> Option<Duration> {
+        self.routes().ends.interval
     }
 
     /// Delivers; the last event of a request closes its route. Nobody there is no error: the client went away. A client
@@ -77,7 +97,7 @@ impl Router {
         }
         let last = matches!(event, Event::Finished { .. } | Event::Failed(_));
         let mut routes = self.routes();
-        let Some(route) = routes.get_mut(&id) else { return };
+        let Some(route) = routes.open.get_mut(&id) else { return };
         if let Event::Text { told, .. } = event {
             self.generated.fetch_add(told.saturating_sub(route.told).into(), Ordering::Relaxed);
             route.told = told;
@@ -86,7 +106,9 @@ impl Router {
         let too_slow = unread > MOST_UNREAD && !last;
         let _ = route.events.send(if too_slow { Event::Failed(reads_too_slowly(unread)) } else { event });
         if last || too_slow {
-            routes.remove(&id);
+            routes.open.remove(&id);
+            let others_are_open = !routes.open.is_empty();
+            routes.ends.count(Instant::now(), others_are_open);
         }
     }
 
@@ -95,7 +117,7 @@ impl Router {
         if let Some(wire) = &self.wire {
             wire.end(error);
         }
-        for (_, route) in self.routes().drain() {
+        for (_, route) in self.routes().open.drain() {
             let _ = route.events.send(Event::Failed(error.clone()));
         }
     }
@@ -121,19 +143,20 @@ impl Router {
 
     /// The open requests in order of arrival, and what each is known by.
     pub(super) fn open(&self) -> Vec<(RequestId, Fingerprint)> {
-        let mut open: Vec<_> = self.routes().iter().map(|(id, route)| (*id, route.fingerprint)).collect();
+        let mut open: Vec<_> =
+            self.routes().open.iter().map(|(id, route)| (*id, route.fingerprint)).collect();
         open.sort_unstable();
         open
     }
 
     /// Whether no request is open.
     pub(super) fn is_empty(&self) -> bool {
-        self.routes().is_empty()
+        self.routes().open.is_empty()
     }
 
     /// What an open request is known by.
     pub(super) fn fingerprint(&self, id: RequestId) -> Option<Fingerprint> {
-        self.routes().get(&id).map(|route| route.fingerprint)
+        self.routes().open.get(&id).map(|route| route.fingerprint)
     }
 
     /// Tokens of all answers that were told so far.
@@ -160,7 +183,7 @@ impl Router {
         }
     }
 
-    fn routes(&self) -> MutexGuard<'_, HashMap<RequestId, Route>> {
+    fn routes(&self) -> MutexGuard<'_, Routes> {
         // No code panics while it holds the lock half-way through a change.
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,4 +192,34 @@ impl Router {
 fn reads_too_slowly(unread: usize) -> Error {
     let message = format!("the answer was not read: {} MiB of it wait for the client", unread >> 20);
     Error::new(Kind::InvalidRequest, message)
+}
+
+impl Ends {
+    /// A request ended; where none is left, the time until the next one ends says nothing.
+    fn count(&mut self, now: Instant, others_are_open: bool) {
+        let last = std::mem::replace(&mut self.last, others_are_open.then_some(now));
+        if let Some(last) = last {
+            let seen = now.saturating_duration_since(last);
+            self.interval =
+                Some(self.interval.map_or(seen, |before| before.mul_f64(0.8) + seen.mul_f64(0.2)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_follows_the_ends() {
+        let (start, mut ends) = (Instant::now(), Ends::default());
+        ends.count(start, true);
+        assert_eq!(ends.interval, None);
+        ends.count(start + Duration::from_secs(10), true);
+        assert_eq!(ends.interval, Some(Duration::from_secs(10)));
+        ends.count(start + Duration::from_secs(15), false);
+        assert_eq!(ends.interval, Some(Duration::from_secs(9)));
+        ends.count(start + Duration::from_secs(1000), true);
+        assert_eq!(ends.interval, Some(Duration::from_secs(9)), "nobody was there in between");
+    }
 }

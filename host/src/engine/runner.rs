@@ -1,5 +1,6 @@
 //! The loop of one loaded model: commands in, events out. It owns the context and blocks only when idle.
 
+mod deadlines;
 mod guided;
 
 use std::collections::HashMap;
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::answer::{Answer, Progress};
-use super::message::{Command, Event, FinishReason, Prompt, RequestId, Segment};
+use super::embedding::{Embeddings, no_vectors};
+use super::message::{Command, Event, FinishReason, Inputs, Prompt, RequestId, Segment};
 use super::pace::Pace;
 use super::router::Router;
 use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler};
@@ -36,6 +38,8 @@ pub(super) struct Runner {
     structures: Structures,
     /// The logits of answers whose grammars take their time to say what is allowed.
     parked: HashMap<RequestId, Vec<f32>>,
+    /// Where the model makes vectors too.
+    embeddings: Option<Embeddings>,
     step: Step,
     pace: Pace,
     costs: Costs,
@@ -60,6 +64,7 @@ impl Runner {
         let vocabulary = Arc::new(Vocabulary::of(&model)?);
         let structures = Structures::new(Arc::clone(&vocabulary), wake);
         let scheduler = Scheduler::new(limits(&model, &context, settings));
+        let embeddings = Embeddings::of(&model, settings, &router)?;
         Ok(Runner {
             model,
             context,
@@ -68,6 +73,7 @@ impl Runner {
             answers: HashMap::new(),
             structures,
             parked: HashMap::new(),
+            embeddings,
             step: Step::default(),
             pace: Pace::new(Duration::from_millis(settings.step_ms.into())),
             costs: Costs::default(),
@@ -85,16 +91,18 @@ impl Runner {
     /// Runs until told to end, or until the context is lost for good.
     pub(super) fn run(mut self) {
         while self.receive() {
-            if let Err(error) = self.step() {
+            if let Err(error) = self.step().and_then(|()| self.embed()) {
                 tracing::error!("the engine ends: {error}");
                 self.router.fail_all(&error);
                 return;
             }
-            self.router.count(self.scheduler.running(), self.scheduler.waiting(), self.scheduler.cells());
+            let running = self.scheduler.running() + self.embedding();
+            self.router.count(running, self.scheduler.waiting(), self.scheduler.cells());
         }
     }
 
     fn step(&mut self) -> Result<()> {
+        self.end_late();
         self.resume();
         let budget = self.budget();
         self.scheduler.plan(&mut self.step, budget);
@@ -132,19 +140,16 @@ impl Runner {
     /// `false` ends the loop.
     fn receive(&mut self) -> bool {
         loop {
-            let idle = self.scheduler.is_idle();
+            let idle = self.scheduler.is_idle() && self.embedding() == 0;
             if idle && self.finishing && self.structures.is_idle() {
                 return false;
             }
             // Where nobody has anything to compute, all wait for their grammars, each of which wakes the loop.
-            let stalled = !self.parked.is_empty() && self.step.rows.is_empty();
-            let command = if idle || stalled {
-                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                self.commands.try_recv()
-            };
+            let stalled = !self.parked.is_empty() && self.step.rows.is_empty() && self.embedding() == 0;
+            let command = if idle || stalled { self.wait() } else { self.commands.try_recv() };
             match command {
                 Ok(Command::Submit(id, request)) => self.submit(id, request),
+                Ok(Command::Embed(id, inputs)) => self.submit_inputs(id, &inputs),
                 Ok(Command::Wake) => {
                     self.accept_structured();
                     self.router.alive();
@@ -154,10 +159,27 @@ impl Runner {
                 Ok(Command::Abort) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
-            if stalled || (self.finishing && !self.scheduler.is_idle()) {
+            if stalled || (self.finishing && !idle) {
                 return true;
             }
         }
+    }
+
+    /// Requests for vectors that are not answered yet.
+    fn embedding(&self) -> usize {
+        self.embeddings.as_ref().map_or(0, Embeddings::requests)
+    }
+
+    fn submit_inputs(&mut self, id: RequestId, inputs: &Inputs) {
+        match &mut self.embeddings {
+            Some(embeddings) => embeddings.submit(id, inputs),
+            None => self.router.deliver(id, Event::Failed(no_vectors())),
+        }
+    }
+
+    /// Between two steps, one batch of vectors.
+    fn embed(&mut self) -> Result<()> {
+        self.embeddings.as_mut().map_or(Ok(()), Embeddings::step)
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>> {
@@ -268,6 +290,9 @@ impl Runner {
         self.scheduler.remove(id);
         self.answers.remove(&id);
         self.structures.forget(id);
+        if let Some(embeddings) = &mut self.embeddings {
+            embeddings.forget(id);
+        }
     }
 
     /// The plugin has fewer cells than it said. A lone sequence that nothing can give way to cannot grow any more.

@@ -1,63 +1,21 @@
 //! Which tokens are computed next. Pure: no clock, no channel, no plugin.
 //!
 //! There is no prefill phase. A sequence has tokens and computed tokens; each step lets the second catch up with the
-//! first within a token budget. Running sequences take their one token first, then prompts in order of arrival take
-//! what is left. A prompt starts from the longest beginning that the context holds of any sequence, and waits while
-//! another is just computing what it shares. When cells run out, what is kept of ended sequences goes first; then the
-//! youngest gives way: its tokens are kept and computed again later.
+//! first within a token budget. Running sequences take their one token first, then prompts in order of rank take what
+//! is left: by priority, then by arrival. A prompt starts from the longest beginning that the context holds of any
+//! sequence, and waits while another is just computing what it shares. When cells run out, what is kept of ended
+//! sequences goes first; then the last in rank gives way: its tokens are kept and computed again later. It also gives
+//! way to one of a better priority that finds no room. Who was overtaken often enough goes before everybody.
 
 use std::collections::VecDeque;
 
 use super::message::RequestId;
 use super::prefix::{Match, PrefixTree, common_prefix};
+pub(super) use super::room::{Edit, Limits, Reuse};
 use super::step::{Sequence, Step};
 use crate::plugins::model::{SeqId, Token};
 
-/// What a context has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    /// Cells for tokens, shared by all sequences.
-    pub(super) total_tokens: usize,
-    /// The longest that one sequence may be.
-    pub(super) sequence_tokens: usize,
-    /// Sequences that run at once.
-    pub(super) running: usize,
-    /// Sequence slots; those beyond `running` hold what may be used again.
-    pub(super) slots: usize,
-    /// Tokens of one step.
-    pub(super) step_tokens: usize,
-    /// What of an ended sequence can be used again.
-    pub(super) reuse: Reuse,
-}
-
-/// How much of what the context holds a new sequence can start from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reuse {
-    /// Any beginning of any sequence: sequences can be copied and cut.
-    Beginnings,
-    /// An ended sequence that is such a beginning whole: its state cannot be copied or cut.
-    WholeStates,
-    /// None: what has ended is forgotten.
-    Nothing,
-}
-
-impl Limits {
-    /// The longest that a sequence can ever become here.
-    pub(super) fn longest(&self) -> usize {
-        self.sequence_tokens.min(self.total_tokens)
-    }
-}
-
-/// What must be done to the context, in order, before the next decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Edit {
-    /// The first tokens of one slot become those of an empty one.
-    Copy { from: SeqId, to: SeqId, tokens: usize },
-    /// A slot keeps its first tokens only.
-    Cut { slot: SeqId, tokens: usize },
-}
-
-/// Decides, step by step. `running` and `waiting` are each in order of arrival.
+/// Decides, step by step. `running` and `waiting` are each in order of rank.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     limits: Limits,
@@ -89,6 +47,9 @@ enum Start {
 /// Waiting for another's tokens costs a step; for fewer than these it is not worth it.
 const WORTH_WAITING: usize = 16;
 
+/// Who was overtaken by so many because of their priority has the best from then on: nobody waits for ever.
+const MOST_OVERTAKEN: u32 = 16;
+
 /// A sequence that reuses at least one token in so many shows that its kind comes again.
 const PROVEN_SHARE: usize = 2;
 
@@ -107,9 +68,9 @@ impl Scheduler {
     }
 
     /// Lets a prompt wait for its turn. The caller has checked that it is not empty and shorter than
-    /// [`Limits::longest`].
-    pub(super) fn add(&mut self, id: RequestId, prompt: Vec<Token>) {
-        self.waiting.push_back(Sequence::new(id, prompt));
+    /// [`Limits::longest`]. A smaller `priority` goes first.
+    pub(super) fn add(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>) {
+        self.queue(Sequence::new(id, priority, prompt));
     }
 
     /// Lets a sequence go, wherever it stands. What the context holds of it may be used again.
@@ -196,7 +157,7 @@ impl Scheduler {
     pub(super) fn plan(&mut self, step: &mut Step, budget: usize) {
         step.clear();
         self.running.iter_mut().for_each(|sequence| Self::cut_ahead(sequence, &mut self.edits));
-        while self.demand() > self.limits.total_tokens && self.preempt_youngest() {}
+        while self.demand() > self.limits.total_tokens && self.running.len() > 1 && self.preempt_last() {}
         self.start_waiting(step);
         // Everybody who generates takes part, however small the budget.
         let mut budget = budget.max(self.running.len()).min(self.limits.step_tokens);
@@ -239,26 +200,27 @@ impl Scheduler {
         }
     }
 
-    /// The context has fewer cells than it said: what is kept goes, then the youngest waits. `false` when a single
+    /// The context has fewer cells than it said: what is kept goes, then the last in rank waits. `false` when a single
     /// sequence is all that there is.
     pub(super) fn give_way(&mut self) -> bool {
         let mut gave = false;
         while self.evict(None) {
             gave = true;
         }
-        gave || self.preempt_youngest()
+        gave || (self.running.len() > 1 && self.preempt_last())
     }
 
-    /// The youngest running sequence waits again, keeping its tokens. `false` when it would be the only one.
-    fn preempt_youngest(&mut self) -> bool {
-        if self.running.len() < 2 {
-            return false;
-        }
+    /// The last running sequence in rank waits again, keeping its tokens.
+    fn preempt_last(&mut self) -> bool {
         let Some(mut sequence) = self.running.pop() else { return false };
         self.retire(&mut sequence);
-        // It arrived before everyone who waits, or it would not have been running.
-        self.waiting.push_front(sequence);
+        self.queue(sequence);
         true
+    }
+
+    fn queue(&mut self, sequence: Sequence) {
+        let place = self.waiting.partition_point(|other| other.rank() < sequence.rank());
+        self.waiting.insert(place, sequence);
     }
 
     /// Cells that the running sequences need to hold all their tokens.
@@ -270,11 +232,34 @@ impl Scheduler {
     /// behind it: nobody is overtaken for ever. Who waits for another's tokens is overtaken only until these are computed.
     fn start_waiting(&mut self, step: &mut Step) {
         let mut at = 0;
-        while at < self.waiting.len() && self.running.len() < self.limits.running {
-            match self.start(at, step) {
+        while at < self.waiting.len() {
+            let has_seat = self.running.len() < self.limits.running;
+            match if has_seat { self.start(at, step) } else { Start::NoRoom } {
                 Start::Started => {}
                 Start::WaitsForAnother => at += 1,
-                Start::NoRoom => return,
+                Start::NoRoom if self.outranks_somebody(at) => _ = self.preempt_last(),
+                Start::NoRoom => break,
+            }
+        }
+        // Those that were overtaken too often have moved up.
+        self.waiting.make_contiguous().sort_unstable_by_key(Sequence::rank);
+    }
+
+    /// Whether one who runs has a worse priority than this one who waits. Who has moved up waits for the next seat instead
+    /// of taking one.
+    fn outranks_somebody(&self, at: usize) -> bool {
+        let waiting = &self.waiting[at];
+        let last = self.running.last().filter(|_| waiting.overtaken < MOST_OVERTAKEN);
+        last.is_some_and(|last| last.priority > waiting.priority)
+    }
+
+    /// Counts for those who came earlier and have a worse priority that this one starts before them.
+    fn overtake(&mut self, starting: (i32, RequestId)) {
+        let (priority, id) = starting;
+        for other in self.waiting.iter_mut().filter(|other| other.id < id && other.priority > priority) {
+            other.overtaken += 1;
+            if other.overtaken >= MOST_OVERTAKEN {
+                other.priority = i32::MIN;
             }
         }
     }
@@ -308,7 +293,8 @@ impl Scheduler {
             if !std::mem::replace(&mut sequence.ran, true) {
                 step.started.push((sequence.id, reused));
             }
-            let place = self.running.partition_point(|other| other.id < sequence.id);
+            self.overtake(sequence.rank());
+            let place = self.running.partition_point(|other| other.rank() < sequence.rank());
             self.running.insert(place, sequence);
         }
         Start::Started

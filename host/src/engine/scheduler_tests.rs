@@ -22,7 +22,7 @@ const ALL: usize = usize::MAX;
 fn scheduler(limits: Limits, prompts: &[usize]) -> Scheduler {
     let mut scheduler = Scheduler::new(limits);
     for (id, &length) in prompts.iter().enumerate() {
-        scheduler.add(RequestId(id as u64), (0..length).map(|at| Token((100 * id + at) as u32)).collect());
+        scheduler.add(RequestId(id as u64), 0, (0..length).map(|at| Token((100 * id + at) as u32)).collect());
     }
     scheduler
 }
@@ -70,7 +70,7 @@ fn a_fourth_waits_for_one_of_three_slots() {
 }
 
 #[test]
-fn the_youngest_gives_way_when_cells_run_out_and_comes_back() {
+fn the_last_gives_way_when_cells_run_out_and_comes_back() {
     let limits =
         Limits { total_tokens: 12, sequence_tokens: 12, running: 2, slots: 2, step_tokens: 8, ..LIMITS };
     let mut scheduler = scheduler(limits, &[4, 4]);
@@ -85,6 +85,61 @@ fn the_youngest_gives_way_when_cells_run_out_and_comes_back() {
     let (shares, sampling) = step(&mut scheduler);
     assert_eq!((shares[0].0, sampling), (1, vec![1]));
     assert!(shares[0].1 > 4, "its answer so far is computed again with its prompt: {shares:?}");
+}
+
+fn add(scheduler: &mut Scheduler, id: u64, priority: i32) {
+    scheduler.add(RequestId(id), priority, vec![Token(id as u32); 3]);
+}
+
+#[test]
+fn a_better_priority_goes_first_and_takes_the_seat_of_a_worse_one() {
+    let mut scheduler = Scheduler::new(Limits { running: 2, slots: 2, step_tokens: 100, ..LIMITS });
+    (0..3).for_each(|id| add(&mut scheduler, id, 0));
+    assert_eq!(step(&mut scheduler).1, [0, 1]);
+    add(&mut scheduler, 3, 7);
+    add(&mut scheduler, 4, 0);
+    add(&mut scheduler, 5, -1);
+    // The last in rank of those that run gives way; its equals in priority are not touched.
+    assert_eq!(step(&mut scheduler).1, [0, 5]);
+    let mut order = Vec::new();
+    while !scheduler.is_idle() {
+        let sampling = step(&mut scheduler).1;
+        order.extend(sampling.iter().copied().filter(|id| !order.contains(id)).collect::<Vec<_>>());
+        scheduler.remove(RequestId(sampling[0]));
+    }
+    assert_eq!(order, [5, 0, 1, 2, 4, 3]);
+}
+
+#[test]
+fn a_better_priority_finds_the_room_that_a_worse_one_had() {
+    let limits = Limits { total_tokens: 20, sequence_tokens: 20, ..LIMITS };
+    let mut scheduler = Scheduler::new(Limits { step_tokens: 30, ..limits });
+    scheduler.add(RequestId(0), 1, vec![Token(0); 15]);
+    assert_eq!(step(&mut scheduler).1, [0]);
+    scheduler.add(RequestId(1), 0, vec![Token(1); 10]);
+    assert_eq!(step(&mut scheduler).1, [1]);
+    scheduler.remove(RequestId(1));
+    assert_eq!(step(&mut scheduler), (vec![(0, 16)], vec![0]), "it goes on with all its tokens");
+}
+
+#[test]
+fn who_was_overtaken_often_enough_comes_first() {
+    let mut scheduler = Scheduler::new(Limits { running: 1, slots: 1, step_tokens: 100, ..LIMITS });
+    add(&mut scheduler, 0, 9);
+    let mut before = 0;
+    loop {
+        before += 1;
+        add(&mut scheduler, before, 0);
+        let sampling = step(&mut scheduler).1;
+        if sampling == [0] {
+            break;
+        }
+        assert!(before < 100, "it never comes");
+        scheduler.remove(RequestId(sampling[0]));
+    }
+    assert_eq!(before - 1, u64::from(MOST_OVERTAKEN));
+    add(&mut scheduler, 200, -5);
+    assert_eq!(step(&mut scheduler).1, [0], "nobody takes its place any more");
 }
 
 #[test]
@@ -103,7 +158,7 @@ fn a_lone_sequence_fills_the_context_and_is_full() {
 
 fn prompts(scheduler: &mut Scheduler, texts: &[&str]) {
     for (id, text) in texts.iter().enumerate() {
-        scheduler.add(RequestId(id as u64), text.bytes().map(|byte| Token(byte.into())).collect());
+        scheduler.add(RequestId(id as u64), 0, text.bytes().map(|byte| Token(byte.into())).collect());
     }
 }
 
@@ -124,7 +179,7 @@ fn a_prompt_starts_from_what_another_has_computed() {
     assert_eq!(started(&mut scheduler), [(0, 0)]);
     scheduler.remove(RequestId(0));
     assert_eq!(scheduler.take_edits(), [], "it is kept");
-    scheduler.add(RequestId(1), "you are kind. two".bytes().map(|byte| Token(byte.into())).collect());
+    scheduler.add(RequestId(1), 0, "you are kind. two".bytes().map(|byte| Token(byte.into())).collect());
     assert_eq!(started(&mut scheduler), [(1, 14)]);
     assert_eq!(scheduler.take_edits(), [Edit::Copy { from: SeqId(0), to: SeqId(1), tokens: 14 }]);
     assert_eq!(scheduler.cells(), 20, "what is shared is held once");
@@ -136,7 +191,7 @@ fn the_last_token_of_a_prompt_is_always_computed() {
     prompts(&mut scheduler, &["the very same"]);
     started(&mut scheduler);
     scheduler.remove(RequestId(0));
-    scheduler.add(RequestId(1), "the very same".bytes().map(|byte| Token(byte.into())).collect());
+    scheduler.add(RequestId(1), 0, "the very same".bytes().map(|byte| Token(byte.into())).collect());
     assert_eq!(started(&mut scheduler), [(1, 12)]);
 }
 
@@ -168,7 +223,7 @@ fn what_is_kept_goes_before_anybody_gives_way() {
     prompts(&mut scheduler, &["0123456789"]);
     started(&mut scheduler);
     scheduler.remove(RequestId(0));
-    scheduler.add(RequestId(1), vec![Token(1); 15]);
+    scheduler.add(RequestId(1), 0, vec![Token(1); 15]);
     assert_eq!(started(&mut scheduler), [(1, 0)]);
     assert_eq!(scheduler.take_edits(), [Edit::Cut { slot: SeqId(0), tokens: 0 }]);
     assert!(!scheduler.give_way(), "it is alone and nothing is kept");
@@ -180,7 +235,7 @@ fn the_only_slot_is_used_again() {
     prompts(&mut scheduler, &["the weather today"]);
     started(&mut scheduler);
     scheduler.remove(RequestId(0));
-    scheduler.add(RequestId(1), "the weather tomorrow".bytes().map(|byte| Token(byte.into())).collect());
+    scheduler.add(RequestId(1), 0, "the weather tomorrow".bytes().map(|byte| Token(byte.into())).collect());
     assert_eq!(started(&mut scheduler), [(1, 14)]);
     assert_eq!(scheduler.take_edits(), [Edit::Cut { slot: SeqId(0), tokens: 14 }]);
 }
@@ -285,7 +340,7 @@ fn under_random_load_the_invariants_hold() {
                 let length = 1 + below((limits.longest() - 1) as u32);
                 // Few different tokens: beginnings are shared often.
                 let prompt: Vec<Token> = (0..length).map(|_| Token((below(8) == 0).into())).collect();
-                scheduler.add(RequestId(round), prompt.clone());
+                scheduler.add(RequestId(round), [0, 0, -3, 5][below(4)], prompt.clone());
                 left.insert(RequestId(round), prompt);
             }
             if below(20) == 0

@@ -7,6 +7,10 @@ use crate::plugins::model::{Position, Rows, SeqId, Token};
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub(super) id: RequestId,
+    /// Smaller goes first.
+    pub(super) priority: i32,
+    /// How many that came later were started before it because of their priority.
+    pub(super) overtaken: u32,
     pub(super) tokens: Vec<Token>,
     pub(super) computed: usize,
     /// `None` while it waits.
@@ -56,9 +60,23 @@ impl Step {
 }
 
 impl Sequence {
-    pub(super) fn new(id: RequestId, tokens: Vec<Token>) -> Self {
-        let (proposed, ahead) = (Vec::new(), Vec::new());
-        Sequence { id, tokens, computed: 0, slot: None, ran: false, proposed, ahead }
+    pub(super) fn new(id: RequestId, priority: i32, tokens: Vec<Token>) -> Self {
+        Sequence {
+            id,
+            priority,
+            overtaken: 0,
+            tokens,
+            computed: 0,
+            slot: None,
+            ran: false,
+            proposed: Vec::new(),
+            ahead: Vec::new(),
+        }
+    }
+
+    /// The place in every order: by priority, then by arrival.
+    pub(super) fn rank(&self) -> (i32, RequestId) {
+        (self.priority, self.id)
     }
 
     /// Tokens that are still to be computed.

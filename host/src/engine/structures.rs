@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
 use super::guide::{Followers, Guide, refused};
 use super::message::{Command, Request, RequestId, Structure};
@@ -31,6 +32,8 @@ pub(super) struct Structures {
 pub(super) struct Prepared {
     pub(super) request: Box<Request>,
     pub(super) prompt: Vec<Token>,
+    /// When its answer must have ended.
+    pub(super) deadline: Option<Instant>,
 }
 
 /// What was asked for, the beginning of an answer to it, and what may begin it.

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::message::Request;
+use serde::Serialize;
+
 use crate::error::{Error, Kind, Result};
 
 /// What a request is known by when it comes again.
@@ -23,7 +24,7 @@ pub struct Suspects(Mutex<HashMap<Fingerprint, u32>>);
 
 impl Suspects {
     /// What a request is known by: all of it but the seed that was drawn for it.
-    pub(super) fn fingerprint(request: &Request) -> Fingerprint {
+    pub(super) fn fingerprint<T: Serialize>(request: &T) -> Fingerprint {
         let mut hasher = DefaultHasher::new();
         // Whatever cannot be written is the same as nothing, and a request can be written.
         rmp_serde::to_vec(request).unwrap_or_default().hash(&mut hasher);

@@ -28,8 +28,11 @@ impl FromRequest<App> for JsonBody {
             let message = "the body must be JSON: send it with the header `content-type: application/json`";
             return Err(Failure::wire(WireKind::NotJson, message));
         }
-        let bytes = read(&parts.headers, body, app.config.server.max_body_bytes).await?;
-        parse(&bytes).map(JsonBody)
+        let server = &app.config.server;
+        let limit = Duration::from_secs(server.body_timeout_secs.into());
+        let reading = read(&parts.headers, body, server.max_body_bytes);
+        let bytes = tokio::time::timeout(limit, reading).await.map_err(|_| too_slow(limit))?;
+        parse(&bytes?).map(JsonBody)
     }
 }
 
@@ -85,7 +88,15 @@ fn too_large(limit: usize) -> Failure {
     Failure::wire(WireKind::BodyTooLarge, message)
 }
 
-fn parse(bytes: &[u8]) -> Result<Fields> {
+fn too_slow(limit: Duration) -> Failure {
+    let message = format!(
+        "the body was not there within {} s, which is as long as this server waits (server.body_timeout_secs)",
+        limit.as_secs()
+    );
+    Failure::wire(WireKind::TooSlow, message)
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Result<Fields> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(Fields::of_body(fields)),
         Ok(other) => Err(Failure::wire(

@@ -36,6 +36,7 @@ pub(crate) enum WireKind {
     WrongShape,
     NotJson,
     BodyTooLarge,
+    TooSlow,
     NoSuchPath,
     NoSuchResponse,
     NoPreviousResponse,
@@ -127,13 +128,15 @@ impl Failure {
         }
     }
 
+    /// The status that HTTP has for it.
+    #[cfg(fuzzing)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.verdict().status
+    }
+
     fn verdict(&self) -> Verdict {
         match self {
-            Failure::Host(error) => {
-                let verdict = of_host(error.kind);
-                let known = error.retry_after_secs.map(Retry::AfterSeconds);
-                Verdict { retry: known.unwrap_or(verdict.retry), ..verdict }
-            }
+            Failure::Host(error) => measured(of_host(error.kind), error.retry_after_secs),
             Failure::Wire(fault) => of_wire(fault.kind),
         }
     }
@@ -187,6 +190,10 @@ fn of_host(kind: Kind) -> Verdict {
         Kind::QueueFull => {
             verdict(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"), AfterSeconds(1))
         }
+        // The same request with the same limit fares alike: a client must not ask again by itself.
+        Kind::DeadlineExceeded => {
+            verdict(StatusCode::GATEWAY_TIMEOUT, SERVER, Some("deadline_exceeded"), Never)
+        }
         Kind::InsufficientMemory => unavailable("insufficient_memory", AfterSeconds(30)),
         Kind::EngineCrashed => unavailable("engine_crashed", AfterSeconds(1)),
         Kind::ModelTooLarge => unavailable("insufficient_memory", Never),
@@ -198,12 +205,21 @@ fn of_host(kind: Kind) -> Verdict {
     }
 }
 
+/// What was measured goes before what is usual.
+fn measured(verdict: Verdict, retry_after_secs: Option<u16>) -> Verdict {
+    match (verdict.retry, retry_after_secs) {
+        (Retry::AfterSeconds(_), Some(seconds)) => Verdict { retry: Retry::AfterSeconds(seconds), ..verdict },
+        _ => verdict,
+    }
+}
+
 fn of_wire(kind: WireKind) -> Verdict {
     let (status, kind, code) = match kind {
         WireKind::BrokenJson => (StatusCode::BAD_REQUEST, INVALID_REQUEST, Some("invalid_json")),
         WireKind::WrongShape => (StatusCode::UNPROCESSABLE_ENTITY, INVALID_REQUEST, None),
         WireKind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, None),
         WireKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, Some("body_too_large")),
+        WireKind::TooSlow => (StatusCode::REQUEST_TIMEOUT, INVALID_REQUEST, Some("body_too_slow")),
         WireKind::NoSuchPath => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("unknown_path")),
         WireKind::NoSuchResponse => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("response_not_found")),
         WireKind::NoPreviousResponse => {
@@ -239,6 +255,7 @@ fn public_message(error: &Error) -> String {
         | Kind::ModelNotFound
         | Kind::QueueFull
         | Kind::RequestCrashes
+        | Kind::DeadlineExceeded
         | Kind::ShuttingDown => error.message.clone(),
     }
 }
@@ -275,6 +292,7 @@ mod tests {
         check(Kind::ModelNotFound, 404, Some("model_not_found"), None, None);
         check(Kind::PluginUnavailable, 503, Some("plugin_unavailable"), None, Some("false"));
         check(Kind::QueueFull, 429, Some("queue_full"), Some("1"), None);
+        check(Kind::DeadlineExceeded, 504, Some("deadline_exceeded"), None, Some("false"));
         check(Kind::InsufficientMemory, 503, Some("insufficient_memory"), Some("30"), None);
         check(Kind::EngineCrashed, 503, Some("engine_crashed"), Some("1"), None);
         check(Kind::ModelTooLarge, 503, Some("insufficient_memory"), None, Some("false"));
@@ -284,6 +302,14 @@ mod tests {
         check(Kind::ShuttingDown, 503, Some("shutting_down"), Some("5"), None);
         check(Kind::Configuration, 500, Some("internal_error"), None, Some("false"));
         check(Kind::Internal, 500, Some("internal_error"), None, Some("false"));
+    }
+
+    #[test]
+    fn a_measured_time_goes_before_the_usual_one() {
+        let error = Error { retry_after_secs: Some(17), ..Error::new(Kind::QueueFull, "m") };
+        assert_eq!(answer(error).headers()["retry-after"], "17");
+        let error = Error { retry_after_secs: Some(17), ..Error::new(Kind::InvalidRequest, "m") };
+        assert!(!answer(error).headers().contains_key("retry-after"));
     }
 
     #[test]

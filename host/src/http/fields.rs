@@ -37,6 +37,11 @@ impl Fields {
         if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
     }
 
+    /// The names of those that say something.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.values.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// A value that somebody else takes.
     pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
         self.values.get(name)

@@ -4,7 +4,10 @@
 //! the answers. So the `host` must be an address, `localhost`, or a name that plugins.toml lists, and a page of another
 //! origin is answered only where plugins.toml lists it.
 
-use axum::extract::{Request, State};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -12,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::error::{Failure, WireKind};
-use crate::config::Server;
+use crate::config::{ApiKey, Server};
 
 /// Answered without a key: whoever watches over the server asks these, and they tell nothing.
 const OPEN_TO_ALL: [&str; 3] = ["/health", "/livez", "/readyz"];
@@ -27,9 +30,7 @@ pub(crate) async fn around(State(app): State<App>, request: Request, next: Next)
     let mut response = if allowed.is_some() && is_preflight(&request) {
         preflight(request.headers())
     } else if let Err(failure) = check_key(&request, server) {
-        let mut refusal = failure.into_response();
-        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        refusal
+        unauthorized(failure)
     } else {
         next.run(request).await
     };
@@ -49,21 +50,80 @@ fn check_key(request: &Request, server: &Server) -> Result<(), Failure> {
     if server.api_keys.is_empty() || OPEN_TO_ALL.contains(&request.uri().path()) {
         return Ok(());
     }
-    let headers = request.headers();
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text("authorization").and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    match bearer.or(text("x-api-key")) {
-        // All are compared, in constant time: how long it takes tells nothing.
-        Some(key) if server.api_keys.iter().fold(false, |found, own| found | own.is(key)) => Ok(()),
+    match key(request.headers()) {
+        Some(key) if is_one_of(&server.api_keys, key) | is_one_of(&server.admin_keys, key) => Ok(()),
         Some(_) => Err(Failure::wire(WireKind::NoKey, "the API key is wrong")),
         None => {
             let message = "an API key is needed: send it as `authorization: Bearer KEY` or `x-api-key: KEY`";
             Err(Failure::wire(WireKind::NoKey, message))
         }
     }
+}
+
+/// The key that a request bears.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    bearer.or(text("x-api-key"))
+}
+
+/// All are compared, in constant time: how long it takes tells nothing.
+fn is_one_of(keys: &[ApiKey], key: &str) -> bool {
+    keys.iter().fold(false, |found, own| found | own.is(key))
+}
+
+/// Somebody who may change what the server does: a parameter of each handler that changes something, or
+/// `route_layer(axum::middleware::from_extractor_with_state::<Administrator, _>(app))` around its routes.
+///
+/// With admin keys, whoever sends one. Without, whatever runs on this machine and is no web page.
+pub(crate) struct Administrator;
+
+impl FromRequestParts<App> for Administrator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+        match check_administrator(&parts.headers, peer, &app.config.server) {
+            Ok(()) => Ok(Administrator),
+            Err(failure) => Err(unauthorized(failure)),
+        }
+    }
+}
+
+fn check_administrator(headers: &HeaderMap, peer: Option<IpAddr>, server: &Server) -> Result<(), Failure> {
+    if server.admin_keys.is_empty() {
+        let here = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+        if here && !headers.contains_key(header::ORIGIN) {
+            return Ok(());
+        }
+        let message = "without an admin key only a program on this machine may do this, and no web page: set \
+                       `admin_keys` or `admin_key_file` of [server], or IMPETUS_ADMIN_KEYS";
+        return Err(Failure::wire(WireKind::NotAllowed, message));
+    }
+    match key(headers) {
+        Some(key) if is_one_of(&server.admin_keys, key) => Ok(()),
+        Some(key) if is_one_of(&server.api_keys, key) => {
+            Err(Failure::wire(WireKind::NotAllowed, "this API key is no admin key, which this needs"))
+        }
+        Some(_) => Err(Failure::wire(WireKind::NoKey, "the admin key is wrong")),
+        None => {
+            let message =
+                "an admin key is needed: send it as `authorization: Bearer KEY` or `x-api-key: KEY`";
+            Err(Failure::wire(WireKind::NoKey, message))
+        }
+    }
+}
+
+/// A refusal, with the word by which clients know that a key would help.
+fn unauthorized(failure: Failure) -> Response {
+    let mut refusal = failure.into_response();
+    if refusal.status() == StatusCode::UNAUTHORIZED {
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    refusal
 }
 
 fn check_host(request: &Request, server: &Server) -> Result<(), Failure> {
@@ -115,4 +175,51 @@ fn preflight(headers: &HeaderMap) -> Response {
         out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// The status that a request to change something gets, 200 where it may.
+    fn status(config: &str, peer: &str, headers: &[(&'static str, &str)]) -> u16 {
+        let config = Config::parse(&format!("[server]\n{config}"), Path::new("/")).unwrap();
+        let mut sent = HeaderMap::new();
+        for (name, value) in headers {
+            sent.insert(*name, value.parse().unwrap());
+        }
+        match check_administrator(&sent, peer.parse().ok(), &config.server) {
+            Ok(()) => 200,
+            Err(failure) => failure.into_response().status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn without_admin_keys_programs_of_this_machine_administrate() {
+        for (peer, expected) in
+            [("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("192.168.0.9", 403), ("", 403)]
+        {
+            assert_eq!(status("", peer, &[]), expected, "{peer}");
+        }
+        assert_eq!(status("", "127.0.0.1", &[("origin", "http://localhost:8484")]), 403);
+        assert_eq!(status("api_keys = [\"a\"]", "192.168.0.9", &[("x-api-key", "a")]), 403);
+    }
+
+    #[test]
+    fn with_admin_keys_only_they_count() {
+        let config = "api_keys = [\"a\"]\nadmin_keys = [\"b\"]";
+        for (headers, expected) in [
+            (&[][..], 401),
+            (&[("x-api-key", "a")][..], 403),
+            (&[("x-api-key", "c")][..], 401),
+            (&[("authorization", "Bearer b")][..], 200),
+            (&[("x-api-key", "b"), ("origin", "https://chat.example")][..], 200),
+        ] {
+            assert_eq!(status(config, "127.0.0.1", headers), expected, "{headers:?}");
+        }
+        assert_eq!(status(config, "192.168.0.9", &[("x-api-key", "b")]), 200);
+    }
 }

@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path, State};
-use axum::http::request::Parts;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde_json::{Value, json};
@@ -15,23 +14,10 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::App;
 use super::error::{Failure, Result, WireKind};
+use super::guard::Administrator;
 use super::sse::{self, Line};
 use crate::error::Error;
 use crate::models::{Entry, KeepAlive, Models};
-
-/// Somebody who may change what the server does: no web page.
-pub(crate) struct Administrator;
-
-impl<S: Sync> FromRequestParts<S> for Administrator {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        if parts.headers.contains_key(header::ORIGIN) {
-            return Err(Failure::wire(WireKind::NotAllowed, "a web page may not load or unload models"));
-        }
-        Ok(Administrator)
-    }
-}
 
 /// What is loaded.
 pub(crate) async fn processes(State(app): State<App>) -> Result<Json<Value>> {

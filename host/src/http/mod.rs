@@ -1,9 +1,11 @@
 //! The only place that knows axum, wire JSON and status codes.
 //!
-//! A request's way: `request_id` names it, `guard` says whether it may, `body` and `fields` read it, `openai` turns it into an engine's request and
+//! A request's way: `serve` takes its connection (`tls` where that is encrypted), `request_id` names it and `account`
+//! keeps what it takes, `guard` says whether it may, `body` and `fields` read it, `openai` turns it into an engine's request and
 //! the engine's events into answers (`sse` where they are streamed), `error` says what went wrong. Nothing here
 //! schedules, samples or renders; a client that goes away is a dropped future, and so a dropped `EventStream`.
 
+mod account;
 mod api;
 mod body;
 mod error;
@@ -11,33 +13,30 @@ mod fields;
 mod guard;
 mod health;
 mod life;
+mod metrics;
 mod openai;
 mod public;
 mod request_id;
+mod serve;
 mod sse;
+mod tls;
 
-use std::future::{Future, IntoFuture};
+#[cfg(fuzzing)]
+pub use self::openai::fuzzing;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use axum::{Extension, Router};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use self::error::{Failure, WireKind};
+pub use self::serve::serve;
+pub use self::tls::tls;
 use crate::config::Config;
 use crate::models::Models;
 use crate::plugins::Plugins;
-
-/// How long running answers may go on after the order to stop.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// How long their last words may then take to reach the clients.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What every handler works with.
 #[derive(Clone)]
@@ -60,6 +59,7 @@ pub fn router(app: App) -> Router {
         .layer(Extension(Arc::new(responses)))
         .route("/v1/chat/completions", post(openai::chat::handle))
         .route("/v1/completions", post(openai::completions::handle))
+        .route("/v1/embeddings", post(openai::embeddings::handle))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*id}", get(openai::models::one))
         .route("/tokenize", post(openai::tokens::tokenize))
@@ -70,56 +70,21 @@ pub fn router(app: App) -> Router {
         .route("/api/models", get(api::models))
         .route("/api/models/{*path}", get(life::about).post(life::change))
         .route("/api/ps", get(life::processes))
+        .route("/metrics", get(metrics::read))
         .route("/health", get(health::alive))
         .route("/livez", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(app.clone(), guard::around))
-        .layer(middleware::from_fn(request_id::around))
+        .layer(middleware::from_fn_with_state(app.clone(), request_id::around))
         .with_state(app)
-}
-
-/// Answers requests until `shutdown` completes; then takes no more, lets running answers end, and ends those that take
-/// too long.
-///
-/// # Errors
-/// What the system says when it can accept no more connections.
-pub async fn serve(
-    listener: TcpListener,
-    app: App,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let models = Arc::clone(&app.models);
-    let (stop, stopped) = oneshot::channel();
-    let signal = async move {
-        shutdown.await;
-        let _ = stop.send(());
-    };
-    // Tokens are small packets that must not wait for each other.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!("TCP_NODELAY was refused: {error}");
-        }
-    });
-    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(signal).into_future();
-    let ending = async {
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        models.shutdown(GRACE).await;
-        tokio::time::sleep(LAST_WORDS).await;
-    };
-    tokio::select! {
-        result = serving => result,
-        () = ending => Ok(()),
-    }
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /health, /livez and /readyz",
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /metrics, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
+use super::App;
+use super::account::{Account, Ask};
 use super::error::Failure;
 use crate::error::{Error, Kind};
 
@@ -44,12 +46,17 @@ fn new_id() -> HeaderValue {
     HeaderValue::try_from(id).expect("hexadecimal digits are a header value; anything else is a bug")
 }
 
-/// Around every route: the id, the log line, and an answer even where a handler panicked.
-pub(crate) async fn around(mut request: Request, next: Next) -> Response {
+/// Around every route: the id, the account, and an answer even where a handler panicked.
+pub(crate) async fn around(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers().get(X_REQUEST_ID));
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let started = Instant::now();
-    request.extensions_mut().insert(id.clone());
+    let account = Account::open(id.clone(), Arc::clone(app.models.metrics()));
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let ask = Ask {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        route: route.unwrap_or_else(|| "other".to_owned()),
+    };
+    request.extensions_mut().insert(account.clone());
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|_| {
         Failure::from(Error::new(Kind::Internal, "a handler panicked: this is a bug")).into_response()
@@ -57,10 +64,8 @@ pub(crate) async fn around(mut request: Request, next: Next) -> Response {
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         failure.log(&id);
     }
-    let (status, seconds) = (response.status().as_u16(), started.elapsed().as_secs_f32());
-    tracing::debug!(request = %id, status, seconds, "{method} {path}");
     response.headers_mut().insert(X_REQUEST_ID, id.0);
-    response
+    account.close_with(response, ask)
 }
 
 #[cfg(test)]

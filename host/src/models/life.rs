@@ -59,8 +59,7 @@ pub enum Left {
 impl Models {
     /// Everything that is loaded.
     pub fn processes(&self) -> Vec<Process> {
-        let residents = self.slots().into_iter().filter_map(|(_, slot)| slot.resident());
-        let mut processes: Vec<Process> = residents.map(|resident| process(&resident)).collect();
+        let mut processes: Vec<Process> = self.loaded().iter().map(|resident| process(resident)).collect();
         processes.extend(self.leaving().iter().map(|(model, worker)| Process {
             model: model.clone(),
             state: "leaving",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::capability;
 use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
 use crate::engine::message::{Prompt, Question, Segment, Told};
 use crate::engine::{Engine, Settings};
@@ -85,10 +86,11 @@ impl Resident {
     /// Starts the engine of a model that its plugin has loaded into this process. Blocks while the plugin makes the context.
     ///
     /// # Errors
-    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that cannot generate text.
+    /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that neither generates text nor embeds.
     pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Resident> {
         let (metadata, vocab_size) = (model.metadata().clone(), model.vocab_size());
-        let (capabilities, template) = describe(&id, &metadata, model.capabilities())?;
+        let can = Abilities { capabilities: model.capabilities(), embeds: model.embeds() };
+        let (capabilities, template) = describe(&id, &metadata, can);
         let engine = Engine::start(&id, model, settings)?;
         Ok(Resident::new(id, engine, None, (metadata, vocab_size, capabilities, template)))
     }
@@ -96,12 +98,13 @@ impl Resident {
     /// The model whose engine runs in this worker.
     ///
     /// # Errors
-    /// [`Kind::LoadFailed`] for a model that cannot generate text.
+    /// [`Kind::LoadFailed`] when the plugin's description of it is broken.
     pub(super) fn in_worker(id: String, worker: Worker, settings: Settings) -> Result<Resident> {
         let ready = &worker.ready;
         let metadata = ModelMetadata::parse(&ready.metadata)?;
         let engine = Engine::elsewhere(Arc::clone(&worker.remote), ready.room, settings);
-        let (capabilities, template) = describe(&id, &metadata, Capabilities(ready.capabilities))?;
+        let can = Abilities { capabilities: Capabilities(ready.capabilities), embeds: ready.embeds };
+        let (capabilities, template) = describe(&id, &metadata, can);
         let vocab_size = ready.vocab_size;
         Ok(Resident::new(id, engine, Some(Arc::new(worker)), (metadata, vocab_size, capabilities, template)))
     }
@@ -186,6 +189,27 @@ impl Resident {
         if seconds > 0.0 { now.saturating_sub(*before) as f64 / seconds } else { 0.0 }
     }
 
+    /// Whether it can do something, by the capability's name.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] with the capability that it lacks, and those that it has.
+    pub fn require(&self, capability: &str) -> Result<()> {
+        if self.can(capability) {
+            return Ok(());
+        }
+        let message = format!(
+            "model `{}` lacks the capability `{capability}`; it has: {}",
+            self.id,
+            self.capabilities.join(", ")
+        );
+        Err(Error::unsupported("model", message))
+    }
+
+    /// Whether it can do what has this name.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|own| own == capability)
+    }
+
     /// What the plugin tells about it.
     pub fn metadata(&self) -> &ModelMetadata {
         &self.metadata
@@ -256,31 +280,23 @@ impl Resident {
     }
 }
 
+/// What a model's plugin says that it can do.
+#[derive(Clone, Copy)]
+struct Abilities {
+    capabilities: Capabilities,
+    embeds: bool,
+}
+
 /// What a model can do, by name, and its chat template.
 fn describe(
     id: &str,
     metadata: &ModelMetadata,
-    found: Capabilities,
-) -> Result<(Vec<String>, Option<Result<ChatTemplate>>)> {
-    if !found.has(Capabilities::GENERATE) {
-        return Err(Error::new(
-            Kind::LoadFailed,
-            "it cannot generate text, and this version serves nothing else",
-        ));
-    }
-    let named = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
-    let mut capabilities: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
+    can: Abilities,
+) -> (Vec<String>, Option<Result<ChatTemplate>>) {
     let template = metadata.chat_template.as_deref().map(|source| compile(id, source, metadata));
-    if let Some(Ok(template)) = &template {
-        let known = [
-            ("chat", true),
-            // A model that is only told how to call may or may not do it: nothing is promised.
-            ("tools", template.manner().has_tools() && !template.manner().is_generic()),
-            ("reasoning", template.manner().has_reasoning()),
-        ];
-        capabilities.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()));
-    }
-    Ok((capabilities, template))
+    let working = template.as_ref().and_then(|template| template.as_ref().ok());
+    let capabilities = capability::record(can.capabilities, can.embeds, working);
+    (capabilities, template)
 }
 
 fn compile(id: &str, source: &str, metadata: &ModelMetadata) -> Result<ChatTemplate> {

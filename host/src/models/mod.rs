@@ -1,5 +1,6 @@
 //! Which model files exist, which plugin runs each, and what is loaded.
 
+pub mod capability;
 mod catalog;
 mod entry;
 mod history;
@@ -25,6 +26,7 @@ use self::slot::{Slot, SlotState};
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 use crate::worker::{Bounds, Worker};
 
@@ -41,6 +43,7 @@ pub struct Models {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     /// Workers that were told to end, with their models.
     leaving: Mutex<Vec<(String, Arc<Worker>)>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Hears how far a load is, from 0 to 1.
@@ -70,7 +73,18 @@ impl Models {
             },
             slots: Mutex::default(),
             leaving: Mutex::default(),
+            metrics: Arc::default(),
         })
+    }
+
+    /// What is counted of them.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Those in memory.
+    pub fn loaded(&self) -> Vec<Arc<Resident>> {
+        self.slots().into_iter().filter_map(|(_, slot)| slot.resident()).collect()
     }
 
     /// Everything that was found, by id; what cannot be served says why.

@@ -132,7 +132,10 @@ impl Models {
         };
         let result =
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(bug("the load", &error)));
-        result.map_err(|error| describe(entry, error))
+        result.map_err(|error| {
+            self.metrics.model_load_failed(&entry.id, error.kind);
+            describe(entry, error)
+        })
     }
 
     /// What loading a model would mean for memory.
@@ -188,7 +191,10 @@ impl Models {
                     let detail = error.detail.as_deref().unwrap_or_default();
                     tracing::error!(model = %entry.id, detail, "it crashed too often and is not started again: {error}");
                 }
-                Some((Next::Restart(pause), _)) => models.restart(entry, pause),
+                Some((Next::Restart(pause), error)) => {
+                    models.metrics.engine_restarted(&entry.id, reason(&error));
+                    models.restart(entry, pause);
+                }
             }
         });
     }
@@ -216,6 +222,11 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         self.models.memory().release(&self.id);
     }
+}
+
+/// Why an engine is started again, as the metrics have it.
+fn reason(error: &Error) -> &'static str {
+    if error.message.contains(" hung") { "hang" } else { "crash" }
 }
 
 fn always(progress: OnProgress) -> impl Fn(f32) -> bool + Send + Sync + 'static {

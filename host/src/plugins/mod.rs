@@ -4,6 +4,7 @@
 //! discover → trust → inspect → open → register. A refused plugin never stops the host.
 
 mod discover;
+pub mod embedder;
 mod inspect;
 mod library;
 pub mod model;

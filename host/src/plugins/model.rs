@@ -83,7 +83,7 @@ impl ModelMetadata {
 
 /// A loaded model, shared by threads.
 pub struct Model {
-    inner: api::ModelBox,
+    pub(super) inner: api::ModelBox,
     metadata: ModelMetadata,
     vocab_size: u32,
 }
@@ -311,7 +311,7 @@ pub(super) fn utf8(path: &Path) -> Result<&str> {
     })
 }
 
-fn load_error(error: api::PluginError) -> Error {
+pub(super) fn load_error(error: api::PluginError) -> Error {
     let kind = match error.code {
         ErrorCode::OUT_OF_MEMORY => Kind::InsufficientMemory,
         _ => Kind::LoadFailed,

@@ -55,6 +55,84 @@ pub(super) fn weigh(logits: &[f32], scale: Scale, sums: &mut Vec<f32>) -> f64 {
     sums.iter().map(|sum| f64::from(*sum)).sum()
 }
 
+/// How a set of weights is spread.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Spread {
+    /// The sum of the weights.
+    pub(super) weight: f64,
+    /// The sum of each weight times its logarithm.
+    pub(super) moment: f64,
+    /// How many tokens can be chosen at all.
+    pub(super) count: usize,
+}
+
+impl Spread {
+    /// The mean logarithm of a weight, by weight: how far a token may be expected to be from the best.
+    pub(super) fn mean(self) -> f64 {
+        self.moment / self.weight
+    }
+
+    /// The entropy of the distribution, in nats.
+    pub(super) fn entropy(self) -> f64 {
+        self.weight.ln() - self.mean()
+    }
+}
+
+/// The spread of a vocabulary's weights.
+pub(super) fn spread(logits: &[f32], scale: Scale) -> Spread {
+    let mut all = Spread::default();
+    for block in logits.chunks(BLOCK) {
+        let (mut weights, mut moments, mut counts) = ([0.0_f32; LANES], [0.0_f32; LANES], [0.0_f32; LANES]);
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        let mut add = |lane: usize, logit: f32| {
+            let (logarithm, weight) = scale.logarithm_and_weight(logit);
+            weights[lane] += weight;
+            moments[lane] += if weight > 0.0 { weight * logarithm } else { 0.0 };
+            counts[lane] += if logit > f32::NEG_INFINITY { 1.0 } else { 0.0 };
+        };
+        for chunk in chunks {
+            for (lane, logit) in chunk.iter().enumerate() {
+                add(lane, *logit);
+            }
+        }
+        rest.iter().for_each(|logit| add(0, *logit));
+        all.weight += f64::from(weights.iter().sum::<f32>());
+        all.moment += f64::from(moments.iter().sum::<f32>());
+        all.count += counts.iter().sum::<f32>() as usize;
+    }
+    all
+}
+
+/// The standard deviation of all logits that are finite, the largest of which is `best`; +∞ counts as the largest
+/// finite number.
+pub(super) fn deviation(logits: &[f32], best: f32) -> f32 {
+    let (mut count, mut sum, mut squares) = (0.0_f64, 0.0_f64, 0.0_f64);
+    for block in logits.chunks(BLOCK) {
+        let mut lanes = [[0.0_f32; LANES]; 3];
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        let mut add = |lane: usize, logit: f32| {
+            let is_there = logit > f32::NEG_INFINITY;
+            // From the best, which keeps the squares small.
+            let distance = if is_there { logit.min(f32::MAX) - best } else { 0.0 };
+            lanes[0][lane] += if is_there { 1.0 } else { 0.0 };
+            lanes[1][lane] += distance;
+            lanes[2][lane] += distance * distance;
+        };
+        for chunk in chunks {
+            for (lane, logit) in chunk.iter().enumerate() {
+                add(lane, *logit);
+            }
+        }
+        rest.iter().for_each(|logit| add(0, *logit));
+        let [counts, sums, squared] = lanes.map(|lane| f64::from(lane.iter().sum::<f32>()));
+        count += counts;
+        sum += sums;
+        squares += squared;
+    }
+    let mean = sum / count;
+    (squares / count - mean * mean).max(0.0).sqrt() as f32
+}
+
 /// Makes weights of logits: exp((logit - best) / temperature), so that the best logit weighs 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
@@ -71,9 +149,16 @@ impl Scale {
     /// 0 to 1; exactly 0 for NaN, -∞ and whatever is less than e⁻⁸⁷ beside the best.
     #[inline(always)]
     pub(super) fn weight(self, logit: f32) -> f32 {
+        self.logarithm_and_weight(logit).1
+    }
+
+    /// The same with what it is the exponential of.
+    #[inline(always)]
+    pub(super) fn logarithm_and_weight(self, logit: f32) -> (f32, f32) {
         // Not `min`, which would make the largest number of a NaN.
         let logit = if logit > f32::MAX { f32::MAX } else { logit };
-        exp((logit - self.best) * self.sharpness)
+        let logarithm = (logit - self.best) * self.sharpness;
+        (logarithm, exp(logarithm))
     }
 }
 
@@ -141,6 +226,41 @@ mod tests {
             let error = ((f64::from(exp(x)) - exact) / exact).abs();
             assert!(error < 2e-7, "x = {x}: {error:e}");
         }
+    }
+
+    /// Logits of many blocks, some of them no number.
+    fn noisy() -> Vec<f32> {
+        let noise = |i: u32| (i.wrapping_mul(2_654_435_761) >> 12) as f32 / (1 << 20) as f32;
+        let mut logits: Vec<f32> = (0..3_001).map(|i| noise(i) * 30.0 - 25.0).collect();
+        (logits[7], logits[700], logits[3_000]) = (f32::NAN, -INFINITY, f32::NAN);
+        logits
+    }
+
+    #[test]
+    fn the_spread_of_weights_is_that_of_the_definition() {
+        let logits = noisy();
+        let finite: Vec<f64> = logits.iter().filter(|l| l.is_finite()).map(|l| f64::from(*l)).collect();
+        let best = finite.iter().copied().fold(f64::MIN, f64::max);
+        for temperature in [0.5, 1.0, 3.0] {
+            let weights: Vec<f64> = finite.iter().map(|l| ((l - best) / temperature).exp()).collect();
+            let all: f64 = weights.iter().sum();
+            let entropy: f64 = weights.iter().map(|w| -(w / all) * (w / all).ln()).sum();
+            let found = spread(&logits, Scale::new(best as f32, temperature as f32));
+            assert_eq!(found.count, finite.len());
+            assert!((found.weight / all - 1.0).abs() < 1e-5, "{} and {all}", found.weight);
+            assert!((found.entropy() - entropy).abs() < 1e-4, "{} and {entropy}", found.entropy());
+        }
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_the_finite_logits() {
+        let logits = noisy();
+        let finite: Vec<f64> = logits.iter().filter(|l| l.is_finite()).map(|l| f64::from(*l)).collect();
+        let mean = finite.iter().sum::<f64>() / finite.len() as f64;
+        let expected = (finite.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / finite.len() as f64).sqrt();
+        let best = finite.iter().copied().fold(f64::MIN, f64::max) as f32;
+        assert!((f64::from(deviation(&logits, best)) - expected).abs() < 1e-4 * expected);
+        assert_eq!(deviation(&[2.5; 300], 2.5), 0.0);
     }
 
     #[test]

@@ -1,30 +1,28 @@
-//! One sequence's sampler: its settings, its random numbers, what it has seen, and the order of the stages. Knows
+//! One sequence's sampler: its settings, what it has seen, and the order of the stages. Knows
 //! nothing of other sequences, so that company changes nothing.
 
 use std::fmt;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
 use super::Settings;
-use super::blocks::{self, Scale};
-use super::candidates::{self, Candidates, Vocabulary};
+use super::blocks;
+use super::candidates::Vocabulary;
+use super::draw::Draw;
+use super::dry::Repeats;
 use super::penalties::Penalties;
 
 /// Chooses the tokens of one sequence. Same settings, same seed, same logits: same tokens, on every machine.
 ///
 /// Holds buffers that grow to what the settings need: a copy of the logits (4 bytes a token of the vocabulary) where
-/// penalties, bias or bans are on, up to 16 bytes a token where a very flat distribution meets top-p or min-p without
-/// top-k, and next to nothing else.
+/// penalties, bias or bans are on, up to 16 bytes a token where a very flat distribution meets filters without top-k, or
+/// XTC no other filter, 8 bytes for each token of prompt and answer under DRY, and next to nothing else.
 #[derive(Debug)]
 pub struct Sampler {
     settings: Settings,
-    random: ChaCha8Rng,
     penalties: Penalties,
+    repeats: Option<Repeats>,
     adjusted: Vec<f32>,
     maxima: Vec<f32>,
-    sums: Vec<f32>,
-    candidates: Candidates,
+    draw: Draw,
 }
 
 /// No token could be chosen.
@@ -51,30 +49,41 @@ impl Sampler {
     /// not panic.
     pub fn new(settings: Settings, seed: u64) -> Self {
         Sampler {
-            random: ChaCha8Rng::seed_from_u64(seed),
             penalties: Penalties::new(&settings),
+            repeats: settings.dry.clone().map(Repeats::new),
+            draw: Draw::new(&settings.selection, seed),
             settings,
             adjusted: Vec::new(),
             maxima: Vec::new(),
-            sums: Vec::new(),
-            candidates: Candidates::default(),
         }
     }
 
-    /// These tokens come next in the prompt: the repeat penalty counts them.
+    /// These tokens come next in the prompt: the repeat penalty and DRY count them.
     pub fn observe_prompt(&mut self, tokens: &[u32]) {
         self.penalties.observe_prompt(tokens);
+        if let Some(repeats) = &mut self.repeats {
+            tokens.iter().for_each(|token| repeats.observe(*token));
+        }
+    }
+
+    /// One of DRY's breakers ends with the last token: no repetition goes over this place.
+    pub fn end_repetition(&mut self) {
+        if let Some(repeats) = &mut self.repeats {
+            repeats.end();
+        }
     }
 
     /// Chooses the next token from `logits`, one for each id of the vocabulary, and counts it for the penalties.
     ///
     /// A token whose logit is NaN or -∞ is never chosen; +∞ counts as the largest finite number. One random number
-    /// is drawn for each token, none at temperature 0 or for an error.
+    /// is drawn for each token (with XTC two), none at temperature 0 or for an error.
     ///
     /// # Errors
     /// When no token is left, because of the model or of the bans.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SampleError> {
-        let adjusted = adjust(&self.settings, &self.penalties, logits, &mut self.adjusted);
+        let is_repeating = self.repeats.as_mut().is_some_and(Repeats::find);
+        let repeats = self.repeats.as_ref().filter(|_| is_repeating);
+        let adjusted = adjust(&self.settings, (&self.penalties, repeats), logits, &mut self.adjusted);
         let best = blocks::scan(adjusted, &mut self.maxima);
         if best == f32::NEG_INFINITY {
             return Err(nothing_left(logits));
@@ -82,19 +91,14 @@ impl Sampler {
         let token = if self.settings.temperature <= 0.0 {
             blocks::first(adjusted, &self.maxima, best).map(|place| place as u32)
         } else {
-            let best = best.min(f32::MAX);
-            let vocabulary = Vocabulary { logits: adjusted, maxima: &self.maxima, best };
-            let scale = Scale::new(best, self.settings.temperature);
-            let point = fraction(self.random.next_u64());
-            if filters(&self.settings) {
-                self.candidates.filter(vocabulary, &self.settings);
-                self.candidates.at(point, scale)
-            } else {
-                candidates::at(point, vocabulary, scale, &mut self.sums)
-            }
+            let vocabulary = Vocabulary { logits: adjusted, maxima: &self.maxima, best: best.min(f32::MAX) };
+            self.draw.token(vocabulary, &self.settings.selection, self.settings.temperature)
         };
         let token = token.ok_or_else(|| nothing_left(logits))?;
         self.penalties.observe_answer(token);
+        if let Some(repeats) = &mut self.repeats {
+            repeats.observe(token);
+        }
         Ok(token)
     }
 }
@@ -102,16 +106,20 @@ impl Sampler {
 /// Penalties, bias and bans touch few tokens: without any of them the model's own logits are good, uncopied.
 fn adjust<'a>(
     settings: &Settings,
-    penalties: &Penalties,
+    (penalties, repeats): (&Penalties, Option<&Repeats>),
     logits: &'a [f32],
     adjusted: &'a mut Vec<f32>,
 ) -> &'a [f32] {
-    if penalties.is_empty() && settings.logit_bias.is_empty() && settings.banned.is_empty() {
+    let untouched = penalties.is_empty() && repeats.is_none();
+    if untouched && settings.logit_bias.is_empty() && settings.banned.is_empty() {
         return logits;
     }
     adjusted.clear();
     adjusted.extend_from_slice(logits);
     penalties.apply(logits, adjusted);
+    if let Some(repeats) = repeats {
+        repeats.apply(adjusted);
+    }
     for (token, bias) in &settings.logit_bias {
         if let Some(logit) = adjusted.get_mut(*token as usize) {
             *logit += bias;
@@ -123,15 +131,6 @@ fn adjust<'a>(
         }
     }
     adjusted
-}
-
-fn filters(settings: &Settings) -> bool {
-    settings.top_k > 0 || settings.top_p < 1.0 || settings.min_p > 0.0
-}
-
-/// The upper 53 bits as a number from 0 to under 1.
-fn fraction(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 fn nothing_left(logits: &[f32]) -> SampleError {

@@ -1,6 +1,10 @@
 //! The sampler by tables: each stage's effect on the token chosen, seeds, the distribution of draws, and what is no number.
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
 use super::*;
+use crate::sampling::{Dry, DynamicTemperature, Filters, Mirostat, MirostatVersion, Selection, Xtc};
 
 const INFINITY: f32 = f32::INFINITY;
 
@@ -62,27 +66,45 @@ fn a_sampler_goes_on_after_an_error_as_if_it_had_not_been() {
     assert_eq!(after, draws(&Settings::default(), 3, &logits, 20));
 }
 
-/// Each way through the stages: the same seed repeats, another seed differs, and one draw is taken a token.
+fn filtered(filters: Filters) -> Settings {
+    Settings { selection: Selection::Filters(filters), ..Settings::default() }
+}
+
+fn usual() -> Settings {
+    let filters = Filters { top_k: 40, top_p: 0.95, min_p: 0.05, ..Filters::default() };
+    Settings { temperature: 0.8, ..filtered(filters) }
+}
+
+/// Each way through the stages: the same seed repeats, another seed differs, and one draw is taken a token, or two.
 #[test]
 fn seeds_repeat() {
     let logits = noisy_logits(5_000);
-    let plain = Settings::default();
+    let (plain, all) = (Settings::default(), Filters::default());
+    let mirostat = |version| Selection::Mirostat(Mirostat { version, tau: 5.0, eta: 0.1 });
+    let dry = Dry { multiplier: 0.8, base: 1.75, allowed_length: 0, window: None, breakers: Vec::new() };
     let table = [
-        plain.clone(),
-        Settings { top_k: 40, top_p: 0.95, min_p: 0.05, temperature: 0.8, ..plain.clone() },
-        Settings { top_p: 0.9, ..plain.clone() },
-        Settings { min_p: 0.1, temperature: 2.0, ..plain.clone() },
-        Settings { repeat_penalty: 1.1, presence_penalty: 0.5, frequency_penalty: 0.2, ..plain },
+        (plain.clone(), 1),
+        (usual(), 1),
+        (filtered(Filters { top_p: 0.9, ..all.clone() }), 1),
+        (Settings { temperature: 2.0, ..filtered(Filters { min_p: 0.1, ..all.clone() }) }, 1),
+        (filtered(Filters { top_n_sigma: 1.0, ..all.clone() }), 1),
+        (filtered(Filters { typical_p: 0.7, ..all.clone() }), 1),
+        (filtered(Filters { xtc: Some(Xtc { probability: 0.5, threshold: 0.001 }), ..all.clone() }), 2),
+        (filtered(Filters { dynamic: Some(DynamicTemperature { range: 0.5, exponent: 1.0 }), ..all }), 1),
+        (Settings { selection: mirostat(MirostatVersion::One), ..plain.clone() }, 1),
+        (Settings { selection: mirostat(MirostatVersion::Two), ..plain.clone() }, 1),
+        (Settings { repeat_penalty: 1.1, presence_penalty: 0.5, frequency_penalty: 0.2, ..plain.clone() }, 1),
+        (Settings { dry: Some(dry), ..plain }, 1),
     ];
-    for settings in table {
+    for (settings, numbers) in table {
         let tokens = draws(&settings, 7, &logits, 50);
         assert_eq!(tokens, draws(&settings, 7, &logits, 50), "{settings:?}");
         assert_ne!(tokens, draws(&settings, 8, &logits, 50), "{settings:?}");
         let mut sampler = Sampler::new(settings.clone(), 7);
         tokens.iter().for_each(|token| assert_eq!(sampler.sample(&logits), Ok(*token)));
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        tokens.iter().for_each(|_| _ = random.next_u64());
-        assert_eq!(sampler.random.next_u64(), random.next_u64(), "{settings:?}");
+        (0..tokens.len() * numbers).for_each(|_| _ = random.next_u64());
+        assert_eq!(sampler.draw.next_u64(), random.next_u64(), "{settings:?}");
     }
 }
 
@@ -90,9 +112,8 @@ fn seeds_repeat() {
 #[test]
 fn seeds_are_for_ever() {
     let logits = noisy_logits(5_000);
-    let filtered = Settings { top_k: 40, top_p: 0.95, min_p: 0.05, temperature: 0.8, ..Settings::default() };
     assert_eq!(draws(&Settings::default(), 42, &logits, 6), [3409, 4755, 2139, 3134, 1440, 754]);
-    assert_eq!(draws(&filtered, 42, &logits, 6), [3338, 4846, 2262, 3105, 1364, 754]);
+    assert_eq!(draws(&usual(), 42, &logits, 6), [3338, 4846, 2262, 3105, 1364, 754]);
 }
 
 /// 60,000 draws against the softmax; the bound is that of one in a million for five degrees of freedom.
@@ -103,7 +124,7 @@ fn draws_follow_the_distribution() {
     let count = 60_000;
     // Filters that let everything pass take the other way through the code.
     for (temperature, min_p) in [(1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 1e-6), (0.5, 1e-6), (2.0, 1e-6)] {
-        let settings = Settings { temperature, min_p, ..Settings::default() };
+        let settings = Settings { temperature, ..filtered(Filters { min_p, ..Filters::default() }) };
         let mut seen = [0.0_f64; 6];
         for token in draws(&settings, 5, &logits, count) {
             seen[token as usize] += 1.0;
@@ -160,4 +181,22 @@ fn the_answer_counts_against_itself() {
     let mut sampler = Sampler::new(penalised(0.0, 0.0, 4.0), 0);
     sampler.observe_prompt(&[0, 1]);
     assert_eq!(sampler.sample(&logits), Ok(2));
+}
+
+/// By hand, greedy: after 0 1 2 0 1 the 2 would be a repetition, unless a breaker stands before it.
+#[test]
+fn dry_turns_the_choice_where_a_repetition_would_go_on() {
+    let dry = Dry { multiplier: 2.0, base: 1.75, allowed_length: 2, window: None, breakers: Vec::new() };
+    let settings = Settings { dry: Some(dry), ..greedy() };
+    let logits = [0.0, 1.0, 3.0];
+    let mut sampler = Sampler::new(settings.clone(), 0);
+    sampler.observe_prompt(&[0, 1, 2, 0, 1]);
+    assert_eq!(sampler.sample(&logits), Ok(1));
+    let mut sampler = Sampler::new(settings.clone(), 0);
+    sampler.observe_prompt(&[0, 1, 2, 0]);
+    sampler.end_repetition();
+    sampler.observe_prompt(&[1]);
+    assert_eq!(sampler.sample(&logits), Ok(2));
+    // Its own tokens count too: the third 2 would be the end of a second 2 2.
+    assert_eq!(draws(&settings, 0, &logits, 4), [2, 2, 2, 1]);
 }

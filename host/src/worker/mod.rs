@@ -50,6 +50,8 @@ pub struct Ready {
     pub metadata: String,
     /// What the model can do, as the contract's bits.
     pub capabilities: u64,
+    /// Whether it makes vectors of texts.
+    pub embeds: bool,
     /// Number of token ids.
     pub vocab_size: u32,
     /// What the engine has room for.

@@ -39,6 +39,7 @@ pub fn serve() -> Result<()> {
             let ready = Ready {
                 metadata: model.metadata().json(),
                 capabilities: model.capabilities().0,
+                embeds: model.embeds(),
                 vocab_size: model.vocab_size(),
                 room: running.room,
                 confinement,

@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use abi_stable::sabi_trait::TD_Opaque;
+use abi_stable::sabi_trait::{TD_CanDowncast, TD_Opaque};
 use abi_stable::std_types::{ROption, RResult, RSlice, RStr, RString, RVec};
 
 use super::guard::{Poison, guard};
@@ -21,13 +21,25 @@ pub(crate) fn model_box<M: Model>(model: M) -> Result<ModelBox, PluginError> {
     }
     let adapter =
         ModelAdapter { model: ManuallyDrop::new(Arc::new(model)), vocab_size, poison: Poison::default() };
-    Ok(AbiModel_TO::from_value(adapter, TD_Opaque))
+    // An extension's function finds the author's model again in what the host hands it.
+    Ok(AbiModel_TO::from_value(adapter, TD_CanDowncast))
 }
 
-struct ModelAdapter<M: Model> {
+pub(super) struct ModelAdapter<M: Model> {
     model: ManuallyDrop<Arc<M>>,
     vocab_size: u32,
     poison: Poison,
+}
+
+impl<M: Model> ModelAdapter<M> {
+    /// Calls an extension's function on the author's model, as guarded as every other call on it.
+    pub(super) fn guarded<T>(
+        &self,
+        what: &str,
+        call: impl FnOnce(Arc<M>) -> Result<T, PluginError>,
+    ) -> Result<T, PluginError> {
+        self.poison.guard(what, || call(Arc::clone(&self.model)))
+    }
 }
 
 impl<M: Model> AbiModel for ModelAdapter<M> {
@@ -224,7 +236,7 @@ impl<M: Model> Drop for ContextAdapter<M> {
     }
 }
 
-fn check_token(token: Token, vocab_size: u32) -> Result<(), PluginError> {
+pub(super) fn check_token(token: Token, vocab_size: u32) -> Result<(), PluginError> {
     if token.0 < vocab_size {
         return Ok(());
     }
@@ -233,7 +245,7 @@ fn check_token(token: Token, vocab_size: u32) -> Result<(), PluginError> {
 }
 
 /// Drops the author's value; a panic while doing so has nobody to be told to and is only logged by the panic hook.
-fn drop_guarded<T>(what: &str, value: T) {
+pub(super) fn drop_guarded<T>(what: &str, value: T) {
     let _ = guard(what, || {
         drop(value);
         Ok(())

@@ -1,7 +1,7 @@
 //! Where the loop has to do with grammars: requests are accepted when theirs has been read, and an answer whose grammar
 //! takes its time sits out without holding up the others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Runner, check_length};
 use crate::engine::answer::{Answer, Progress};
@@ -11,16 +11,17 @@ use crate::engine::structures::Prepared;
 
 impl Runner {
     pub(super) fn submit(&mut self, id: RequestId, request: Box<Request>) {
+        let deadline = request.time_limit_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
         let accepted = self.tokenize(&request.prompt).and_then(|prompt| {
             check_length(prompt.len(), self.limits().longest())?;
             Ok(prompt)
         });
         let submitted = accepted.and_then(|prompt| match request.structure.clone() {
             None => {
-                self.accept(id, Prepared { request, prompt }, None);
+                self.accept(id, Prepared { request, prompt, deadline }, None);
                 Ok(())
             }
-            Some(structure) => self.structures.read(id, structure, Prepared { request, prompt }),
+            Some(structure) => self.structures.read(id, structure, Prepared { request, prompt, deadline }),
         });
         if let Err(error) = submitted {
             self.router.deliver(id, Event::Failed(error));
@@ -28,10 +29,11 @@ impl Runner {
     }
 
     fn accept(&mut self, id: RequestId, prepared: Prepared, guide: Option<Guide>) {
-        let Prepared { request, prompt } = prepared;
+        let Prepared { request, prompt, deadline } = prepared;
         self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
-        self.answers.insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide));
-        self.scheduler.add(id, prompt);
+        self.answers
+            .insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide).until(deadline));
+        self.scheduler.add(id, request.priority, prompt);
     }
 
     /// The requests whose schemas and grammars were read in the meantime.

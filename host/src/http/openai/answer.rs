@@ -13,6 +13,7 @@ use super::generation::{Events, Generation, Tally};
 use super::params::Delivery;
 use crate::engine::message::{Event, FinishReason, TokenLogprob, Usage};
 use crate::error::Error;
+use crate::http::account::Account;
 use crate::http::error::{Failure, Result};
 use crate::http::request_id::RequestId;
 use crate::http::sse::{self, Line};
@@ -75,25 +76,25 @@ impl Choice {
 
 /// Waits for a generation to start, and answers with what it gives.
 pub(super) async fn respond<S: Shape>(
-    id: RequestId,
+    account: Account,
     delivery: Delivery,
     starting: impl Future<Output = Result<(Generation, S)>> + Send + 'static,
 ) -> Result<Response> {
     if delivery == Delivery::Whole {
         let (generation, shape) = starting.await?;
-        let json = whole(generation, shape).await?;
+        let json = whole(&account, generation, shape).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
     }
     let mut starting = Box::pin(starting);
     if let Ok(started) = tokio::time::timeout(PATIENCE, &mut starting).await {
         let (generation, shape) = started?;
-        return Ok(sse::respond(lines(id, generation, shape)));
+        return Ok(sse::respond(lines(account, generation, shape)));
     }
     let late = async move {
         match starting.await {
-            Ok((generation, shape)) => lines(id, generation, shape).left_stream(),
+            Ok((generation, shape)) => lines(account, generation, shape).left_stream(),
             Err(failure) => {
-                failure.log(&id);
+                failure.log(account.id());
                 stream::iter([S::refused(&failure)]).right_stream()
             }
         }
@@ -102,14 +103,14 @@ pub(super) async fn respond<S: Shape>(
     Ok(sse::respond(lines))
 }
 
-async fn whole<S: Shape>(generation: Generation, shape: S) -> Result<String, Error> {
+async fn whole<S: Shape>(account: &Account, generation: Generation, shape: S) -> Result<String, Error> {
     let mut tally = generation.tally();
     let unfinished = Choice { pieces: Vec::new(), reason: FinishReason::Stop, usage: Usage::default() };
     let mut choices = vec![unfinished; generation.choices()];
-    let mut events = generation.into_events();
+    let mut events = generation.into_events(account);
     while let Some((index, event)) = events.next().await {
         match event {
-            Event::Accepted { .. } => {}
+            Event::Accepted { .. } | Event::Vector { .. } => {}
             Event::Text { text, tokens, told } => choices[index].pieces.push(Piece { text, tokens, told }),
             Event::Finished { reason, usage } => {
                 (choices[index].reason, choices[index].usage) = (reason, usage);
@@ -122,16 +123,17 @@ async fn whole<S: Shape>(generation: Generation, shape: S) -> Result<String, Err
 }
 
 fn lines<S: Shape>(
-    id: RequestId,
+    account: Account,
     generation: Generation,
     mut shape: S,
 ) -> impl Stream<Item = Line> + Send + 'static {
     let ready = (0..generation.choices()).flat_map(|index| shape.opening(index)).collect();
     let tally = generation.tally();
     let script = Script { shape, tally, ready, ended: false };
-    stream::unfold((id, generation.into_events(), script), |(id, mut events, mut script)| async move {
-        let line = next_line(&id, &mut events, &mut script).await?;
-        Some((line, (id, events, script)))
+    let events = generation.into_events(&account);
+    stream::unfold((account, events, script), |(account, mut events, mut script)| async move {
+        let line = next_line(account.id(), &mut events, &mut script).await?;
+        Some((line, (account, events, script)))
     })
 }
 
@@ -169,7 +171,7 @@ struct Script<S> {
 impl<S: Shape> Script<S> {
     fn push(&mut self, index: usize, event: Event) {
         match event {
-            Event::Accepted { .. } => {}
+            Event::Accepted { .. } | Event::Vector { .. } => {}
             Event::Text { text, tokens, told } => {
                 self.ready.extend(self.shape.piece(index, Piece { text, tokens, told }));
             }

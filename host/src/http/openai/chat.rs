@@ -17,10 +17,10 @@ use crate::chat::{Manner, Message, RenderOptions};
 use crate::engine::message::{Prompt, Segment, Structure};
 use crate::error::{Error, Kind};
 use crate::http::App;
+use crate::http::account::Account;
 use crate::http::body::JsonBody;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, found};
-use crate::http::request_id::RequestId;
 use crate::models::Loaded;
 
 /// Template variables that no one but us sets.
@@ -34,11 +34,11 @@ pub(super) const EFFORT: &str = "reasoning_effort";
 /// Answers.
 pub(crate) async fn handle(
     State(app): State<App>,
-    Extension(id): Extension<RequestId>,
+    Extension(account): Extension<Account>,
     JsonBody(fields): JsonBody,
 ) -> Result<Response> {
     let request = ChatRequest::parse(fields)?;
-    answer::respond(id, request.parameters.delivery, start(app, request)).await
+    answer::respond(account, request.parameters.delivery, start(app, request)).await
 }
 
 async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)> {
@@ -61,8 +61,8 @@ pub(super) struct Started {
 
 /// Renders a chat and submits it, under whichever names its fields came.
 pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
-    let ChatRequest { model, mut messages, parameters, logprobs, variables, tools, names } = request;
-    let model = generation::open(app, &model).await?;
+    let ChatRequest { model, asked, mut messages, parameters, logprobs, variables, tools, names } = request;
+    let model = generation::open_for(app, &model, &asked).await?;
     as_the_template_knows_them(&mut messages, &model);
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
@@ -156,6 +156,8 @@ fn check_variables(variables: &Map<String, Value>, model: &Loaded, names: Names)
 #[derive(Debug)]
 pub(super) struct ChatRequest {
     pub(super) model: String,
+    /// The fields that say something.
+    pub(super) asked: Vec<String>,
     pub(super) messages: Vec<Message>,
     pub(super) parameters: Parameters,
     pub(super) logprobs: Option<u32>,
@@ -175,7 +177,8 @@ pub(super) struct Names {
 const NAMES: Names = Names { messages: "messages", effort: EFFORT };
 
 impl ChatRequest {
-    fn parse(mut fields: Fields) -> Result<Self> {
+    pub(super) fn parse(mut fields: Fields) -> Result<Self> {
+        let asked = fields.names();
         let model = fields.required_text("model")?;
         let messages = messages::take(&mut fields)?;
         let parameters = Parameters::take(&mut fields)?;
@@ -184,7 +187,7 @@ impl ChatRequest {
         let tools = Tools::take(&mut fields, Form::Nested)?;
         refuse_other_answers(&mut fields)?;
         fields.finish()?;
-        Ok(ChatRequest { model, messages, parameters, logprobs, variables, tools, names: NAMES })
+        Ok(ChatRequest { model, asked, messages, parameters, logprobs, variables, tools, names: NAMES })
     }
 }
 

@@ -13,10 +13,10 @@ use super::types::{Envelope, Stamp, TextChoice, UsageField};
 use crate::engine::message::{FinishReason, Prompt, Usage};
 use crate::error::{Error, Kind};
 use crate::http::App;
+use crate::http::account::Account;
 use crate::http::body::JsonBody;
 use crate::http::error::Result;
 use crate::http::fields::Fields;
-use crate::http::request_id::RequestId;
 use crate::http::sse::{Line, json};
 
 const OBJECT: &str = "text_completion";
@@ -27,16 +27,16 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 /// Answers.
 pub(crate) async fn handle(
     State(app): State<App>,
-    Extension(id): Extension<RequestId>,
+    Extension(account): Extension<Account>,
     JsonBody(fields): JsonBody,
 ) -> Result<Response> {
     let request = CompletionRequest::parse(fields)?;
-    answer::respond(id, request.parameters.delivery, start(app, request)).await
+    answer::respond(account, request.parameters.delivery, start(app, request)).await
 }
 
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
-    let CompletionRequest { model, prompts, parameters, logprobs, echo } = request;
-    let model = generation::open(&app, &model).await?;
+    let CompletionRequest { model, asked, prompts, parameters, logprobs, echo } = request;
+    let model = generation::open_for(&app, &model, &asked).await?;
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, logprobs)).collect();
@@ -71,8 +71,10 @@ fn echoed(prompts: Vec<Prompt>, choices_per_prompt: usize) -> Vec<String> {
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
-struct CompletionRequest {
+pub(super) struct CompletionRequest {
     model: String,
+    /// The fields that say something.
+    asked: Vec<String>,
     prompts: Vec<Prompt>,
     parameters: Parameters,
     logprobs: Option<u32>,
@@ -80,9 +82,10 @@ struct CompletionRequest {
 }
 
 impl CompletionRequest {
-    fn parse(mut fields: Fields) -> Result<Self> {
+    pub(super) fn parse(mut fields: Fields) -> Result<Self> {
+        let asked = fields.names();
         let model = fields.required_text("model")?;
-        let prompts = prompts::take(&mut fields)?;
+        let prompts = prompts::take(&mut fields, "prompt")?;
         let mut parameters = Parameters::take(&mut fields)?;
         parameters.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
         let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
@@ -102,7 +105,7 @@ impl CompletionRequest {
             return Err(Error::unsupported("suffix", message).into());
         }
         fields.finish()?;
-        Ok(CompletionRequest { model, prompts, parameters, logprobs, echo })
+        Ok(CompletionRequest { model, asked, prompts, parameters, logprobs, echo })
     }
 }
 

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
 
+use super::known;
+use super::meter::Meter;
 use crate::engine::EventStream;
 use crate::engine::message::{Event, Request, Usage};
 use crate::error::{Error, Kind, Result};
 use crate::http::App;
+use crate::http::account::Account;
 use crate::models::Loaded;
 
 /// Requests that an engine has accepted. Dropping it cancels them.
 pub(super) struct Generation {
     streams: Vec<EventStream>,
+    /// Of each request's prompt.
+    prompt_tokens: Vec<u32>,
     choices_per_prompt: usize,
     /// The engine must outlive the answers.
     model: Arc<Loaded>,
@@ -33,6 +38,13 @@ pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
     })
 }
 
+/// The same for a request with these fields, which the model must be able to honour.
+pub(super) async fn open_for(app: &App, id: &str, asked: &[String]) -> Result<Arc<Loaded>> {
+    let model = open(app, id).await?;
+    known::check(&model, asked)?;
+    Ok(model)
+}
+
 /// The same error, about this field where it names none.
 pub(super) fn about(param: &str, error: Error) -> Error {
     Error { param: error.param.or_else(|| Some(param.to_owned())), ..error }
@@ -49,9 +61,10 @@ impl Generation {
         choices_per_prompt: usize,
     ) -> Result<Self> {
         let mut streams = model.engine.submit_all(requests)?;
+        let mut prompts = Vec::with_capacity(streams.len());
         for stream in &mut streams {
             match stream.next().await {
-                Some(Event::Accepted { .. }) => {}
+                Some(Event::Accepted { prompt_tokens }) => prompts.push(prompt_tokens),
                 Some(Event::Failed(error)) => return Err(error),
                 other => {
                     let message = format!("an engine's first word was {other:?}: this is a bug");
@@ -59,7 +72,7 @@ impl Generation {
                 }
             }
         }
-        Ok(Generation { streams, choices_per_prompt, model })
+        Ok(Generation { streams, prompt_tokens: prompts, choices_per_prompt, model })
     }
 
     /// How many answers there will be.
@@ -72,16 +85,20 @@ impl Generation {
         Tally::new(self.choices_per_prompt)
     }
 
-    /// The events from here on.
-    pub(super) fn into_events(self) -> Events {
-        let one = |(index, stream): (usize, EventStream)| {
-            let next = move |mut stream: EventStream| async move {
+    /// The events from here on, counted as they pass.
+    pub(super) fn into_events(self, account: &Account) -> Events {
+        let per_prompt = self.choices_per_prompt.max(1);
+        let streams = self.streams.into_iter().zip(self.prompt_tokens).enumerate();
+        let one = |(index, (stream, prompt_tokens)): (usize, (EventStream, u32))| {
+            let meter = Meter::new(account, &self.model.id, prompt_tokens, index.is_multiple_of(per_prompt));
+            let next = move |(mut stream, mut meter): (EventStream, Meter)| async move {
                 let event = stream.next().await?;
-                Some(((index, event), stream))
+                meter.hear(&event);
+                Some(((index, event), (stream, meter)))
             };
-            stream::unfold(stream, next).boxed()
+            stream::unfold((stream, meter), next).boxed()
         };
-        Events { merged: self.streams.into_iter().enumerate().map(one).collect(), _model: self.model }
+        Events { merged: streams.map(one).collect(), _model: Arc::clone(&self.model) }
     }
 }
 

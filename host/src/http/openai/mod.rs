@@ -8,8 +8,11 @@
 //! | `model`, `messages`, `prompt` | required |
 //! | `max_tokens`, `max_completion_tokens` | from 1; both only if equal; absent: what the context has room for (16 for `/v1/completions`, as the original) |
 //! | `temperature`, `top_p`, `min_p`, `presence_penalty`, `frequency_penalty`, `repeat_penalty` = `repetition_penalty` | `sampling::Settings` |
-//! | `top_k` | 0 and -1 are off |
-//! | `typical_p`, `dry_multiplier`, `xtc_probability`, `mirostat` | only the value that switches them off |
+//! | `top_k`, `top_n_sigma` | 0 and -1 are off |
+//! | `typical_p`, `xtc_probability`, `xtc_threshold`, `dynatemp_range`, `dynatemp_exponent` | `sampling::Filters` |
+//! | `mirostat`, `mirostat_tau`, `mirostat_eta` | `sampling::Mirostat`; filters beside it are refused |
+//! | `dry_multiplier`, `dry_base`, `dry_allowed_length`, `dry_penalty_last_n`, `dry_sequence_breakers` | `sampling::Dry` |
+//! | `repeat_last_n` | the tokens that `repeat_penalty` looks at, 64 where it is not said; -1: all |
 //! | `logit_bias` | token id to -100 … 100; an id beyond the vocabulary is refused |
 //! | `seed` | choice `i` is drawn with `seed + i`; absent: random |
 //! | `stop` | a string or up to 16, none empty |
@@ -28,9 +31,14 @@
 //! | `response_format` | `text`, `json_object`, `json_schema`; a schema is enforced also without `strict`; with `tools` the answer is a call or an instance |
 //! | `json_schema`, `grammar` | as llama-server has them, a grammar not with `tools`; it is GBNF, or Lark as llguidance has it |
 //! | `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` | as vLLM has them; with `tools` only what is JSON |
+//! | `priority` | -1000 to 1000, as vLLM has it: smaller goes first |
+//! | `deadline_ms` | the answer ends so long after the request came: with `length` where it has begun, else with an error |
 //! | `modalities` | only `["text"]` |
 //! | `service_tier` | only `auto` and `default`: there is one |
 //! | `store` | only `false`: nothing is kept |
+//! | `input` | of embeddings: as `prompt`; up to 2048, none empty, none longer than the model takes |
+//! | `encoding_format` | `float`, or `base64` of little-endian 32-bit floats |
+//! | `dimensions` | of embeddings: where the model was trained for shorter vectors |
 //! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key` | bookkeeping: no effect |
 
 mod answer;
@@ -38,13 +46,19 @@ mod calls;
 pub(crate) mod chat;
 mod chat_shape;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod generation;
+pub(crate) mod known;
 mod logprobs;
 mod messages;
+mod meter;
 pub(crate) mod models;
 mod params;
 mod prompts;
 pub(crate) mod responses;
+mod sampling;
 mod structure;
 pub(crate) mod tokens;
 mod tools;

@@ -1,18 +1,25 @@
 //! The parameters that chats and completions share, and those that neither can honour.
 
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use super::structure;
+use super::{sampling, structure};
 use crate::engine::message::{Prompt, Request, Structure};
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
-use crate::http::fields::{Fields, elements, found, number};
+use crate::http::fields::{Fields, elements, found};
 use crate::http::life;
 use crate::models::{KeepAlive, Loaded};
-use crate::sampling::{InvalidSetting, Settings};
+use crate::sampling::Settings;
 
 const MAX_CHOICES: u32 = 128;
 const MAX_STOPS: usize = 16;
+const PRIORITIES: RangeInclusive<i32> = -1000..=1000;
+
+/// A day.
+const MAX_DEADLINE_MS: u32 = 24 * 60 * 60 * 1000;
 
 /// The most alternatives that are told for each token.
 pub(super) const MAX_LOGPROBS: u32 = 20;
@@ -29,6 +36,10 @@ pub(super) struct Parameters {
     pub(super) structure: Option<Structure>,
     /// Answers to each prompt.
     pub(super) choices: u32,
+    /// Smaller goes first.
+    pub(super) priority: i32,
+    /// When the answer must have ended.
+    pub(super) deadline: Option<Instant>,
     pub(super) delivery: Delivery,
     /// How long the model stays when nobody uses it any more.
     pub(super) keep_alive: Option<KeepAlive>,
@@ -47,13 +58,15 @@ impl Parameters {
     /// Takes the fields that both requests have, and refuses what neither can honour.
     pub(super) fn take(fields: &mut Fields) -> Result<Self> {
         let parameters = Parameters {
-            sampling: sampling(fields)?,
+            sampling: sampling::take(fields)?,
             seed: fields.integer("seed")?.map(|seed| seed_bits(fields, seed)).transpose()?,
             stop: stop(fields)?,
             max_tokens: max_tokens(fields)?,
             ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
             structure: structure::take(fields)?,
             choices: fields.count("n", 1..=MAX_CHOICES)?.unwrap_or(1),
+            priority: priority(fields)?,
+            deadline: deadline(fields)?,
             delivery: delivery(fields)?,
             keep_alive: fields.value("keep_alive").map(|value| life::keep_alive(&value)).transpose()?,
         };
@@ -64,7 +77,9 @@ impl Parameters {
 
     /// Refuses tokens that the model does not have.
     pub(super) fn check_vocabulary(&self, vocab_size: u32) -> Result<()> {
-        self.sampling.validate_tokens(vocab_size).map_err(|invalid| refused(&invalid, invalid.field))
+        self.sampling
+            .validate_tokens(vocab_size)
+            .map_err(|invalid| sampling::refused(&invalid, invalid.field))
     }
 
     /// Does to the model what the request wishes beside its answer.
@@ -85,80 +100,12 @@ impl Parameters {
             seed: self.seed.map(|seed| seed.wrapping_add(u64::from(choice))),
             logprobs,
             structure: self.structure.clone(),
+            priority: self.priority,
+            time_limit_ms: self.deadline.map(milliseconds_to),
             shown: Vec::new(),
         };
         (0..self.choices).map(request).collect()
     }
-}
-
-fn sampling(fields: &mut Fields) -> Result<Settings> {
-    let default = Settings::default();
-    let (repeat_name, repeat_penalty) = repeat_penalty(fields)?;
-    let settings = Settings {
-        temperature: fields.number("temperature")?.unwrap_or(default.temperature),
-        top_k: top_k(fields)?.unwrap_or(default.top_k),
-        top_p: fields.number("top_p")?.unwrap_or(default.top_p),
-        min_p: fields.number("min_p")?.unwrap_or(default.min_p),
-        repeat_penalty: repeat_penalty.unwrap_or(default.repeat_penalty),
-        presence_penalty: fields.number("presence_penalty")?.unwrap_or(default.presence_penalty),
-        frequency_penalty: fields.number("frequency_penalty")?.unwrap_or(default.frequency_penalty),
-        logit_bias: logit_bias(fields)?,
-        ..default
-    };
-    match settings.validate() {
-        Ok(()) => Ok(settings),
-        // The client wrote one of two names for it and must find that one in the answer.
-        Err(invalid) if invalid.field == "repeat_penalty" => Err(refused(&invalid, repeat_name)),
-        Err(invalid) => Err(refused(&invalid, invalid.field)),
-    }
-}
-
-/// The sampler's refusal under the name that the client wrote.
-fn refused(invalid: &InvalidSetting, written: &str) -> Failure {
-    let rest = invalid.message.strip_prefix(invalid.field).unwrap_or(&invalid.message);
-    Error::invalid(written, format!("`{written}`{rest}")).into()
-}
-
-fn repeat_penalty(fields: &mut Fields) -> Result<(&'static str, Option<f32>)> {
-    let short = fields.number("repeat_penalty")?;
-    let long = fields.number("repetition_penalty")?;
-    match (short, long) {
-        (Some(short), Some(long)) if short != long => {
-            let message =
-                "`repetition_penalty` is another name of `repeat_penalty`, and the two differ: send one";
-            Err(Error::invalid("repetition_penalty", message).into())
-        }
-        (None, Some(long)) => Ok(("repetition_penalty", Some(long))),
-        (short, _) => Ok(("repeat_penalty", short)),
-    }
-}
-
-fn top_k(fields: &mut Fields) -> Result<Option<u32>> {
-    match fields.integer("top_k")? {
-        None => Ok(None),
-        Some(-1) => Ok(Some(0)),
-        Some(k) => u32::try_from(k).map(Some).map_err(|_| {
-            Error::invalid("top_k", format!("`top_k` must be at least 1, or 0 or -1 for off; found {k}"))
-                .into()
-        }),
-    }
-}
-
-fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>> {
-    let Some(biases) = fields.object("logit_bias")? else {
-        return Ok(Vec::new());
-    };
-    let bias = |(key, value): (String, Value)| {
-        let path = format!("logit_bias.{key}");
-        let token = key.parse::<u32>().map_err(|_| {
-            Error::invalid(
-                path.as_str(),
-                format!("the keys of `logit_bias` must be token ids; found `{key}`"),
-            )
-        })?;
-        Ok((token, number(&path, &value)?))
-    };
-    biases.into_values().map(bias).collect()
 }
 
 /// Seeds are a signed 64-bit number in one client's schema and an unsigned one in another's: the bits count.
@@ -206,6 +153,26 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<u32>> {
     Ok(new.or(old))
 }
 
+/// vLLM's field and its order: smaller goes first.
+fn priority(fields: &mut Fields) -> Result<i32> {
+    let Some(priority) = fields.integer("priority")? else { return Ok(0) };
+    i32::try_from(priority).ok().filter(|priority| PRIORITIES.contains(priority)).ok_or_else(|| {
+        let (first, last) = (PRIORITIES.start(), PRIORITIES.end());
+        let message =
+            format!("`priority` must be between {first} (first) and {last} (last); found {priority}");
+        Error::invalid("priority", message).into()
+    })
+}
+
+fn deadline(fields: &mut Fields) -> Result<Option<Instant>> {
+    let limit = fields.count("deadline_ms", 1..=MAX_DEADLINE_MS)?;
+    Ok(limit.map(|limit| Instant::now() + Duration::from_millis(limit.into())))
+}
+
+fn milliseconds_to(deadline: Instant) -> u64 {
+    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
+}
+
 fn delivery(fields: &mut Fields) -> Result<Delivery> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let Some(mut options) = fields.object("stream_options")? else {
@@ -227,15 +194,6 @@ fn delivery(fields: &mut Fields) -> Result<Delivery> {
 
 /// Fields that are known, but of which only the value that asks for nothing can be honoured.
 fn refuse_what_cannot_be(fields: &mut Fields) -> Result<()> {
-    for (name, off) in
-        [("typical_p", 1.0), ("dry_multiplier", 0.0), ("xtc_probability", 0.0), ("mirostat", 0.0)]
-    {
-        if fields.number(name)?.is_some_and(|value| value != off) {
-            let message =
-                format!("`{name}` is not supported by this version; leave it out, or send {off} for off");
-            return Err(Error::unsupported(name, message).into());
-        }
-    }
     if fields.flag("store")?.unwrap_or(false) {
         let message = "`store` cannot be true: this server keeps no answers";
         return Err(Error::unsupported("store", message).into());

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::sampling::{Dry, DynamicTemperature, Filters, Mirostat, MirostatVersion, Selection, Xtc};
 
 fn take(body: Value) -> Result<Parameters> {
     let mut fields = Fields::of("", body).unwrap();
@@ -20,6 +21,8 @@ fn defaults() -> Parameters {
         ignore_eos: false,
         structure: None,
         choices: 1,
+        priority: 0,
+        deadline: None,
         delivery: Delivery::Whole,
         keep_alive: None,
     }
@@ -51,7 +54,9 @@ fn what_is_said_is_taken() {
         |_| {},
     );
     check(json!({"temperature": 0, "top_p": 0.5, "min_p": 0.25, "top_k": 40}), |p| {
-        p.sampling = Settings { temperature: 0.0, top_p: 0.5, min_p: 0.25, top_k: 40, ..Settings::default() };
+        p.sampling.temperature = 0.0;
+        p.sampling.selection =
+            Selection::Filters(Filters { top_p: 0.5, min_p: 0.25, top_k: 40, ..Filters::default() });
     });
     check(json!({"top_k": -1}), |_| {});
     check(json!({"repeat_penalty": 1.5}), |p| p.sampling.repeat_penalty = 1.5);
@@ -67,6 +72,91 @@ fn what_is_said_is_taken() {
 }
 
 #[test]
+fn the_rarer_samplers_are_taken() {
+    let check = changes;
+    let dry = |breakers: &[&str]| Dry {
+        multiplier: 0.8,
+        base: 1.75,
+        allowed_length: 2,
+        window: None,
+        breakers: breakers.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    check(json!({"typical_p": 1, "dry_multiplier": 0, "xtc_probability": 0.0, "mirostat": 0}), |_| {});
+    check(
+        json!({"top_n_sigma": -1, "dynatemp_range": 0, "dry_penalty_last_n": -1, "repeat_last_n": 64}),
+        |_| {},
+    );
+    check(json!({"mirostat_tau": 3, "xtc_threshold": 0.2, "dry_base": 2, "dynatemp_exponent": 2}), |_| {});
+    check(
+        json!({"typical_p": 0.9, "top_n_sigma": 1.5, "xtc_probability": 0.5, "dynatemp_range": 0.4}),
+        |p| {
+            p.sampling.selection = Selection::Filters(Filters {
+                typical_p: 0.9,
+                top_n_sigma: 1.5,
+                xtc: Some(Xtc { probability: 0.5, threshold: 0.1 }),
+                dynamic: Some(DynamicTemperature { range: 0.4, exponent: 1.0 }),
+                ..Filters::default()
+            });
+        },
+    );
+    check(json!({"mirostat": 1, "mirostat_tau": 3, "mirostat_eta": 0.5, "top_p": 1, "top_k": 0}), |p| {
+        let version = MirostatVersion::One;
+        p.sampling.selection = Selection::Mirostat(Mirostat { version, tau: 3.0, eta: 0.5 });
+    });
+    let usual = dry(&["\n", ":", "\"", "*"]);
+    let mut expected = defaults();
+    expected.sampling.dry = Some(usual);
+    assert_eq!(take(json!({"dry_multiplier": 0.8})).unwrap(), expected);
+    let body = json!({"dry_multiplier": 0.8, "dry_base": 1.5, "dry_allowed_length": 3, "dry_penalty_last_n": 100,
+                      "dry_sequence_breakers": ["a", "bc"]});
+    expected.sampling.dry =
+        Some(Dry { base: 1.5, allowed_length: 3, window: Some(100), ..dry(&["a", "bc"]) });
+    assert_eq!(take(body).unwrap(), expected);
+    check(json!({"repeat_penalty": 1.1, "repeat_last_n": -1}), |p| {
+        (p.sampling.repeat_penalty, p.sampling.penalty_window) = (1.1, u32::MAX);
+    });
+}
+
+#[test]
+fn the_rarer_samplers_are_refused_by_name() {
+    let check = refused_for;
+    for (field, bad) in [
+        ("typical_p", json!(0)),
+        ("typical_p", json!(1.1)),
+        ("top_n_sigma", json!(-2)),
+        ("xtc_probability", json!(1.5)),
+        ("xtc_threshold", json!(-0.1)),
+        ("dynatemp_range", json!(6)),
+        ("dynatemp_exponent", json!(-1)),
+        ("mirostat", json!(3)),
+        ("mirostat_tau", json!(0)),
+        ("mirostat_eta", json!(2)),
+        ("dry_multiplier", json!(-0.5)),
+        ("dry_base", json!(0.5)),
+        ("dry_allowed_length", json!(-1)),
+        ("dry_penalty_last_n", json!(-2)),
+        ("dry_sequence_breakers", json!(vec!["a"; 65])),
+        ("repeat_last_n", json!(-2)),
+    ] {
+        check(json!({field: bad}), 400, field);
+    }
+    check(json!({"dry_sequence_breakers": ["a", ""]}), 400, "dry_sequence_breakers[1]");
+    check(json!({"dry_sequence_breakers": "a"}), 422, "dry_sequence_breakers");
+    check(json!({"mirostat": 1.5}), 422, "mirostat");
+    for (field, value) in [
+        ("top_k", json!(40)),
+        ("top_p", json!(0.9)),
+        ("min_p", json!(0.1)),
+        ("typical_p", json!(0.9)),
+        ("top_n_sigma", json!(1)),
+        ("xtc_probability", json!(0.5)),
+        ("dynatemp_range", json!(0.5)),
+    ] {
+        check(json!({"mirostat": 2, field: value}), 400, field);
+    }
+}
+
+#[test]
 fn what_is_said_of_the_answer_s_end_and_way_is_taken() {
     let check = changes;
     check(json!({"seed": 7}), |p| p.seed = Some(7));
@@ -77,6 +167,10 @@ fn what_is_said_of_the_answer_s_end_and_way_is_taken() {
     check(json!({"stop": []}), |_| {});
     check(json!({"max_tokens": 5}), |p| p.max_tokens = Some(5));
     check(json!({"max_tokens": 5, "max_completion_tokens": 5.0}), |p| p.max_tokens = Some(5));
+    check(json!({"priority": -1000}), |p| p.priority = -1000);
+    let deadline = take(json!({"deadline_ms": 60_000})).unwrap();
+    let limit = deadline.requests(&Prompt::Text(String::new()), None)[0].time_limit_ms.unwrap();
+    assert!((1..=60_000).contains(&limit), "{limit}");
     check(json!({"ignore_eos": true, "n": 3}), |p| (p.ignore_eos, p.choices) = (true, 3));
     check(json!({"stream": true}), |p| p.delivery = Delivery::Stream { include_usage: false });
     check(
@@ -85,7 +179,6 @@ fn what_is_said_of_the_answer_s_end_and_way_is_taken() {
             p.delivery = Delivery::Stream { include_usage: true };
         },
     );
-    check(json!({"typical_p": 1, "dry_multiplier": 0, "xtc_probability": 0.0, "mirostat": 0}), |_| {});
     check(json!({"user": "u", "metadata": {"a": "b"}, "store": false, "service_tier": "auto"}), |_| {});
     check(json!({"prompt_cache_key": "k", "safety_identifier": "s", "anything": null}), |_| {});
 }
@@ -129,6 +222,10 @@ fn what_cannot_be_honoured_of_the_answer_s_end_and_way_is_refused_by_name() {
     check(json!({"max_tokens": -1}), 400, "max_tokens");
     check(json!({"max_tokens": true}), 422, "max_tokens");
     check(json!({"max_tokens": 1, "max_completion_tokens": 2}), 400, "max_completion_tokens");
+    check(json!({"priority": 1001}), 400, "priority");
+    check(json!({"priority": "high"}), 422, "priority");
+    check(json!({"deadline_ms": 0}), 400, "deadline_ms");
+    check(json!({"deadline_ms": 86_400_001}), 400, "deadline_ms");
     check(json!({"n": 0}), 400, "n");
     check(json!({"n": 129}), 400, "n");
     check(json!({"ignore_eos": 1}), 422, "ignore_eos");
@@ -140,8 +237,6 @@ fn what_cannot_be_honoured_of_the_answer_s_end_and_way_is_refused_by_name() {
         400,
         "stream_options.include_obfuscation",
     );
-    check(json!({"typical_p": 0.9}), 400, "typical_p");
-    check(json!({"mirostat": 2}), 400, "mirostat");
     check(json!({"store": true}), 400, "store");
     check(json!({"service_tier": "flex"}), 400, "service_tier");
     check(json!({"metadata": "x"}), 422, "metadata");

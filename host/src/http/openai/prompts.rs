@@ -1,4 +1,4 @@
-//! The four shapes of a completion's `prompt`: a text, texts, tokens, lists of tokens.
+//! The four shapes of a completion's `prompt`, and of what is to be embedded: a text, texts, tokens, lists of tokens.
 
 use serde_json::Value;
 
@@ -7,25 +7,25 @@ use crate::error::Error;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found, integer};
 
-/// Takes `prompt`: at least one.
-pub(super) fn take(fields: &mut Fields) -> Result<Vec<Prompt>> {
-    match fields.value("prompt") {
-        None => Err(fields.missing("prompt")),
+/// Takes the field of this name: at least one.
+pub(super) fn take(fields: &mut Fields, name: &str) -> Result<Vec<Prompt>> {
+    match fields.value(name) {
+        None => Err(fields.missing(name)),
         Some(Value::String(text)) => Ok(vec![Prompt::Text(text)]),
-        Some(Value::Array(values)) => of_list(values),
-        Some(other) => Err(expected("prompt", &other)),
+        Some(Value::Array(values)) => of_list(name, values),
+        Some(other) => Err(expected(name, &other)),
     }
 }
 
-fn of_list(values: Vec<Value>) -> Result<Vec<Prompt>> {
+fn of_list(name: &str, values: Vec<Value>) -> Result<Vec<Prompt>> {
     match values.first() {
         None => {
-            Err(Error::invalid("prompt", "`prompt` is an empty list: there is nothing to go on from").into())
+            Err(Error::invalid(name, format!("`{name}` is an empty list: there is nothing in it")).into())
         }
-        Some(Value::String(_)) => elements("prompt", values).into_iter().map(text).collect(),
-        Some(Value::Number(_)) => Ok(vec![tokens("prompt", values)?]),
-        Some(Value::Array(_)) => elements("prompt", values).into_iter().map(token_list).collect(),
-        Some(other) => Err(expected("prompt[0]", other)),
+        Some(Value::String(_)) => elements(name, values).into_iter().map(text).collect(),
+        Some(Value::Number(_)) => Ok(vec![tokens(name, values)?]),
+        Some(Value::Array(_)) => elements(name, values).into_iter().map(token_list).collect(),
+        Some(other) => Err(expected(&format!("{name}[0]"), other)),
     }
 }
 
@@ -45,9 +45,7 @@ fn token_list((path, value): (String, Value)) -> Result<Prompt> {
 
 fn tokens(path: &str, values: Vec<Value>) -> Result<Prompt> {
     if values.is_empty() {
-        return Err(
-            Error::invalid(path, format!("`{path}` has no tokens: there is nothing to go on from")).into()
-        );
+        return Err(Error::invalid(path, format!("`{path}` has no tokens: there is nothing in it")).into());
     }
     let token = |(path, value): (String, Value)| {
         let token = integer(&path, &value)?;
@@ -77,7 +75,7 @@ mod tests {
     use super::*;
 
     fn prompts(prompt: Value) -> Result<Vec<Prompt>> {
-        take(&mut Fields::of("", json!({"prompt": prompt})).unwrap())
+        take(&mut Fields::of("", json!({"prompt": prompt})).unwrap(), "prompt")
     }
 
     #[test]

@@ -5,11 +5,12 @@
 
 mod behaviour;
 mod crash;
+mod embedder;
 mod reader;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress};
+use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress, embeddings};
 use impetus_plugin_api::*;
 
 use crate::behaviour::Behaviour;
@@ -112,6 +113,9 @@ impl Model for Script {
     }
 
     fn capabilities(&self) -> Capabilities {
+        if self.behaviour.has("generates_nothing") {
+            return Capabilities::default();
+        }
         if self.behaviour.has("recurrent") {
             return Capabilities::GENERATE.with(Capabilities::RECURRENT);
         }
@@ -141,7 +145,14 @@ impl Model for Script {
     }
 
     fn new_context(self: Arc<Self>, params_json: &str) -> Result<Reader, PluginError> {
+        if self.behaviour.has("generates_nothing") {
+            return Err(PluginError::unsupported("told to generate nothing"));
+        }
         Ok(Reader::new(self, params_json))
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == EMBEDDINGS && self.behaviour.has("embeddings")).then(embeddings::<Self>)
     }
 }
 

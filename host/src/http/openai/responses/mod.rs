@@ -50,19 +50,25 @@ use super::generation::Generation;
 use super::params::Delivery;
 use crate::error::Error;
 use crate::http::App;
+use crate::http::account::Account;
 use crate::http::body::JsonBody;
 use crate::http::error::{Failure, Result, WireKind};
-use crate::http::request_id::RequestId;
+
+/// For the fuzz target: whether this is a request.
+#[cfg(fuzzing)]
+pub(super) fn parse_for_fuzzing(fields: super::super::fields::Fields) -> Result<()> {
+    ResponseRequest::parse(fields, &Store::new(0, 0)).map(|_| ())
+}
 
 /// Answers.
 pub(crate) async fn create(
     State(app): State<App>,
-    Extension(id): Extension<RequestId>,
+    Extension(account): Extension<Account>,
     Extension(store): Extension<Arc<Store>>,
     JsonBody(fields): JsonBody,
 ) -> Result<Response> {
     let request = ResponseRequest::parse(fields, &store)?;
-    answer::respond(id, request.chat.parameters.delivery, start(app, store, request)).await
+    answer::respond(account, request.chat.parameters.delivery, start(app, store, request)).await
 }
 
 async fn start(app: App, store: Arc<Store>, request: ResponseRequest) -> Result<(Generation, ResponseShape)> {

@@ -46,6 +46,7 @@ pub(super) struct ResponseRequest {
 impl ResponseRequest {
     pub(super) fn parse(mut fields: Fields, store: &Store) -> Result<Self> {
         refuse_other_names(&mut fields)?;
+        let known = fields.names();
         let model = fields.required_text("model")?;
         let (previous_response_id, history) = previous(&mut fields, store)?;
         let before: Vec<Message> = history.iter().flat_map(|turn| turn.iter()).cloned().collect();
@@ -78,12 +79,21 @@ impl ResponseRequest {
             tool_choice,
             tools: told_tools,
             top_logprobs: logprobs.unwrap_or(0),
-            top_p: parameters.sampling.top_p,
+            top_p: parameters.sampling.filters().map_or(1.0, |filters| filters.top_p),
             truncation: "disabled",
             instructions: instructions.clone(),
         };
         let messages = instructed(instructions, before.into_iter().chain(input.iter().cloned()).collect());
-        let chat = ChatRequest { model, messages, parameters, logprobs, variables, tools, names: NAMES };
+        let chat = ChatRequest {
+            model,
+            asked: known,
+            messages,
+            parameters,
+            logprobs,
+            variables,
+            tools,
+            names: NAMES,
+        };
         Ok(ResponseRequest { chat, asked, history, input })
     }
 }

@@ -34,7 +34,8 @@ fn a_request_becomes_a_chat() {
     .unwrap();
     assert_eq!(chat(&request), [("system", "be brief"), ("user", "hi")]);
     let parameters = &request.chat.parameters;
-    assert_eq!((parameters.max_tokens, parameters.seed, parameters.sampling.top_k), (Some(7), Some(1), 3));
+    let top_k = parameters.sampling.filters().unwrap().top_k;
+    assert_eq!((parameters.max_tokens, parameters.seed, top_k), (Some(7), Some(1), 3));
     assert!(matches!(parameters.delivery, Delivery::Stream { .. }));
     let structure = parameters.structure.as_ref().unwrap();
     assert_eq!(structure.field, "text.format.schema");

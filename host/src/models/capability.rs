@@ -1,0 +1,111 @@
+//! What a model can do, by name: one record for each model, the same names for every format.
+//!
+//! `/v1/models` shows the record, `http/openai/known.rs` says which field of a request needs which of these and refuses
+//! the others, and docs/capabilities.md is written from both. What the host does for every model that generates text
+//! stands in [`OF_TEXT`]; what a plugin or a chat template decides is found out when the model is loaded.
+
+use crate::chat::ChatTemplate;
+use crate::plugins::model::Capabilities;
+
+/// Goes on from a prompt: whatever the plugin's own name for it says.
+pub const GENERATE: &str = "generate";
+
+/// Makes vectors of texts, through the contract's `embeddings/1`.
+pub const EMBEDDINGS: &str = "embeddings";
+
+/// What each capability means, in the order in which they are told.
+pub const MEANINGS: [(&str, &str); 27] = [
+    (GENERATE, "goes on from a prompt"),
+    (EMBEDDINGS, "makes vectors of texts"),
+    ("chat", "brings a chat template"),
+    ("tools", "its template has a form of its own for tool calls, which is read back"),
+    ("reasoning", "its template marks reasoning, which is told apart from the answer"),
+    ("temperature", "sampling with a temperature; 0 is greedy"),
+    ("top_k", "sampling from the best k tokens"),
+    ("top_p", "nucleus sampling"),
+    ("min_p", "sampling from tokens near the best one"),
+    ("top_n_sigma", "sampling from tokens within some deviations of the best logit"),
+    ("typical_p", "locally typical sampling"),
+    ("xtc", "leaving out the most probable tokens at random"),
+    ("dynatemp", "a temperature that follows the entropy"),
+    ("mirostat", "keeping the surprise level, mirostat 1 and 2"),
+    ("dry", "a penalty on repeated sequences"),
+    ("penalties", "repeat, presence and frequency penalties"),
+    ("logit_bias", "biases for single tokens"),
+    ("seed", "the same answer for the same seed"),
+    ("stop", "stop strings, and answers that pass over end tokens"),
+    ("choices", "several answers to one prompt"),
+    ("logprobs", "log probabilities of the answer's tokens"),
+    ("json", "answers that are JSON, or instances of a schema"),
+    ("regex", "answers that match an expression, or are one of several texts"),
+    ("grammar", "answers that follow a GBNF or Lark grammar"),
+    ("partial_seq_rm", "its cache can be cut anywhere: beginnings that prompts share are computed once"),
+    ("seq_cp", "its cache can be copied: prompts that run at once share their beginnings"),
+    ("recurrent", "keeps a state in place of a cache"),
+];
+
+/// What the host itself does for every model that generates text.
+const OF_TEXT: [&str; 19] = [
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "top_n_sigma",
+    "typical_p",
+    "xtc",
+    "dynatemp",
+    "mirostat",
+    "dry",
+    "penalties",
+    "logit_bias",
+    "seed",
+    "stop",
+    "choices",
+    "logprobs",
+    "json",
+    "regex",
+    "grammar",
+];
+
+/// A model's record: by what its plugin says, whether it offers an embedder, and its chat template where it has one that
+/// works.
+pub(super) fn record(found: Capabilities, embeds: bool, template: Option<&ChatTemplate>) -> Vec<String> {
+    let of_plugin = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
+    let mut names: Vec<&str> = of_plugin.map(|(_, name)| *name).collect();
+    if names.contains(&GENERATE) {
+        names.extend(OF_TEXT);
+    }
+    if embeds {
+        names.push(EMBEDDINGS);
+    }
+    if let Some(template) = template {
+        let known = [
+            ("chat", true),
+            // A model that is only told how to call may or may not do it: nothing is promised.
+            ("tools", template.manner().has_tools() && !template.manner().is_generic()),
+            ("reasoning", template.manner().has_reasoning()),
+        ];
+        names.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name));
+    }
+    let place = |name: &str| MEANINGS.iter().position(|(known, _)| *known == name);
+    names.sort_by_key(|name| place(name).unwrap_or(MEANINGS.len()));
+    names.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_meaning_and_a_model_that_generates_has_them_all() {
+        let of_plugin = Capabilities::NAMED.iter().map(|(_, name)| *name);
+        for name in OF_TEXT.into_iter().chain(of_plugin) {
+            assert!(MEANINGS.iter().any(|(known, _)| *known == name), "`{name}` is not in MEANINGS");
+        }
+        let found = record(Capabilities::GENERATE, false, None);
+        assert_eq!(found[0], GENERATE);
+        assert_eq!(found.len(), 1 + OF_TEXT.len());
+        assert_eq!(record(Capabilities::default(), false, None), Vec::<String>::new());
+        assert_eq!(record(Capabilities::default(), true, None), [EMBEDDINGS]);
+    }
+}

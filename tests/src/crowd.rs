@@ -1,0 +1,176 @@
+//! Many clients at once, a tenth of whom hang up midway: every stream that is read to its end ends exactly once, and
+//! nothing is left of the others.
+//!
+//! The long run, two minutes of 256 clients, is not part of `make test`:
+//! `cargo test --release -p impetus-tests two_minutes -- --ignored --nocapture`.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use impetus_tests::{House, Server};
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A step takes a while, so that clients meet; cells for far fewer than all, so that some give way.
+const MODEL: &str = "stall_ms = 1\ncells = 2000\nsequence_tokens = 200";
+
+struct Crowd {
+    clients: usize,
+    /// How long new requests are sent; the last of each client is sent before.
+    until: Until,
+}
+
+#[derive(Clone, Copy)]
+enum Until {
+    /// So many requests of each client were sent.
+    Requests(u32),
+    /// It is that late.
+    Time(Instant),
+}
+
+/// What came of a crowd's requests.
+#[derive(Debug, Default)]
+struct Seen {
+    whole: u64,
+    dropped: u64,
+    refused: u64,
+    tokens: u64,
+}
+
+fn crowded_server(clients: usize) -> Server {
+    let engine = format!("[engine]\nmax_sequences = 16\nqueue = {}", 2 * clients);
+    House::with(&["fake"]).model("m.fake", MODEL).config(&engine).serve()
+}
+
+/// Numbers that look random and are the same in every run.
+fn noise(client: usize, number: u32) -> u32 {
+    (client as u32 * 7919 + number).wrapping_mul(2_654_435_761) >> 8
+}
+
+impl Crowd {
+    async fn run(&self, server: &Server) -> Seen {
+        let clients = (0..self.clients).map(|client| self.client(server, client));
+        join_all(clients).await.into_iter().fold(Seen::default(), |mut all, one| {
+            all.whole += one.whole;
+            all.dropped += one.dropped;
+            all.refused += one.refused;
+            all.tokens += one.tokens;
+            all
+        })
+    }
+
+    async fn client(&self, server: &Server, client: usize) -> Seen {
+        let mut seen = Seen::default();
+        for number in 0.. {
+            let is_over = match self.until {
+                Until::Requests(count) => number >= count,
+                Until::Time(end) => Instant::now() >= end,
+            };
+            if is_over {
+                break;
+            }
+            let noise = noise(client, number);
+            // Some share a beginning, some have a better priority.
+            let prompt = format!("beginning {} of client {client}, request {number}", noise % 3);
+            let body = json!({
+                "model": "m", "messages": [{"role": "user", "content": prompt}], "stream": true,
+                "max_tokens": 1 + noise / 3 % 60, "priority": noise / 7 % 3, "temperature": 0,
+                "stream_options": {"include_usage": true},
+            });
+            if noise / 11 % 10 == 0 {
+                hang_up(server, &body, noise / 13 % 5).await;
+                seen.dropped += 1;
+            } else {
+                read_to_the_end(server, &body, &mut seen).await;
+            }
+        }
+        seen
+    }
+}
+
+/// Reads a few pieces and goes away.
+async fn hang_up(server: &Server, body: &Value, pieces: u32) {
+    let mut stream = server.send(CHAT, body).await.bytes_stream();
+    for _ in 0..pieces {
+        if stream.next().await.is_none() {
+            break;
+        }
+    }
+}
+
+async fn read_to_the_end(server: &Server, body: &Value, seen: &mut Seen) {
+    let answer = server.post(CHAT, body).await;
+    if answer.status == 429 {
+        seen.refused += 1;
+        return;
+    }
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let (events, done) = answer.events();
+    let ends: Vec<&Value> = events
+        .iter()
+        .map(|event| &event["choices"][0]["finish_reason"])
+        .filter(|reason| !reason.is_null())
+        .collect();
+    assert!(done && ends == ["length"], "{body}: {}", answer.text);
+    assert_eq!(answer.text.matches("[DONE]").count(), 1);
+    let told = events.last().unwrap()["usage"]["completion_tokens"].as_u64();
+    assert_eq!(told, body["max_tokens"].as_u64());
+    assert_eq!(answer.chat_text().len() as u64, told.unwrap());
+    seen.whole += 1;
+    seen.tokens += told.unwrap();
+}
+
+/// Nothing is left of those who went away: all places of the queue are free, and all cells.
+async fn nothing_is_left(server: &Server, clients: usize) {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "again"}], "max_tokens": 20});
+    let answers = join_all((0..2 * clients + 16).map(|_| server.post(CHAT, &body))).await;
+    for answer in &answers {
+        assert_eq!((answer.status, answer.chat_text().len()), (200, 20), "{}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_clients_of_whom_some_hang_up() {
+    let server = crowded_server(30);
+    let seen = Crowd { clients: 30, until: Until::Requests(8) }.run(&server).await;
+    assert_eq!((seen.whole + seen.dropped, seen.refused), (240, 0), "{seen:?}");
+    assert!(seen.dropped > 10, "{seen:?}");
+    nothing_is_left(&server, 30).await;
+}
+
+/// Resident memory of the server and of what it started, in MiB.
+fn memory_mib(server: &Server) -> f64 {
+    let kib = |pid: &str| -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
+    };
+    let pid = server.pid().to_string();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let all = std::iter::once(pid.as_str()).chain(children.split_whitespace());
+    all.filter_map(kib).sum::<f64>() / 1024.0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes two minutes"]
+#[expect(clippy::print_stderr, reason = "it is run by people who read what it found")]
+async fn two_minutes_of_256_clients() {
+    let server = crowded_server(256);
+    let warm_up = Crowd { clients: 256, until: Until::Requests(4) }.run(&server).await;
+    let before = memory_mib(&server);
+    let started = Instant::now();
+    let end = started + Duration::from_secs(120);
+    let seen = Crowd { clients: 256, until: Until::Time(end) }.run(&server).await;
+    let after = memory_mib(&server);
+    nothing_is_left(&server, 256).await;
+    eprintln!(
+        "warm-up {warm_up:?}; {:.0} s: {seen:?}; {before:.0} MiB before, {after:.0} after",
+        started.elapsed().as_secs_f64()
+    );
+    assert_eq!(seen.refused, 0);
+    assert!(seen.dropped * 20 > seen.whole, "{seen:?}");
+    // What the allocator keeps may grow a little; a sequence or stream that leaked each time would be far more.
+    assert!(after < before * 1.3 + 16.0, "{before} MiB before, {after} after");
+}
