@@ -10,7 +10,7 @@ seconds=${SECONDS_EACH:-60}
 # `--cfg fuzzing` opens the doors that only the targets use.
 RUSTFLAGS="--cfg fuzzing -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
 -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
--C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1"
+-C llvm-args=-sanitizer-coverage-trace-compares"
 export RUSTFLAGS
 # Without an explicit target the flags would reach build scripts too, which have no libFuzzer to link with.
 host=$(rustc -vV | sed -n 's/^host: //p')

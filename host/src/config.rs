@@ -1,5 +1,7 @@
 //! plugins.toml and the command line become one checked `Config`. Nothing below reads flags, files or environment.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use self::live::{Edited, Reader};
 use crate::error::{Error, Kind, Result};
 
 /// The name looked for in the working folder when no `--config` is given.
@@ -37,6 +40,8 @@ pub struct Config {
     pub formats: BTreeMap<String, String>,
     /// What was said about single plugins, by id.
     pub plugin: BTreeMap<String, PluginEntry>,
+    /// Where what can be found out again may be kept; `None` where the user has no such folder.
+    pub cache: Option<PathBuf>,
     /// What is not wrong but unwise, for the log.
     pub warnings: Vec<String>,
 }
@@ -255,10 +260,14 @@ impl Default for Plugins {
 pub struct PluginEntry {
     /// `false`: the library is not opened.
     pub enabled: bool,
+    /// The host is not ready (`/readyz`) while this plugin is not loaded.
+    pub required: bool,
     /// A library outside the plugin folder.
     pub path: Option<PathBuf>,
     /// The file's SHA-256 in hexadecimal: another file is refused.
     pub sha256: Option<String>,
+    /// The plugin's version: another one is refused.
+    pub version: Option<String>,
     /// Where its code runs, if not as `[plugins]` says.
     pub isolation: Option<Isolation>,
     /// The bound of its processes' memory, if not as `[plugins]` says.
@@ -271,8 +280,10 @@ impl Default for PluginEntry {
     fn default() -> Self {
         PluginEntry {
             enabled: true,
+            required: false,
             path: None,
             sha256: None,
+            version: None,
             isolation: None,
             memory_bytes: None,
             options: toml::Table::new(),
@@ -314,6 +325,7 @@ impl Config {
             configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display()))
         })?;
         config.path = path;
+        config.cache = cache_folder();
         config.apply(overrides, &here);
         config.read_keys()?;
         config.warnings = readable_secrets(&config.server);
@@ -345,6 +357,7 @@ impl Config {
             plugins: file.plugins,
             formats: file.formats,
             plugin: file.plugin,
+            cache: None,
             warnings: Vec::new(),
         };
         config.plugins.folder = base.join(&config.plugins.folder);
@@ -393,6 +406,13 @@ impl Config {
             self.plugins.folder = here.join(folder);
         }
     }
+}
+
+/// As the XDG base directories have it.
+fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
+    Some(caches.join("impetus"))
 }
 
 fn check_connections(server: &Server) -> Result<()> {

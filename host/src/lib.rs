@@ -8,6 +8,7 @@ pub mod child;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod events;
 pub mod metrics;
 pub mod plugins;
 

@@ -48,6 +48,14 @@ SMALL = dict(
 LLAMA = dict(model_type="llama", architectures=["LlamaForCausalLM"])
 QWEN3 = dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=16, tie_word_embeddings=True)
 PHI3 = dict(model_type="phi3", architectures=["Phi3ForCausalLM"], hidden_size=64, sliding_window=None)
+QWEN3_MOE = dict(
+    model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"], head_dim=16, num_experts=4, num_experts_per_tok=2,
+    moe_intermediate_size=32, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[0],
+)
+MIXTRAL = dict(
+    model_type="mixtral", architectures=["MixtralForCausalLM"], num_local_experts=4, num_experts_per_tok=2,
+    sliding_window=None, intermediate_size=64,
+)
 # (bits, group, dtype of scales)
 CASES = {
     "llama_2bit": (LLAMA, 2, 32, "float32"),
@@ -57,6 +65,8 @@ CASES = {
     "llama_6bit": (LLAMA, 6, 32, "float32"),
     "qwen3_8bit": (QWEN3, 8, 64, "float32"),
     "llama_4bit_bf16": (LLAMA, 4, 32, "bfloat16"),
+    "qwen3_moe_4bit": (QWEN3_MOE, 4, 32, "float32"),
+    "mixtral_6bit": (MIXTRAL, 6, 64, "float32"),
 }
 
 
@@ -73,7 +83,11 @@ def shapes(config):
         yield layer + "input_layernorm.weight", (hidden,)
         yield layer + "post_attention_layernorm.weight", (hidden,)
         yield layer + "self_attn.o_proj.weight", (hidden, queries)
-        yield layer + "mlp.down_proj.weight", (hidden, inner)
+        sparse = config["model_type"] == "mixtral" or i not in config.get("mlp_only_layers", [i])
+        if sparse:
+            yield from experts(config, layer)
+        else:
+            yield layer + "mlp.down_proj.weight", (hidden, inner)
         if config["model_type"] == "phi3":
             yield layer + "self_attn.qkv_proj.weight", (queries + 2 * keys, hidden)
             yield layer + "mlp.gate_up_proj.weight", (2 * inner, hidden)
@@ -81,11 +95,25 @@ def shapes(config):
         yield layer + "self_attn.q_proj.weight", (queries, hidden)
         yield layer + "self_attn.k_proj.weight", (keys, hidden)
         yield layer + "self_attn.v_proj.weight", (keys, hidden)
-        yield layer + "mlp.gate_proj.weight", (inner, hidden)
-        yield layer + "mlp.up_proj.weight", (inner, hidden)
-        if config["model_type"] == "qwen3":
+        if not sparse:
+            yield layer + "mlp.gate_proj.weight", (inner, hidden)
+            yield layer + "mlp.up_proj.weight", (inner, hidden)
+        if config["model_type"] in ["qwen3", "qwen3_moe"]:
             yield layer + "self_attn.q_norm.weight", (width,)
             yield layer + "self_attn.k_norm.weight", (width,)
+
+
+def experts(config, layer):
+    """The networks of a layer and their router."""
+    hidden, inner, count = config["hidden_size"], config["intermediate_size"], config.get("num_local_experts")
+    names, below = ["w1", "w3", "w2"], layer + "block_sparse_moe."
+    if config["model_type"] == "qwen3_moe":
+        names, below = ["gate_proj", "up_proj", "down_proj"], layer + "mlp."
+        inner, count = config["moe_intermediate_size"], config["num_experts"]
+    yield below + "gate.weight", (count, hidden)
+    for i in range(count):
+        for name, shape in zip(names, [(inner, hidden), (inner, hidden), (hidden, inner)]):
+            yield f"{below}experts.{i}.{name}.weight", shape
 
 
 def weights(config, random):

@@ -6,7 +6,7 @@ use impetus_tests::{House, file_name, library};
 use serde_json::Value;
 
 /// The records of `impetus plugins --json`.
-fn records(house: &House) -> Vec<Value> {
+pub(crate) fn records(house: &House) -> Vec<Value> {
     let output = house.run(&["plugins", "--json"]);
     let text = String::from_utf8(output.stdout).unwrap();
     match serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")) {
@@ -73,10 +73,10 @@ fn with_machine(library: &[u8], machine: u16) -> Vec<u8> {
     changed
 }
 
-fn replaced(library: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+pub(crate) fn replaced(library: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut changed = library.to_vec();
     let at =
-        changed.windows(from.len()).position(|window| window == from).expect("the manifest is in the file");
+        changed.windows(from.len()).position(|window| window == from).expect("the bytes are in the file");
     changed[at..at + to.len()].copy_from_slice(to);
     changed
 }

@@ -22,7 +22,8 @@ pub struct Server {
     pub address: String,
     /// For requests.
     pub client: reqwest::Client,
-    _house: House,
+    /// Where it runs.
+    pub house: House,
 }
 
 /// What a server answered.
@@ -63,9 +64,15 @@ impl House {
 
     /// Replaces plugins.toml; the folders stand before `text`.
     pub fn config(self, text: &str) -> Self {
-        let base = "[plugins]\nfolder = \"plugins\"\n[server]\nport = 0\n";
-        std::fs::write(self.path("plugins.toml"), format!("{base}{text}\n")).expect("the folder is ours");
+        self.edit_config(text);
         self
+    }
+
+    /// The same while a server runs in it: in one step, as editors do.
+    pub fn edit_config(&self, text: &str) {
+        let base = "[plugins]\nfolder = \"plugins\"\n[server]\nport = 0\n";
+        std::fs::write(self.path("plugins.new"), format!("{base}{text}\n")).expect("the folder is ours");
+        std::fs::rename(self.path("plugins.new"), self.path("plugins.toml")).expect("the folder is ours");
     }
 
     /// Adds a model file.
@@ -95,6 +102,8 @@ impl House {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(target_folder().join("impetus"));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        // Verdicts on plugins are the house's own.
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 
@@ -119,7 +128,7 @@ impl House {
         BufReader::new(stdout).read_line(&mut first).expect("stdout is text");
         let address = first.split_whitespace().last().unwrap_or_default().to_owned();
         assert!(address.starts_with("http://127.0.0.1:"), "the server did not start: {first:?}");
-        Server { child, address, client: reqwest::Client::new(), _house: self }
+        Server { child, address, client: reqwest::Client::new(), house: self }
     }
 }
 

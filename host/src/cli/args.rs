@@ -21,6 +21,8 @@ Examples:
   impetus run ./my.gguf \"Name a colour\"    one answer, from a file anywhere
   cat notes.txt | impetus run my-model     the prompt from a pipe
   impetus inspect ./my.gguf                what a model file is, without loading it
+  impetus plugins                          what became of each plugin, and why
+  impetus plugins add ./libmine.so         check a plugin and install it
   impetus bench model my-model             how fast it is on this machine
   impetus ps                               what a running server has loaded
 
@@ -67,8 +69,8 @@ pub(super) enum Command {
     Run(Box<Run>),
     /// List the models that were found, those that cannot be served with the reason
     Models(Listing),
-    /// List the plugins that were found, those that are not loaded with the reason
-    Plugins(Listing),
+    /// List, check, add and remove plugins
+    Plugins(PluginsCommand),
     /// Say what a model file or folder is, or what is wrong with it, without loading it
     Inspect(Inspect),
     /// Measure a model's speed in this process, or servers under load
@@ -95,6 +97,62 @@ pub(super) struct Ps {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct PluginsCommand {
+    #[command(flatten)]
+    pub(super) listing: Listing,
+    #[command(subcommand)]
+    pub(super) action: Option<PluginsAction>,
+}
+
+/// What can be done with plugins. A running server takes over at once what is done here.
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginsAction {
+    /// List the plugins that were found, those that are not loaded with the reason; so does no command at all
+    List(Listing),
+    /// Take one library through all checks, the last of which runs its code in a process of its own
+    Check(CheckPlugin),
+    /// Check a library, copy it into the plugin folder, and record its version and hash in plugins.toml
+    Add {
+        /// The library
+        file: PathBuf,
+    },
+    /// Take a plugin's library out of the plugin folder, and its pin out of plugins.toml
+    Remove(PluginId),
+    /// Load a plugin again that was disabled
+    Enable(PluginId),
+    /// Leave a plugin's library where it is, and do not load it
+    Disable(PluginId),
+    /// Trust a plugin's file as it is now: record its version and hash in plugins.toml
+    Pin(PluginId),
+    /// Make a folder with a whole plugin of a tiny format, to begin from
+    New(NewPlugin),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckPlugin {
+    /// The library
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PluginId {
+    /// The plugin's id (see `impetus plugins`)
+    pub(super) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewPlugin {
+    /// Id of the plugin, of its format and of the folder: small letters, digits and `-`
+    pub(super) name: String,
+    /// The folder of the crate impetus-plugin-api [default: the one this program was built with]
+    #[arg(long, value_name = "DIR")]
+    pub(super) plugin_api: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct EngineRole {
     #[command(subcommand)]
     pub(super) role: Role,
@@ -106,6 +164,8 @@ pub(super) enum Role {
     Model,
     /// Look at model files
     Probe,
+    /// Open a plugin, to see how that goes
+    Trial,
 }
 
 #[derive(Debug, Subcommand)]

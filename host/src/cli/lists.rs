@@ -37,15 +37,19 @@ pub(super) fn models(config: &Config, as_json: bool) -> Outcome {
 
 /// Prints the plugins.
 pub(super) fn plugins(config: &Config, as_json: bool) -> Outcome {
-    let plugins = Plugins::load(config);
-    let records = plugins.records();
+    let records = Plugins::load(config).records();
+    if records.is_empty() && !as_json {
+        tell(&no_plugins(config));
+        return Ok(());
+    }
+    plugin_records(&records, as_json)
+}
+
+/// Prints these plugins.
+pub(super) fn plugin_records(records: &[Record], as_json: bool) -> Outcome {
     let mut out = io::stdout().lock();
     if as_json {
         writeln!(out, "{:#}", json!({ "plugins": records }))?;
-        return Ok(());
-    }
-    if records.is_empty() {
-        tell(&no_plugins(config));
         return Ok(());
     }
     let mut table = Table::new(&["ID", "VERSION", "STATE", "FORMATS", "PATH"]);
@@ -67,9 +71,9 @@ pub(super) fn entry_json(entry: &Entry) -> Value {
 
 /// What to do where there is no model.
 pub(super) fn no_models(config: &Config, plugins: &Plugins) -> String {
-    let formats = plugins.records().iter().flat_map(|record| &record.formats);
+    let formats = plugins.records().into_iter().flat_map(|record| record.formats);
     let mut endings: Vec<String> =
-        formats.flat_map(|format| &format.extensions).map(|e| format!(".{e}")).collect();
+        formats.flat_map(|format| format.extensions).map(|ending| format!(".{ending}")).collect();
     endings.sort();
     endings.dedup();
     if endings.is_empty() {

@@ -9,12 +9,15 @@ mod chat;
 mod inspect;
 mod lists;
 mod logging;
+mod new_plugin;
 mod output;
+mod plugins;
 mod progress;
 mod ps;
 mod resolve;
 mod run;
 mod serve;
+mod settings;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -25,7 +28,7 @@ use self::args::{Cli, Command, Role};
 use self::output::tell;
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::plugins::prober;
+use crate::plugins::{prober, trial};
 use crate::worker;
 
 /// Why a command ended early.
@@ -60,6 +63,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         return Ok(match engine.role {
             Role::Model => worker::serve()?,
             Role::Probe => prober::serve()?,
+            Role::Trial => trial::answer()?,
         });
     }
     let serves = matches!(cli.command, Command::Serve(_));
@@ -73,14 +77,14 @@ fn dispatch(cli: &Cli) -> Outcome {
         | Command::Ps(_)
         | Command::Bench(_) => cli.common.overrides(),
     };
-    let config = Config::load(overrides)?;
+    let config = Config::load(overrides.clone())?;
     logging::start(cli.common.log.clone(), serves, config.server.log_format)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match &cli.command {
-        Command::Serve(_) => serve::serve(config),
+        Command::Serve(_) => serve::serve(config, overrides),
         Command::Run(run) => run::run(&config, run),
         Command::Models(listing) => lists::models(&config, listing.json),
-        Command::Plugins(listing) => lists::plugins(&config, listing.json),
+        Command::Plugins(command) => plugins::plugins(&config, command),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
         Command::Bench(arguments) => bench::bench(&config, arguments),
         Command::Ps(arguments) => ps::ps(&config, arguments),

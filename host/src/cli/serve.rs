@@ -11,22 +11,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::lists::{format_names, no_models, no_plugins};
 use super::output::{harmless, tell};
 use super::{Failure, Outcome, run, usage};
-use crate::config::Config;
+use crate::config::{Config, Overrides, Reader};
 use crate::error::{Error, Kind};
 use crate::http::{self, App};
 use crate::models::{Entry, Models};
+use crate::plugins::watch::{self, Watched};
 use crate::plugins::{Plugins, Record, State};
 
 /// Serves until SIGINT or SIGTERM.
-pub(super) fn serve(config: Config) -> Outcome {
+pub(super) fn serve(config: Config, overrides: Overrides) -> Outcome {
     let runtime = run::runtime()?;
-    let result = runtime.block_on(listen(config));
+    let reader = Reader::new(overrides, &config);
+    let result = runtime.block_on(listen(config, reader));
     // A load that still runs is not waited for: whoever asked for it is gone.
     runtime.shutdown_background();
     result
 }
 
-async fn listen(config: Config) -> Outcome {
+async fn listen(config: Config, reader: Reader) -> Outcome {
     let wanted = SocketAddr::new(config.server.host, config.server.port);
     let server = &config.server;
     if !server.host.is_loopback() && server.api_keys.is_empty() && !server.open {
@@ -47,6 +49,7 @@ async fn listen(config: Config) -> Outcome {
     let models = Models::new(Arc::clone(&plugins), &config);
     models.sweep();
     let app = App { plugins, models, config: Arc::new(config) };
+    keep_up(&app, reader);
     match write_welcome(&app, address) {
         // A server goes on when nobody reads what it says.
         Ok(()) | Err(Failure::Closed) => {}
@@ -54,6 +57,17 @@ async fn listen(config: Config) -> Outcome {
     }
     http::serve(listener, app, tls, stopped_by(signals)).await;
     Ok(())
+}
+
+/// From now on what is dropped into the plugin folder or written into plugins.toml takes effect.
+fn keep_up(app: &App, reader: Reader) {
+    let plugins = Arc::clone(&app.plugins);
+    let config = Config::clone(&app.config);
+    let models = Arc::clone(&app.models);
+    let then = Box::new(move || models.let_go_of_replaced());
+    if let Err(error) = watch::start(Watched { plugins, config, reader, then }) {
+        tell(&format!("warning: changes of plugins need a restart: the system cannot watch files ({error})"));
+    }
 }
 
 fn write_welcome(app: &App, address: SocketAddr) -> Outcome {
@@ -72,12 +86,12 @@ fn welcome(app: &App, address: SocketAddr) -> String {
     if records.is_empty() {
         lines.push(format!("  {}", no_plugins(&app.config)));
     } else {
-        let found = |id: &str| records.iter().any(|record| record.id == id);
-        let missing = app.config.plugin.iter().filter(|(id, entry)| entry.enabled && !found(id.as_str()));
-        lines
-            .extend(missing.map(|(id, _)| {
-                format!("  plugin {id}: plugins.toml names it, but there is no such library")
-            }));
+        let missing = app.plugins.named_in_vain(&app.config);
+        lines.extend(
+            missing
+                .iter()
+                .map(|id| format!("  plugin {id}: plugins.toml names it, but there is no such library")),
+        );
     }
     let entries = app.models.list();
     let servable: Vec<&Entry> = entries.iter().filter(|entry| entry.is_servable()).collect();

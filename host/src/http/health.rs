@@ -1,4 +1,4 @@
-//! For those who watch over the process: is it alive, can it serve anything.
+//! For those who watch over the process: is it alive, is what it must serve there.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,11 +12,13 @@ pub(crate) async fn alive() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// At least one format can be served. Whether a model of it is there is the business of `/v1/models`.
+/// Every plugin that plugins.toml marks `required` is loaded. Which formats there are is the business of `/api/formats`.
 pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    if app.plugins.formats().is_empty() {
-        let body = json!({"status": "no_plugin_loaded", "see": "/api/plugins"});
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
+    let missing = app.plugins.missing_required();
+    if missing.is_empty() {
+        return (StatusCode::OK, Json(json!({"status": "ok"})));
     }
-    (StatusCode::OK, Json(json!({"status": "ok"})))
+    let missing: Vec<Value> = missing.iter().map(|(id, why)| json!({"id": id, "state": why})).collect();
+    let body = json!({"status": "required_plugin_missing", "plugins": missing, "see": "/api/plugins"});
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body))
 }

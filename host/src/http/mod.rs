@@ -70,6 +70,7 @@ pub fn router(app: App) -> Router {
         .route("/api/models", get(api::models))
         .route("/api/models/{*path}", get(life::about).post(life::change))
         .route("/api/ps", get(life::processes))
+        .route("/api/events", get(api::events))
         .route("/metrics", get(metrics::read))
         .route("/health", get(health::alive))
         .route("/livez", get(health::alive))
@@ -84,7 +85,8 @@ pub fn router(app: App) -> Router {
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /metrics, /health, /livez and /readyz",
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/events, \
+         /metrics, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

@@ -23,6 +23,8 @@ pub(super) struct Catalog {
 struct Seen {
     modified: Option<SystemTime>,
     length: u64,
+    /// The plugins that were asked.
+    generation: u64,
     entry: Entry,
 }
 
@@ -69,15 +71,15 @@ impl Catalog {
 
     /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
     fn extensions(&self) -> Vec<String> {
-        let formats = self.plugins.records().iter().flat_map(|record| &record.formats);
-        let mut extensions: Vec<String> =
-            formats.flat_map(|format| format.extensions.iter().cloned()).collect();
+        let formats = self.plugins.records().into_iter().flat_map(|record| record.formats);
+        let mut extensions: Vec<String> = formats.flat_map(|format| format.extensions).collect();
         extensions.sort();
         extensions.dedup();
         extensions
     }
 
     fn look(&self, found: &Found) -> Entry {
+        let generation = self.plugins.generation();
         let metadata = std::fs::metadata(&found.path).ok();
         // Of all its parts: one that comes later changes what the plugin says.
         let parts = shards_of(&found.path).into_iter().filter_map(|part| std::fs::metadata(part).ok());
@@ -89,8 +91,9 @@ impl Catalog {
         );
         {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = (modified, length, generation);
             let same =
-                seen.get(&found.path).filter(|seen| seen.modified == modified && seen.length == length);
+                seen.get(&found.path).filter(|seen| (seen.modified, seen.length, seen.generation) == now);
             if let Some(same) = same {
                 return Entry { id: found.id.clone(), ..same.entry.clone() };
             }
@@ -101,7 +104,7 @@ impl Catalog {
             .map_or(0, |age| age.as_secs());
         entry.summary.size_bytes = Some(length);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(found.path.clone(), Seen { modified, length, entry: entry.clone() });
+        seen.insert(found.path.clone(), Seen { modified, length, generation, entry: entry.clone() });
         entry
     }
 
@@ -153,7 +156,8 @@ impl Catalog {
     fn nobody(&self, path: &Path) -> String {
         let ending =
             path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        let failed = self.plugins.records().iter().filter(|record| record.state != State::Loaded);
+        let records = self.plugins.records();
+        let failed = records.iter().filter(|record| record.state != State::Loaded);
         let of_it = failed
             .clone()
             .filter(|record| record.formats.iter().any(|format| format.extensions.contains(&ending)))

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use super::loaded::{KeepAlive, Resident};
 use super::memory::Taken;
+use super::slot::Slot;
 use super::{Models, bug};
 use crate::error::{Error, Result};
+use crate::events::ModelChange;
 use crate::worker::memory_of;
 
 /// How often is looked whether a model has been idle for long enough.
@@ -99,6 +101,29 @@ impl Models {
         Ok(if draining { Left::Draining } else { Left::Unloaded })
     }
 
+    /// Lets go of the models whose plugin was replaced or removed: their running requests hold them to their end, and who
+    /// comes next gets the new plugin, or the reason why there is none.
+    pub fn let_go_of_replaced(&self) {
+        for (_, slot) in self.slots() {
+            self.let_go_if_replaced(&slot);
+        }
+    }
+
+    pub(super) fn let_go_if_replaced(&self, slot: &Slot) {
+        let Some(resident) = slot.take_if(|resident| !self.is_current(resident)) else { return };
+        tracing::info!(model = %resident.id, plugin = %resident.plugin.id, "its plugin was changed: it ends with its requests");
+        self.tell(&resident.id, ModelChange::Draining, None);
+        if let Some(worker) = resident.worker.clone() {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.push((resident.id.clone(), worker));
+        }
+    }
+
+    /// Whether a model runs on the plugin that its format has now.
+    fn is_current(&self, model: &Resident) -> bool {
+        self.plugins.spec(&model.plugin.id).is_some_and(|spec| spec.is_same_code(&model.plugin))
+    }
+
     /// Unloads what has been idle for as long as it may be, and looks how fast the others are, until the end.
     pub fn sweep(self: &Arc<Self>) {
         let models = Arc::downgrade(self);
@@ -140,6 +165,7 @@ impl Models {
 
     /// Lets a model that is out of its slot end; waits for it unless it is in use.
     async fn let_go(self: &Arc<Self>, resident: Arc<Resident>, draining: bool) {
+        self.tell(&resident.id, if draining { ModelChange::Draining } else { ModelChange::Unloaded }, None);
         let Some(worker) = resident.worker.clone() else {
             // Its memory goes with its last user; that may take a while, and is no work for a thread of the runtime.
             let _ = tokio::task::spawn_blocking(move || drop(resident)).await;

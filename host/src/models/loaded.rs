@@ -11,6 +11,7 @@ use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateErro
 use crate::engine::message::{Prompt, Question, Segment, Told};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::plugins::Spec;
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 use crate::worker::Worker;
 
@@ -66,6 +67,8 @@ pub struct Resident {
     pub capabilities: Vec<String>,
     /// Runs its requests.
     pub engine: Engine,
+    /// Which plugin it runs on. Held while it runs: so it is known of a replaced plugin.
+    pub plugin: Arc<Spec>,
     /// The process that it runs in; `None` for this one.
     pub worker: Option<Arc<Worker>>,
     users: AtomicUsize,
@@ -87,32 +90,47 @@ impl Resident {
     ///
     /// # Errors
     /// What the plugin refuses, and [`Kind::LoadFailed`] for a model that neither generates text nor embeds.
-    pub(super) fn start(id: String, model: Arc<Model>, settings: Settings) -> Result<Resident> {
+    pub(super) fn start(
+        id: String,
+        plugin: Arc<Spec>,
+        model: Arc<Model>,
+        settings: Settings,
+    ) -> Result<Resident> {
         let (metadata, vocab_size) = (model.metadata().clone(), model.vocab_size());
         let can = Abilities { capabilities: model.capabilities(), embeds: model.embeds() };
         let (capabilities, template) = describe(&id, &metadata, can);
         let engine = Engine::start(&id, model, settings)?;
-        Ok(Resident::new(id, engine, None, (metadata, vocab_size, capabilities, template)))
+        Ok(Resident::new(id, engine, (plugin, None), (metadata, vocab_size, capabilities, template)))
     }
 
     /// The model whose engine runs in this worker.
     ///
     /// # Errors
     /// [`Kind::LoadFailed`] when the plugin's description of it is broken.
-    pub(super) fn in_worker(id: String, worker: Worker, settings: Settings) -> Result<Resident> {
+    pub(super) fn in_worker(
+        id: String,
+        plugin: Arc<Spec>,
+        worker: Worker,
+        settings: Settings,
+    ) -> Result<Resident> {
         let ready = &worker.ready;
         let metadata = ModelMetadata::parse(&ready.metadata)?;
         let engine = Engine::elsewhere(Arc::clone(&worker.remote), ready.room, settings);
         let can = Abilities { capabilities: Capabilities(ready.capabilities), embeds: ready.embeds };
         let (capabilities, template) = describe(&id, &metadata, can);
         let vocab_size = ready.vocab_size;
-        Ok(Resident::new(id, engine, Some(Arc::new(worker)), (metadata, vocab_size, capabilities, template)))
+        Ok(Resident::new(
+            id,
+            engine,
+            (plugin, Some(Arc::new(worker))),
+            (metadata, vocab_size, capabilities, template),
+        ))
     }
 
     fn new(
         id: String,
         engine: Engine,
-        worker: Option<Arc<Worker>>,
+        (plugin, worker): (Arc<Spec>, Option<Arc<Worker>>),
         (metadata, vocab_size, capabilities, template): (
             ModelMetadata,
             u32,
@@ -124,6 +142,7 @@ impl Resident {
             id,
             capabilities,
             engine,
+            plugin,
             worker,
             users: AtomicUsize::new(0),
             last_used: Mutex::new(Instant::now()),

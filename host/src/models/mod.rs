@@ -26,6 +26,7 @@ use self::slot::{Slot, SlotState};
 use crate::config::Config;
 use crate::engine;
 use crate::error::{Error, Kind, Result};
+use crate::events::{Change, ModelChange};
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
 use crate::worker::{Bounds, Worker};
@@ -154,6 +155,11 @@ impl Models {
     fn slot(&self, id: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(id.to_owned()).or_default())
+    }
+
+    /// Tells whoever listens what became of a model.
+    fn tell(&self, id: &str, state: ModelChange, reason: Option<String>) {
+        self.plugins.events().tell(Change::Model { id: id.to_owned(), state, reason });
     }
 
     fn slots(&self) -> Vec<(String, Arc<Slot>)> {

@@ -9,6 +9,8 @@ use super::memory::{Fit, Verdict};
 use super::slot::{Loading, Slot};
 use super::{Entry, Models, OnProgress, bug, describe};
 use crate::error::{Error, Kind, Result};
+use crate::events::{Change, ModelChange};
+use crate::plugins::Spec;
 use crate::plugins::model::Model;
 use crate::worker::{Bounds, Task, Worker};
 
@@ -41,6 +43,7 @@ impl Models {
             return Err(entry.refusal());
         };
         let slot = self.slot(&entry.id);
+        self.let_go_if_replaced(&slot);
         if let Some(loaded) = slot.lease() {
             return Ok(loaded);
         }
@@ -70,11 +73,13 @@ impl Models {
                 resident.expect_bytes(reserved.bytes);
                 resident.keep(self.keep_alive);
                 let loaded = slot.fill(&resident);
+                self.tell(&entry.id, ModelChange::Loaded, None);
                 self.watch_over(entry, slot.clone(), &resident);
                 Ok(loaded)
             }
             Err(error) => {
                 slot.load_failed(&error, true);
+                self.tell(&entry.id, ModelChange::Failed, Some(error.message.clone()));
                 Err(error)
             }
         }
@@ -105,21 +110,22 @@ impl Models {
         let (plugin, format) = (plugin.to_owned(), format.to_owned());
         let (plugins, settings, bounds) = (Arc::clone(&self.plugins), self.settings, self.bounds);
         let suspects = Arc::clone(&slot.suspects);
+        let progress = self.with_events(&id, progress);
         let work = move || {
             let started = Instant::now();
             tracing::info!(model = %id, plugin = %plugin, "loading");
             let gone = || Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone"));
+            let spec = plugins.spec(&plugin).ok_or_else(gone)?;
             let resident = match plugins.library(&plugin) {
                 Some(library) => {
                     let model = library.load_model(&path, &format, always(progress))?;
-                    Resident::start(id, model, settings)?
+                    Resident::start(id, spec, model, settings)?
                 }
                 None => {
-                    let spec = plugins.spec(&plugin).ok_or_else(gone)?.clone();
                     let bounds = Bounds { memory_bytes: spec.memory_bytes, ..bounds };
-                    let task = Task { model: id.clone(), spec, path, format, settings };
+                    let task = Task { model: id.clone(), spec: Spec::clone(&spec), path, format, settings };
                     let worker = Worker::start(&task, bounds, suspects, |fraction| progress(fraction))?;
-                    Resident::in_worker(id, worker, settings)?
+                    Resident::in_worker(id, spec, worker, settings)?
                 }
             };
             let (pid, confinement) = match &resident.worker {
@@ -135,6 +141,16 @@ impl Models {
         result.map_err(|error| {
             self.metrics.model_load_failed(&entry.id, error.kind);
             describe(entry, error)
+        })
+    }
+
+    /// Tells whoever listens how far a load is, too.
+    fn with_events(&self, id: &str, progress: OnProgress) -> OnProgress {
+        let (events, id) = (self.plugins.events().clone(), id.to_owned());
+        Arc::new(move |fraction| {
+            let state = ModelChange::Loading { progress: fraction };
+            events.tell(Change::Model { id: id.clone(), state, reason: None });
+            progress(fraction);
         })
     }
 
@@ -188,10 +204,12 @@ impl Models {
             match noted {
                 None => {}
                 Some((Next::Stop, error)) => {
+                    models.tell(&entry.id, ModelChange::Crashed, Some(error.message.clone()));
                     let detail = error.detail.as_deref().unwrap_or_default();
                     tracing::error!(model = %entry.id, detail, "it crashed too often and is not started again: {error}");
                 }
                 Some((Next::Restart(pause), error)) => {
+                    models.tell(&entry.id, ModelChange::Restarting, Some(error.message.clone()));
                     models.metrics.engine_restarted(&entry.id, reason(&error));
                     models.restart(entry, pause);
                 }

@@ -9,6 +9,8 @@ use crate::config::Config;
 pub(super) struct Candidate {
     pub(super) path: PathBuf,
     pub(super) entry: Option<String>,
+    /// A link must not lead out of the plugin folder.
+    pub(super) confined: bool,
 }
 
 /// The candidates in their order, and what could not be read.
@@ -16,11 +18,11 @@ pub(super) fn candidates(config: &Config) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for (id, entry) in &config.plugin {
         if let Some(path) = &entry.path {
-            push(&mut found, Candidate { path: path.clone(), entry: Some(id.clone()) });
+            push(&mut found, Candidate { path: path.clone(), entry: Some(id.clone()), confined: false });
         }
     }
     for path in libraries_in(&config.plugins.folder) {
-        push(&mut found, Candidate { path, entry: None });
+        push(&mut found, Candidate { path, entry: None, confined: true });
     }
     found
 }

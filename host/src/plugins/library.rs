@@ -10,9 +10,9 @@ use impetus_plugin_api::PluginRef;
 use serde::{Deserialize, Serialize};
 
 use super::model::{self, Model, Probe};
-use super::record::{Refusal, State};
+use super::record::Refusal;
 use super::spec::Spec;
-use super::{inspect, open, trust};
+use super::{inspect, open};
 use crate::error::{Error, Kind, Result};
 
 /// An open plugin. It stays open as long as the process lives.
@@ -38,13 +38,24 @@ impl Library {
     /// # Errors
     /// The step that refused it.
     pub fn open(spec: &Spec) -> Result<(Library, Identity), Refusal> {
-        check_unchanged(spec)?;
+        spec.file().check_again()?;
         let manifest = inspect::manifest(&spec.path)?;
-        let (plugin, info) = open::open(&spec.path, &manifest)?;
+        let (plugin, _) = open::open(&spec.path, &manifest)?;
         open::start(plugin, &spec.id, &spec.options)?;
-        let identity =
-            Identity { name: info.name.into(), license: info.license.into(), build: info.build.into() };
-        Ok((Library { plugin }, identity))
+        let library = Library { plugin };
+        Ok((library, library.identity()))
+    }
+
+    /// What its code says of itself.
+    pub fn identity(&self) -> Identity {
+        let info = self.plugin.info()();
+        Identity { name: info.name.into(), license: info.license.into(), build: info.build.into() }
+    }
+
+    /// Endings of its formats' files, without the dot.
+    pub(super) fn extensions(&self) -> Vec<String> {
+        let formats = self.plugin.info()().formats;
+        formats.iter().flat_map(|format| format.extensions.iter().map(ToString::to_string)).collect()
     }
 
     /// Asks the plugin about a file or folder.
@@ -55,6 +66,11 @@ impl Library {
         let head = head(path, is_dir)
             .map_err(|error| Error::new(Kind::LoadFailed, format!("the file cannot be read: {error}")))?;
         model::probe(self.plugin, path, is_dir, &head)
+    }
+
+    /// The same about a file of which nothing but this beginning is there.
+    pub(super) fn probe_head(&self, path: &Path, head: &[u8]) -> Result<Probe> {
+        model::probe(self.plugin, path, false, head)
     }
 
     /// Loads a model. `progress` hears fractions from 0 to 1 and answers whether to go on. Blocks until it is loaded.
@@ -80,23 +96,4 @@ fn head(path: &Path, is_dir: bool) -> std::io::Result<Vec<u8>> {
         std::fs::File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
     }
     Ok(head)
-}
-
-/// Between the check of a file and its opening, another may have taken its place.
-fn check_unchanged(spec: &Spec) -> Result<(), Refusal> {
-    let found = trust::sha256_of(&spec.path).map_err(|error| {
-        Refusal::new(
-            State::LoadFailed,
-            format!("the library cannot be read: {error}"),
-            "put it there again, or restart the server without it",
-        )
-    })?;
-    if found == spec.sha256 {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        State::HashMismatch,
-        format!("its file has changed since it was checked: then sha256 {}, now {found}", spec.sha256),
-        "check it again: restart the server",
-    ))
 }

@@ -1,278 +1,326 @@
 //! The only place that knows abi_stable and libloading: finds plugin libraries, loads those that are sound, and says
 //! of every other one why not.
 //!
-//! discover → trust → inspect → open → register. A refused plugin never stops the host.
+//! discover → trust → inspect → trial (in a child) → formats → table. A refused plugin never stops the host. Tables are
+//! replaced whole when the plugin folder or plugins.toml change (`watch`).
 
 mod discover;
 pub mod embedder;
 mod inspect;
 mod library;
 pub mod model;
+mod needed;
 mod open;
+mod path;
+mod pipeline;
 pub mod prober;
 mod record;
 mod spec;
+mod table;
+pub mod trial;
 mod trust;
+mod verdicts;
+pub mod watch;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-
-use serde::Serialize;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use self::discover::Candidate;
 pub use self::library::{Identity, Library};
 use self::model::Probe;
+use self::pipeline::Judged;
 use self::prober::Prober;
 pub use self::record::{FormatRecord, Record, Refusal, State};
 pub use self::spec::Spec;
+pub use self::table::ActiveFormat;
+use self::table::Table;
+use self::trial::Verdict;
+use self::verdicts::Verdicts;
 use crate::config::{Config, Isolation};
 use crate::error::Result;
+use crate::events::{Bus, Change};
 
 /// Every plugin that was found, loaded or not.
 pub struct Plugins {
-    records: Vec<Record>,
-    /// The running ones, by id.
-    running: BTreeMap<String, Running>,
+    table: RwLock<Arc<Table>>,
+    /// What another version has replaced while an engine runs it.
+    superseded: Mutex<Vec<(Record, Weak<Spec>)>>,
+    /// Ids of those that plugins.toml marks `required`.
+    required: Mutex<Vec<String>>,
+    verdicts: Verdicts,
+    /// Libraries that are open in this process, by their path: they stay open, and no other file of that path can be
+    /// opened.
+    open_here: Mutex<HashMap<PathBuf, (Spec, Library)>>,
+    /// Those that ask plugins in processes of their own, by id.
+    probers: Mutex<HashMap<String, Arc<Prober>>>,
+    bus: Bus,
+    /// How often something was otherwise than before.
+    generation: AtomicU64,
+    /// Held while a table is made.
+    turn: Mutex<()>,
 }
 
-/// A plugin whose formats are served.
-enum Running {
-    /// Its code runs in this process.
-    Here(Box<Spec>, Library),
-    /// Its code runs in children alone.
-    Apart(Box<Prober>),
-}
-
-impl Running {
-    fn start(spec: Spec) -> Result<(Self, Identity), Refusal> {
-        match spec.isolation {
-            Isolation::Process => {
-                Prober::start(spec).map(|(prober, identity)| (Running::Apart(Box::new(prober)), identity))
-            }
-            Isolation::None => Library::open(&spec)
-                .map(|(library, identity)| (Running::Here(Box::new(spec), library), identity)),
-        }
-    }
-
-    fn spec(&self) -> &Spec {
-        match self {
-            Running::Here(spec, _) => spec,
-            Running::Apart(prober) => prober.spec(),
-        }
-    }
-}
-
-/// A format that can be served now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ActiveFormat {
-    /// The format's name.
-    pub id: String,
-    /// The plugin that runs it.
-    pub plugin: String,
-    /// That plugin's version.
-    pub plugin_version: String,
-    /// File name endings, without the dot.
-    pub extensions: Vec<String>,
+/// What was done for nothing else but being known by its guard: a panic elsewhere does not make these values wrong.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Plugins {
-    /// Takes every library through the pipeline, one after another.
+    /// Takes every library through the pipeline.
     pub fn load(config: &Config) -> Arc<Plugins> {
-        let mut plugins = Plugins { records: Vec::new(), running: BTreeMap::new() };
-        for candidate in discover::candidates(config) {
-            plugins.add(config, &candidate);
-        }
-        for (id, entry) in &config.plugin {
-            if entry.enabled && !plugins.records.iter().any(|record| record.id == *id) {
-                tracing::warn!("plugins.toml speaks of plugin `{id}`, but no library of that id was found");
-            }
-        }
-        plugins.resolve_formats(&config.formats);
-        for record in &plugins.records {
-            match &record.reason {
-                None => tracing::info!(plugin = %record.id, "loaded"),
-                Some(reason) => tracing::warn!(plugin = %record.id, state = %record.state, "{reason}"),
-            }
+        let plugins = Plugins {
+            table: RwLock::default(),
+            superseded: Mutex::default(),
+            required: Mutex::default(),
+            verdicts: Verdicts::new(config.cache.clone()),
+            open_here: Mutex::default(),
+            probers: Mutex::default(),
+            bus: Bus::default(),
+            generation: AtomicU64::new(0),
+            turn: Mutex::default(),
+        };
+        plugins.refresh(config, &BTreeSet::new());
+        for id in plugins.named_in_vain(config) {
+            tracing::warn!("plugins.toml speaks of plugin `{id}`, but no library of that id was found");
         }
         Arc::new(plugins)
     }
 
-    /// One record for each library that was found.
-    pub fn records(&self) -> &[Record] {
-        &self.records
+    /// Takes every library through the pipeline again, those that did not change by what is remembered of them, and tells
+    /// what is otherwise than before. What runs goes on running. Files that are still being written to are left out, or
+    /// as they were. Blocks while plugins are tried.
+    pub fn refresh(&self, config: &Config, unsettled: &BTreeSet<PathBuf>) {
+        let _turn = held(&self.turn);
+        let older = self.table();
+        let judge = |candidate: &Candidate| {
+            if unsettled.contains(&candidate.path) {
+                older.judged(&candidate.path)
+            } else {
+                Some(pipeline::judge(config, candidate))
+            }
+        };
+        let mut judged: Vec<Judged> = discover::candidates(config).iter().filter_map(judge).collect();
+        judged.iter_mut().for_each(|judged| self.keep_what_is_open_here(judged, &older));
+        let mut newer = Table::of(judged, &config.formats, |spec| self.try_out(spec));
+        for (id, spec) in &mut newer.running {
+            // Who holds the older one holds the same.
+            if let Some(same) = older.running.get(id).filter(|older| ***older == **spec) {
+                *spec = Arc::clone(same);
+            }
+        }
+        held(&self.probers).retain(|id, _| newer.running.contains_key(id));
+        self.remember_superseded(&older, &newer);
+        *held(&self.required) = required(config);
+        let changes = newer.changes_since(&older);
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newer);
+        if !changes.is_empty() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        changes.into_iter().for_each(|change| self.tell(change));
+    }
+
+    /// One record for each library that was found, and for each replaced one that still runs.
+    pub fn records(&self) -> Vec<Record> {
+        let superseded = held(&self.superseded);
+        let alive = superseded.iter().filter(|(_, spec)| spec.strong_count() > 0);
+        let mut records = self.table().records.clone();
+        records.extend(alive.map(|(record, _)| record.clone()));
+        records
     }
 
     /// The formats that can be served now, by name.
     pub fn formats(&self) -> Vec<ActiveFormat> {
-        let of_record = |record: &Record| -> Vec<ActiveFormat> {
-            let active = record.formats.iter().filter(|format| format.active);
-            active
-                .map(|format| ActiveFormat {
-                    id: format.id.clone(),
-                    plugin: record.id.clone(),
-                    plugin_version: record.version.clone().unwrap_or_default(),
-                    extensions: format.extensions.clone(),
-                })
-                .collect()
+        self.table().formats()
+    }
+
+    /// Where changes of plugins are told.
+    pub fn events(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Where every plugin stands now, as if it had just come to be so.
+    pub fn now(&self) -> Vec<Change> {
+        self.table().changes_since(&Table::default())
+    }
+
+    /// Another number after each change: what was remembered of plugins' answers then no longer holds.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Plugins that plugins.toml marks `required` and that are not loaded: id and why.
+    pub fn missing_required(&self) -> Vec<(String, String)> {
+        let table = self.table();
+        let why = |id: &String| {
+            let record = table.records.iter().find(|record| record.id == *id);
+            record.map_or("no such library was found".to_owned(), |record| record.state.to_string())
         };
-        let mut formats: Vec<ActiveFormat> = self.records.iter().flat_map(of_record).collect();
-        formats.sort_by(|a, b| a.id.cmp(&b.id));
-        formats
+        let required = held(&self.required);
+        let missing = required.iter().filter(|id| !table.running.contains_key(*id));
+        missing.map(|id| (id.clone(), why(id))).collect()
+    }
+
+    /// Ids that plugins.toml speaks of and no library has.
+    pub fn named_in_vain(&self, config: &Config) -> Vec<String> {
+        let table = self.table();
+        let found = |id: &String| table.records.iter().any(|record| record.id == *id);
+        let named = config.plugin.iter().filter(|(id, entry)| entry.enabled && !found(id));
+        named.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Takes one library through the whole pipeline, with a trial of its own whatever is remembered. Loads nothing.
+    pub fn check(config: &Config, library: &Path) -> Record {
+        pipeline::check(config, library, &Verdicts::new(config.cache.clone()))
+    }
+
+    /// Judges every library by its file alone: none of their code runs, and none is loaded.
+    pub fn look(config: &Config) -> Vec<Record> {
+        let candidates = discover::candidates(config);
+        candidates.iter().map(|candidate| pipeline::judge(config, candidate).record).collect()
+    }
+
+    /// SHA-256 of a file's content, as records and plugins.toml have it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sha256(file: &Path) -> std::io::Result<String> {
+        trust::sha256_of(&mut std::fs::File::open(file)?)
+    }
+
+    /// How to open one plugin. `None` when no plugin of this id runs. Whoever runs it keeps this, so that it is known
+    /// that it still runs when another version has taken its place.
+    pub fn spec(&self, plugin: &str) -> Option<Arc<Spec>> {
+        self.table().running.get(plugin).cloned()
     }
 
     /// Asks one plugin about a file or folder. `None` when no plugin of this id runs.
     pub fn probe(&self, plugin: &str, path: &Path, is_dir: bool) -> Option<Result<Probe>> {
-        Some(match self.running.get(plugin)? {
-            Running::Here(_, library) => library.probe(path, is_dir),
-            Running::Apart(prober) => prober.probe(path, is_dir),
+        let spec = self.spec(plugin)?;
+        Some(match self.library(plugin) {
+            Some(library) => library.probe(path, is_dir),
+            None => self.prober(&spec).probe(path, is_dir),
         })
     }
 
     /// A plugin that is open in this process. `None` when none of this id is.
     pub fn library(&self, plugin: &str) -> Option<Library> {
-        match self.running.get(plugin)? {
-            Running::Here(_, library) => Some(*library),
-            Running::Apart(_) => None,
+        let spec = self.spec(plugin).filter(|spec| spec.isolation == Isolation::None)?;
+        held(&self.open_here).get(&spec.path).map(|(_, library)| *library)
+    }
+
+    /// Who asks a plugin's code in a process of its own.
+    fn prober(&self, spec: &Arc<Spec>) -> Arc<Prober> {
+        let mut probers = held(&self.probers);
+        if let Some(prober) = probers.get(&spec.id).filter(|prober| prober.spec() == &**spec) {
+            return Arc::clone(prober);
+        }
+        let prober = Arc::new(Prober::new(Spec::clone(spec)));
+        probers.insert(spec.id.clone(), Arc::clone(&prober));
+        prober
+    }
+
+    fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn try_out(&self, spec: &Spec) -> Verdict {
+        match self.verdicts.of(spec) {
+            Verdict::Sound(_) if spec.isolation == Isolation::None => self.open_here(spec),
+            verdict => verdict,
         }
     }
 
-    /// How to open one plugin. `None` when no plugin of this id runs.
-    pub fn spec(&self, plugin: &str) -> Option<&Spec> {
-        self.running.get(plugin).map(Running::spec)
-    }
-
-    fn add(&mut self, config: &Config, candidate: &Candidate) {
-        let mut record = Record::of_file(&candidate.path);
-        match self.pipeline(config, candidate, &mut record) {
-            Ok(running) => {
-                record.state = State::Loaded;
-                self.running.insert(record.id.clone(), running);
+    /// Opens a plugin in this process, once.
+    fn open_here(&self, spec: &Spec) -> Verdict {
+        let mut open = held(&self.open_here);
+        if let Some((same, library)) = open.get(&spec.path) {
+            return if same.is_same_code(spec) {
+                Verdict::Sound(library.identity())
+            } else {
+                another_is_open()
+            };
+        }
+        match Library::open(spec) {
+            Ok((library, identity)) => {
+                open.insert(spec.path.clone(), (spec.clone(), library));
+                Verdict::Sound(identity)
             }
-            Err(refusal) => record.refuse(refusal),
-        }
-        self.records.push(record);
-    }
-
-    fn pipeline(
-        &self,
-        config: &Config,
-        candidate: &Candidate,
-        record: &mut Record,
-    ) -> Result<Running, Refusal> {
-        let named = candidate.entry.as_ref();
-        if let Some(id) = named {
-            record.id.clone_from(id);
-        }
-        let of_entry = |id: &str| config.plugin.get(id).cloned().unwrap_or_default();
-        if named.is_some_and(|id| !of_entry(id).enabled) {
-            return Err(disabled(&record.id));
-        }
-        trust::check(&candidate.path, named.and_then(|id| of_entry(id).sha256).as_deref())?;
-        let manifest = inspect::manifest(&candidate.path)?;
-        if let Some(id) = named.filter(|&id| *id != manifest.id) {
-            return Err(Refusal::new(
-                State::ManifestMismatch,
-                format!("plugins.toml names it [plugin.{id}], but it is the plugin `{}`", manifest.id),
-                format!("name the table [plugin.{}]", manifest.id),
-            ));
-        }
-        fill_from_manifest(record, &manifest);
-        let entry = of_entry(&manifest.id);
-        if !entry.enabled {
-            return Err(disabled(&manifest.id));
-        }
-        // A library in the plugin folder is pinned by its id, which is known only now.
-        trust::check(&candidate.path, entry.sha256.as_deref())?;
-        self.check_duplicate(&manifest.id)?;
-        inspect::check_manifest(&manifest)?;
-        let spec = Spec::new(&candidate.path, &manifest, &entry, &config.plugins)?;
-        let (running, identity) = Running::start(spec)?;
-        record.name = Some(identity.name);
-        record.license = Some(identity.license);
-        record.build = Some(identity.build).filter(|build| !build.is_empty());
-        Ok(running)
-    }
-
-    fn check_duplicate(&self, id: &str) -> Result<(), Refusal> {
-        match self.records.iter().find(|other| other.id == id && other.state == State::Loaded) {
-            None => Ok(()),
-            Some(other) => Err(Refusal::new(
-                State::DuplicatePlugin,
-                format!("the plugin `{id}` is already loaded from {}", other.path.display()),
-                "remove one of the two libraries",
-            )),
+            Err(refusal) => Verdict::Refused(refusal),
         }
     }
 
-    /// Gives each contested format to one plugin: the pin of plugins.toml, else the priority, else the first id.
-    fn resolve_formats(&mut self, pins: &BTreeMap<String, String>) {
-        let mut claims: BTreeMap<String, Vec<(bool, u32, String)>> = BTreeMap::new();
-        for record in self.records.iter().filter(|record| record.state == State::Loaded) {
-            for format in &record.formats {
-                let pinned = pins.get(&format.id) == Some(&record.id);
-                claims.entry(format.id.clone()).or_default().push((
-                    pinned,
-                    format.priority,
-                    record.id.clone(),
-                ));
-            }
-        }
-        let better = |a: &&(bool, u32, String), b: &&(bool, u32, String)| {
-            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| b.2.cmp(&a.2))
+    /// Code that runs in this process cannot be exchanged, nor started anew with other options: what was there stays.
+    fn keep_what_is_open_here(&self, judged: &mut Judged, older: &Table) {
+        let Some(spec) = judged.spec.as_ref().filter(|spec| spec.isolation == Isolation::None) else {
+            return;
         };
-        let winners: BTreeMap<String, String> = claims
-            .iter()
-            .filter_map(|(format, claims)| Some((format.clone(), claims.iter().max_by(better)?.2.clone())))
-            .collect();
-        for record in self.records.iter_mut().filter(|record| record.state == State::Loaded) {
-            apply_winners(record, &winners);
+        let open = held(&self.open_here);
+        let Some((running, _)) = open.get(&spec.path).filter(|(running, _)| !running.is_same_code(spec))
+        else {
+            return;
+        };
+        let Some(record) = older.records.iter().find(|record| record.path == judged.record.path) else {
+            return;
+        };
+        let mut record = record.clone();
+        record.hint = Some(
+            "its library or its options were changed: restart the server to use them, which runs it in its own process"
+                .to_owned(),
+        );
+        *judged = Judged { record, spec: Some(running.clone()) };
+    }
+
+    fn remember_superseded(&self, older: &Table, newer: &Table) {
+        let mut superseded = held(&self.superseded);
+        for (id, spec) in &older.running {
+            let stays = newer.running.get(id).is_some_and(|newer| newer.is_same_code(spec));
+            let record =
+                older.records.iter().find(|record| record.id == *id && record.state == State::Loaded);
+            if let Some(record) = record.filter(|_| !stays) {
+                let mut record = Record { superseded: true, ..record.clone() };
+                record.formats.iter_mut().for_each(|format| format.active = false);
+                superseded.push((record, Arc::downgrade(spec)));
+            }
         }
-        let still_loaded: Vec<&String> = self
-            .records
-            .iter()
-            .filter(|record| record.state == State::Loaded)
-            .map(|record| &record.id)
-            .collect();
-        self.running.retain(|id, _| still_loaded.contains(&id));
+    }
+
+    /// Forgets replaced plugins that nothing runs any more, and tells it.
+    pub fn forget_ended(&self) {
+        let mut ended = Vec::new();
+        held(&self.superseded).retain(|(record, spec)| {
+            let runs = spec.strong_count() > 0;
+            if !runs {
+                ended.push(table::removed(record));
+            }
+            runs
+        });
+        ended.into_iter().for_each(|change| self.bus.tell(change));
+    }
+
+    fn tell(&self, change: Change) {
+        if let Change::Plugin { id, state, reason, .. } = &change {
+            match reason {
+                None => tracing::info!(plugin = %id, "{state}"),
+                Some(reason) => tracing::warn!(plugin = %id, %state, "{reason}"),
+            }
+        }
+        if let Change::ConfigurationRefused { reason } = &change {
+            tracing::error!("plugins.toml is not as it should be, and what it said before holds: {reason}");
+        }
+        self.bus.tell(change);
     }
 }
 
-fn apply_winners(record: &mut Record, winners: &BTreeMap<String, String>) {
-    for format in &mut record.formats {
-        let winner = winners.get(&format.id);
-        format.active = winner == Some(&record.id);
-        format.shadowed_by = winner.filter(|&winner| *winner != record.id).cloned();
-    }
-    if record.formats.iter().any(|format| format.active) {
-        return;
-    }
-    let by: Vec<&str> = record.formats.iter().filter_map(|format| format.shadowed_by.as_deref()).collect();
-    record.refuse(Refusal::new(
-        State::DuplicateFormat,
-        format!("all its formats are run by: {}", by.join(", ")),
-        "pin a format to this plugin under [formats] in plugins.toml, or remove the other plugin",
-    ));
+fn another_is_open() -> Verdict {
+    Verdict::Refused(Refusal::new(
+        State::LoadFailed,
+        "an earlier file of this name is still open in the server's process",
+        "restart the server, which runs this plugin in its own process",
+    ))
 }
 
-fn fill_from_manifest(record: &mut Record, manifest: &inspect::Manifest) {
-    record.id.clone_from(&manifest.id);
-    record.version = Some(manifest.version.clone());
-    record.api_version = Some(manifest.api_version.clone());
-    let format = |format: &inspect::ManifestFormat| FormatRecord {
-        id: format.id.clone(),
-        extensions: format.extensions.clone(),
-        priority: format.priority,
-        active: false,
-        shadowed_by: None,
-    };
-    record.formats = manifest.formats.iter().map(format).collect();
-}
-
-fn disabled(id: &str) -> Refusal {
-    Refusal::new(
-        State::Disabled,
-        format!("[plugin.{id}] in plugins.toml says enabled = false"),
-        format!("set enabled = true under [plugin.{id}]"),
-    )
+fn required(config: &Config) -> Vec<String> {
+    config.plugin.iter().filter(|(_, entry)| entry.required).map(|(id, _)| id.clone()).collect()
 }

@@ -54,13 +54,9 @@ enum Silence {
 }
 
 impl Prober {
-    /// Opens the plugin in a child.
-    ///
-    /// # Errors
-    /// The step that refused it, and [`State::Crashed`] when it did not survive it.
-    pub(super) fn start(spec: Spec) -> Result<(Self, Identity), Refusal> {
-        let (open, identity) = Open::start(&spec)?;
-        Ok((Prober { spec, open: Mutex::new(Some(open)) }, identity))
+    /// For a plugin that was tried. The child is started by the first question.
+    pub(super) fn new(spec: Spec) -> Self {
+        Prober { spec, open: Mutex::new(None) }
     }
 
     /// How to open its plugin.

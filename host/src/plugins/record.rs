@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::library::Identity;
+
 /// Where a plugin stands. Closed: every library that was found is in exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,9 +37,9 @@ pub enum State {
     DuplicateFormat,
     /// Its own `init` refused.
     InitFailed,
-    /// It crashed while it was checked or run.
+    /// Its process crashed or ended while it was checked or run.
     Crashed,
-    /// It crashed too often and is kept out.
+    /// It hung, or flooded its output, while it was checked or run, and is kept out.
     Quarantined,
 }
 
@@ -74,6 +76,10 @@ pub struct Record {
     pub version: Option<String>,
     /// The library.
     pub path: PathBuf,
+    /// SHA-256 of its content, once it was judged.
+    pub sha256: Option<String>,
+    /// Another version has taken its place, and it stays only until its running models end.
+    pub superseded: bool,
     /// Where it stands.
     pub state: State,
     /// Why, in one line, unless it is loaded.
@@ -118,6 +124,8 @@ impl Record {
             name: None,
             version: None,
             path: path.to_owned(),
+            sha256: None,
+            superseded: false,
             state: State::NotAPlugin,
             reason: None,
             hint: None,
@@ -128,6 +136,17 @@ impl Record {
             build: None,
             formats: Vec::new(),
         }
+    }
+
+    /// Writes down that it runs, and what its code says of itself.
+    pub(crate) fn load(&mut self, identity: Identity) {
+        self.state = State::Loaded;
+        self.reason = None;
+        self.hint = None;
+        self.detail = None;
+        self.name = Some(identity.name);
+        self.license = Some(identity.license);
+        self.build = Some(identity.build).filter(|build| !build.is_empty());
     }
 
     /// Writes down why the pipeline stopped.

@@ -1,12 +1,12 @@
 //! What is needed to open a plugin, wherever that is done: in this process, or in a child to which it is sent.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::inspect::Manifest;
 use super::record::{Refusal, State};
-use super::trust;
+use super::trust::{Fingerprint, Seal};
 use crate::config::{self, Isolation, PluginEntry};
 
 /// A plugin that passed every check of its file, and what it is to be told. None of its code has run for it.
@@ -20,6 +20,8 @@ pub struct Spec {
     pub path: PathBuf,
     /// SHA-256 of the library's content, in hexadecimal: another file is not opened under this name.
     pub sha256: String,
+    /// Which file that was, beyond its content.
+    pub seal: Seal,
     /// What its `init` is told, a JSON object.
     pub options: String,
     /// Where its code may run.
@@ -31,7 +33,7 @@ pub struct Spec {
 impl Spec {
     /// Of a library whose manifest was read from its file, as plugins.toml wants it.
     pub(super) fn new(
-        path: &Path,
+        file: &Fingerprint,
         manifest: &Manifest,
         entry: &PluginEntry,
         all: &config::Plugins,
@@ -43,20 +45,25 @@ impl Spec {
                 format!("correct [plugin.{}.options] in plugins.toml", manifest.id),
             )
         })?;
-        let unreadable = |error: std::io::Error| {
-            let reason = format!("the library cannot be read: {error}");
-            Refusal::new(State::LoadFailed, reason, "check the file's modes")
-        };
-        let path = path.canonicalize().map_err(unreadable)?;
-        let sha256 = trust::sha256_of(&path).map_err(unreadable)?;
         Ok(Spec {
             id: manifest.id.clone(),
             version: manifest.version.clone(),
-            path,
-            sha256,
+            path: file.path.clone(),
+            sha256: file.sha256.clone(),
+            seal: file.seal,
             options,
             isolation: entry.isolation.unwrap_or(all.isolation),
             memory_bytes: entry.memory_bytes.unwrap_or(all.memory_bytes),
         })
+    }
+
+    /// Whether both say the same but for the file's times: then who runs one need not change to the other.
+    pub fn is_same_code(&self, other: &Spec) -> bool {
+        Spec { seal: other.seal, ..self.clone() } == *other
+    }
+
+    /// The file that was judged.
+    pub(super) fn file(&self) -> Fingerprint {
+        Fingerprint { path: self.path.clone(), sha256: self.sha256.clone(), seal: self.seal }
     }
 }

@@ -7,11 +7,13 @@ use impetus_plugin_api::{Batch, ContextLimits, ErrorCode, PluginError, PosRange,
 use serde::Deserialize;
 
 use crate::cache::{BLOCK, Memory, Shape, Slot, Table};
-use crate::decoder::{Run, Step, Workspace, forward, padded};
+use crate::config::{Decoder, Rope};
+use crate::decoder::{Run, Step, Weights, Workspace, forward, padded};
 use crate::kernels::{Bf16, F16, F32, Kernels};
 use crate::model::DecoderModel;
 use crate::options::CacheType;
 use crate::pool::Pool;
+use crate::stages::{Rewind, Stages};
 
 /// The working state of one model.
 pub(crate) struct DecoderContext {
@@ -19,10 +21,15 @@ pub(crate) struct DecoderContext {
     kernels: &'static Kernels,
     pool: Pool,
     limits: ContextLimits,
+    /// Positions stay below this.
+    positions: u32,
     table: Table,
     memory: AnyMemory,
     workspace: Workspace,
     rows: Rows,
+    /// Where cached keys may have to be computed anew, with the rows for it.
+    stages: Option<Stages>,
+    again: Rows,
 }
 
 /// The cache by its type.
@@ -55,7 +62,7 @@ struct Wishes {
 /// More sequences than any host runs at once.
 const MAX_SEQUENCES: u32 = 4096;
 
-/// Positions stay below this: sums of two fit.
+/// Positions stay below this in any case: sums of two fit.
 const MAX_POSITION: u32 = 1 << 30;
 
 impl DecoderContext {
@@ -75,6 +82,9 @@ impl DecoderContext {
         // A sequence's last block is partly empty, and one that writes into a shared block takes a copy: with so many
         // blocks more, all the cells that are promised can be used.
         let blocks = (total_tokens / BLOCK + 2 * max_sequences) as usize;
+        // Learned positions end.
+        let learned = model.decoder.names.positions.and(u32::try_from(model.decoder.context_length).ok());
+        let positions = learned.unwrap_or(MAX_POSITION).min(MAX_POSITION);
         let shape = Shape {
             layers: model.decoder.layers.len(),
             kv_heads: model.decoder.kv_heads,
@@ -93,14 +103,17 @@ impl DecoderContext {
             pool: Pool::new(options.threads.unwrap_or(model.default_threads).max(1) as usize),
             limits: ContextLimits {
                 total_tokens,
-                sequence_tokens: total_tokens,
+                sequence_tokens: total_tokens.min(positions),
                 max_sequences,
                 batch_tokens,
             },
+            positions,
             table: Table::new(max_sequences as usize, blocks),
             memory,
             workspace: Workspace::new(&model.decoder, batch_tokens as usize, forms),
             rows: Rows::default(),
+            stages: Stages::new(&model.decoder, blocks),
+            again: Rows::default(),
             model,
         })
     }
@@ -120,16 +133,22 @@ impl DecoderContext {
                 Some(run) => Some(rows.positions[run.rows.end - 1]),
                 None => self.table.last(sequence),
             };
-            if last.is_some_and(|last| last + 1 != position) || position >= MAX_POSITION {
+            if last.is_some_and(|last| last + 1 != position) || position >= self.positions {
                 return Err(PluginError::invalid_argument(format!(
-                    "sequence {sequence} goes on at position {}; found {position}",
-                    last.map_or(0, |last| last + 1)
+                    "sequence {sequence} goes on at position {}, below {}; found {position}",
+                    last.map_or(0, |last| last + 1),
+                    self.positions
                 )));
             }
             match rows.runs.last_mut() {
-                Some(run) if run.sequence == sequence => run.rows.end = row + 1,
-                _ => rows.runs.push(Run { rows: row..row + 1, sequence }),
+                Some(run) if run.sequence == sequence => {
+                    (run.rows.end, run.length) = (row + 1, position + 1);
+                }
+                _ => rows.runs.push(Run { rows: row..row + 1, sequence, length: position + 1 }),
             }
+        }
+        if self.model.decoder.ropes.iter().any(Rope::looks_at_length) {
+            one_length(&mut rows.runs);
         }
         rows.wanted.clear();
         rows.wanted
@@ -137,31 +156,96 @@ impl DecoderContext {
         Ok(())
     }
 
-    /// Finds room for every row, or for none.
+    /// Finds room for every row, or for none. What is cached for another length is computed anew before.
     fn place(&mut self) -> Result<(), PluginError> {
-        let Rows { positions, runs, slots, .. } = &mut self.rows;
+        let Rows { positions, runs, .. } = &self.rows;
         let needed =
             |run: &Run| self.table.needed(run.sequence, positions[run.rows.start], run.rows.len() as u32);
-        if runs.iter().map(needed).sum::<usize>() > self.table.free() {
+        let rewind = |run: &Run| self.stages.as_ref()?.rewind(&self.table, run.sequence, run.length);
+        let shared =
+            |run: &Run| rewind(run).map_or(0, |rewind| self.table.shared(rewind.sequence, rewind.first));
+        if runs.iter().map(|run| needed(run) + shared(run)).sum::<usize>() > self.table.free() {
             return Err(PluginError::new(ErrorCode::CACHE_FULL, "the KV cache has no cells for this batch"));
         }
+        for run in 0..runs.len() {
+            let Run { sequence, length, .. } = self.rows.runs[run];
+            let rewind = self.stages.as_ref().and_then(|stages| stages.rewind(&self.table, sequence, length));
+            if let Some(rewind) = rewind {
+                self.rewind(rewind)?;
+            }
+        }
+        let Rows { tokens, positions, runs, slots, .. } = &mut self.rows;
         slots.clear();
         for run in runs {
             for row in run.rows.clone() {
-                let bug =
-                    |_| PluginError::internal("blocks that were counted as free are not: this is a bug");
-                let place = self.table.push(run.sequence, positions[row]).map_err(bug)?;
+                let place = self.table.push(run.sequence, positions[row]).map_err(miscounted)?;
                 if let Some(from) = place.copied_from {
                     self.memory.copy_block(from, place.slot.block);
+                    self.stages.iter_mut().for_each(|stages| stages.copy(from, place.slot.block));
                 }
+                self.stages.iter_mut().for_each(|stages| stages.store(place.slot, tokens[row], run.length));
                 slots.push(place.slot);
             }
         }
         Ok(())
     }
+
+    /// Computes a sequence's cells anew for another length, in steps of as many rows as fit.
+    fn rewind(&mut self, rewind: Rewind) -> Result<(), PluginError> {
+        let Rewind { sequence, first, length } = rewind;
+        let Some(stages) = &mut self.stages else { return Ok(()) };
+        for (from, to) in self.table.own(sequence, first).map_err(miscounted)? {
+            stages.copy(from, to);
+        }
+        let cells: Vec<_> = stages.cells(&self.table, rewind).collect();
+        for cells in cells.chunks(self.limits.batch_tokens as usize) {
+            let Rows { tokens, positions, slots, runs, wanted } = &mut self.again;
+            tokens.clear();
+            positions.clear();
+            slots.clear();
+            for &(token, position, slot) in cells {
+                tokens.push(token);
+                positions.push(position);
+                slots.push(slot);
+                stages.store(slot, token, length);
+            }
+            *runs = vec![Run { rows: 0..cells.len(), sequence, length }];
+            let step = Step { tokens, positions, slots, runs, table: &self.table, wanted };
+            let model = (&self.model.decoder, &self.model.weights);
+            self.memory.forward((self.kernels, &mut self.pool), model, &mut self.workspace, &step);
+        }
+        Ok(())
+    }
+}
+
+/// Several runs of one sequence are of the length that it has behind the last.
+fn one_length(runs: &mut [Run]) {
+    for run in 0..runs.len() {
+        let same = runs[run..].iter().filter(|other| other.sequence == runs[run].sequence);
+        runs[run].length = same.map(|other| other.length).max().unwrap_or(0);
+    }
+}
+
+fn miscounted(_: crate::cache::Full) -> PluginError {
+    PluginError::internal("blocks that were counted as free are not: this is a bug")
 }
 
 impl AnyMemory {
+    /// Computes a step.
+    fn forward(
+        &mut self,
+        computer: (&Kernels, &mut Pool),
+        model: (&Decoder, &Weights),
+        workspace: &mut Workspace,
+        step: &Step<'_>,
+    ) {
+        match self {
+            AnyMemory::F32(memory) => forward(computer, model, memory, workspace, step),
+            AnyMemory::F16(memory) => forward(computer, model, memory, workspace, step),
+            AnyMemory::Bf16(memory) => forward(computer, model, memory, workspace, step),
+        }
+    }
+
     fn copy_block(&mut self, from: u32, to: u32) {
         match self {
             AnyMemory::F32(memory) => memory.copy_block(from, to),
@@ -190,12 +274,7 @@ impl sdk::Context for DecoderContext {
         let Rows { tokens, positions, slots, runs, wanted } = &self.rows;
         let step = Step { tokens, positions, slots, runs, table: &self.table, wanted };
         let model = (&self.model.decoder, &self.model.weights);
-        let computer = (self.kernels, &mut self.pool);
-        match &mut self.memory {
-            AnyMemory::F32(memory) => forward(computer, model, memory, &mut self.workspace, &step),
-            AnyMemory::F16(memory) => forward(computer, model, memory, &mut self.workspace, &step),
-            AnyMemory::Bf16(memory) => forward(computer, model, memory, &mut self.workspace, &step),
-        }
+        self.memory.forward((self.kernels, &mut self.pool), model, &mut self.workspace, &step);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod kernels;
 mod model;
 mod options;
 mod pool;
+mod stages;
 mod summary;
 mod tokenizer;
 

@@ -17,6 +17,9 @@ pub(crate) fn summary(
 ) -> Value {
     let config = |name: &str| description.config.get(name).cloned().unwrap_or_default();
     let text = |name: &str| config(name).as_str().map(str::to_owned);
+    // Families have names of their own for these.
+    let figure =
+        |name: &str, of: fn(&Decoder) -> usize| decoder.map_or(config(name), |decoder| of(decoder).into());
     let weights = Weights { description, checkpoint, options };
     let bytes = |decoder| weights.bytes() + state_bytes(decoder, checkpoint, options);
     json!({
@@ -24,10 +27,10 @@ pub(crate) fn summary(
         "name": text("_name_or_path").filter(|name| !name.contains('/')),
         "quantization": weights.name(),
         "parameters": checkpoint.entries().map(|entry| weights.numbers(entry)).sum::<u64>(),
-        "context_length": config("max_position_embeddings"),
+        "context_length": figure("max_position_embeddings", |decoder| decoder.context_length),
         "vocab_size": config("vocab_size"),
-        "embedding_length": config("hidden_size"),
-        "layers": config("num_hidden_layers"),
+        "embedding_length": figure("hidden_size", |decoder| decoder.hidden),
+        "layers": figure("num_hidden_layers", |decoder| decoder.layers.len()),
         "estimated_bytes": decoder.map(bytes),
         "chat_template": description.chat_template.is_some(),
         "license": description.license,
@@ -86,10 +89,18 @@ impl Weights<'_> {
             return self.numbers(entry) * if self.bits(module) <= 4 { 4 } else { 8 } / 8;
         }
         let rounding = self.options.quantize.filter(|_| !self.by_mlx()).map(Quantize::rounding);
-        let (Some(rounding), &[rows, columns]) = (rounding, entry.shape.as_slice()) else { return stored };
-        let rounded = rounding.layout(rows, columns).map_or(stored, |layout| layout.bytes() as u64);
+        let (rows, columns) = match *entry.shape.as_slice() {
+            [rows, columns] => (rows, columns),
+            [count, rows, columns] => (count * rows, columns),
+            _ => return stored,
+        };
+        let layout = rounding.and_then(|rounding| rounding.layout(rows, columns));
+        let rounded = layout.map_or(stored, |layout| layout.bytes() as u64);
         // Looked up as it is; where it is the output matrix too, that is rounded.
-        if entry.name.ends_with("embed_tokens.weight") { stored + rounded } else { rounded }
+        if EMBEDDINGS.iter().any(|name| entry.name.ends_with(&format!("{name}.weight"))) {
+            return if layout.is_some() { stored + rounded } else { stored };
+        }
+        rounded
     }
 }
 
@@ -106,13 +117,20 @@ fn dtype_name(checkpoint: &Checkpoint) -> String {
     most.map_or_else(|| "unknown".to_owned(), |(dtype, _)| format!("{dtype:?}"))
 }
 
+/// What families call their embeddings.
+const EMBEDDINGS: [&str; 4] = ["embed_tokens", "wte", "embed_in", "word_embeddings"];
+
 /// The type that decides how keys and values are cached: that of the embedding, or of its scales.
 pub(crate) fn weight_type(checkpoint: &Checkpoint) -> Dtype {
     let of = |name: &str| {
         let entry = checkpoint.entries().find(|entry| entry.name.ends_with(name));
         entry.and_then(|entry| Dtype::of(entry.dtype))
     };
-    of("embed_tokens.weight").or_else(|| of("embed_tokens.scales")).unwrap_or(Dtype::F32)
+    EMBEDDINGS
+        .iter()
+        .flat_map(|name| [format!("{name}.weight"), format!("{name}.scales")])
+        .find_map(|name| of(&name))
+        .unwrap_or(Dtype::F32)
 }
 
 /// Memory of a context with the options, beside the weights.

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use impetus_plugin_api::{ErrorCode, PluginError};
 use memmap2::MmapMut;
 
-pub(crate) use self::table::{BLOCK, Table};
+pub(crate) use self::table::{BLOCK, Full, Table};
 use crate::kernels::{CacheElement, Element, LANES};
 use crate::pool::Shared;
 

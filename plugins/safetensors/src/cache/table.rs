@@ -99,6 +99,34 @@ impl Table {
         Ok(place)
     }
 
+    /// How many blocks of a sequence, from the one of this number on, others have too.
+    pub(crate) fn shared(&self, sequence: usize, first: usize) -> usize {
+        let blocks = &self.sequences[sequence][first..];
+        blocks.iter().filter(|block| self.users[block.id as usize] > 1).count()
+    }
+
+    /// Gives a sequence blocks of its own instead of those that others have too, from the one of this number on. What
+    /// they hold is to be written anew; answers what each was before and is now.
+    ///
+    /// # Errors
+    /// [`Full`] when there are too few.
+    pub(crate) fn own(&mut self, sequence: usize, first: usize) -> Result<Vec<(u32, u32)>, Full> {
+        if self.shared(sequence, first) > self.free() {
+            return Err(Full);
+        }
+        let mut replaced = Vec::new();
+        for number in first..self.sequences[sequence].len() {
+            let before = self.sequences[sequence][number].id;
+            if self.users[before as usize] > 1 {
+                let id = self.take()?;
+                self.users[before as usize] -= 1;
+                self.sequences[sequence][number].id = id;
+                replaced.push((before, id));
+            }
+        }
+        Ok(replaced)
+    }
+
     /// Forgets the positions from `start` up to `end`, which is not among them.
     pub(crate) fn remove(&mut self, sequence: usize, start: u32, end: u32) {
         let mut blocks = std::mem::take(&mut self.sequences[sequence]);
@@ -213,6 +241,25 @@ mod tests {
         assert_eq!(table.last(0), Some(44));
         fill(&mut table, 0, 45..47);
         assert_eq!(table.last(0), Some(46));
+    }
+
+    #[test]
+    fn a_sequence_gets_blocks_of_its_own() {
+        let mut table = Table::new(2, 8);
+        fill(&mut table, 0, 0..40);
+        table.copy(0, 1, 0, 40);
+        assert_eq!((table.shared(1, 0), table.shared(1, 2)), (3, 1));
+        let before = table.blocks(0).to_vec();
+        let replaced = table.own(1, 1).unwrap();
+        assert_eq!(replaced.iter().map(|pair| pair.0).collect::<Vec<_>>(), [before[1].id, before[2].id]);
+        assert_eq!((table.blocks(0), table.shared(1, 0)), (before.as_slice(), 1));
+        assert_eq!(positions(&table, 1), positions(&table, 0));
+        assert_eq!(table.free(), 8 - 3 - 2);
+        let mut full = Table::new(2, 3);
+        fill(&mut full, 0, 0..40);
+        full.copy(0, 1, 0, 40);
+        assert_eq!(full.own(1, 0), Err(Full));
+        assert_eq!(full.shared(1, 0), 3, "nothing changed");
     }
 
     #[test]

@@ -136,6 +136,23 @@ impl Matrix {
         }
     }
 
+    /// Some of the columns as rows, in memory of their own.
+    ///
+    /// # Panics
+    /// When there are no such columns.
+    pub(crate) fn transposed(&self, columns: Range<usize>) -> Matrix {
+        let size = self.dtype.size();
+        let mut bytes = vec![0; self.rows * columns.len() * size];
+        for row in 0..self.rows {
+            let numbers = &self.row_bytes(row)[columns.start * size..columns.end * size];
+            for (column, number) in numbers.chunks_exact(size).enumerate() {
+                let at = (column * self.rows + row) * size;
+                bytes[at..at + size].copy_from_slice(number);
+            }
+        }
+        Matrix { bytes: owned(&bytes), start: 0, dtype: self.dtype, rows: columns.len(), columns: self.rows }
+    }
+
     /// Widens a row.
     ///
     /// # Panics

@@ -24,14 +24,15 @@ pub(crate) struct Rounded {
 }
 
 impl Checkpoint {
-    /// What the tensors of a module say of its matrix of this shape; none where it is not rounded.
+    /// What the tensors of a module say of its matrix of this shape; none where it is not rounded. Of several matrices
+    /// in one tensor `rows` are how many there are and the rows of each.
     ///
     /// # Errors
     /// `CORRUPT_MODEL` or `UNSUPPORTED` with the tensor's name and the figures.
     pub(crate) fn rounded(
         &self,
         module: &str,
-        rows: usize,
+        rows: &[usize],
         columns: usize,
     ) -> Result<Option<Rounded>, PluginError> {
         let [weight, scales, biases] = names(module);
@@ -67,6 +68,7 @@ impl Checkpoint {
                 weight.name
             )));
         };
+        let rows = rows.iter().product();
         let layout = Layout { rows, columns, group, bits: CodeBits::holding(bits), scales: dtype };
         Ok(Some(Rounded { bits, layout }))
     }
@@ -106,12 +108,12 @@ fn names(module: &str) -> [String; 3] {
 }
 
 /// Columns of a tensor that has these rows.
-fn width(entry: &Entry, rows: usize) -> Result<usize, PluginError> {
-    match entry.shape.as_slice() {
-        &[found, width] if found == rows => Ok(width),
-        shape => Err(PluginError::corrupt_model(format!(
-            "tensor `{}` has the shape {shape:?}; config.json makes it {rows} rows",
-            entry.name
+fn width(entry: &Entry, rows: &[usize]) -> Result<usize, PluginError> {
+    match entry.shape.split_last() {
+        Some((&width, found)) if found == rows => Ok(width),
+        _ => Err(PluginError::corrupt_model(format!(
+            "tensor `{}` has the shape {:?}; config.json makes it {rows:?} rows",
+            entry.name, entry.shape
         ))),
     }
 }

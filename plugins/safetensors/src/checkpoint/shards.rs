@@ -78,6 +78,20 @@ impl Checkpoint {
         self.shaped(name, &[rows, columns], (rows, columns))
     }
 
+    /// Several matrices of one shape in one tensor, by its name: one below the other.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::matrix`].
+    pub(crate) fn matrices(&self, name: &str, shape: [usize; 3]) -> Result<Matrix, PluginError> {
+        let [count, rows, columns] = shape;
+        self.shaped(name, &shape, (count * rows, columns))
+    }
+
+    /// Whether there is such a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// A vector by its name and length, widened.
     ///
     /// # Errors

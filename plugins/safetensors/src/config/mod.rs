@@ -5,6 +5,7 @@
 
 mod families;
 mod fields;
+mod names;
 mod rope;
 mod rounded;
 
@@ -14,7 +15,8 @@ use impetus_plugin_api::{ErrorCode, PluginError};
 use serde_json::{Map, Value};
 
 use self::fields::Fields;
-pub(crate) use self::rope::{Rope, Scaling};
+pub(crate) use self::names::{InputNames, MlpNames, Names};
+pub(crate) use self::rope::{Pairing, Rope, Scaling};
 use crate::kernels::Activation;
 
 /// A decoder: everything about it but its weights.
@@ -22,6 +24,8 @@ use crate::kernels::Activation;
 pub(crate) struct Decoder {
     /// `model_type`, such as `llama`.
     pub(crate) family: String,
+    /// What its tensors are called.
+    pub(crate) names: &'static Names,
     pub(crate) vocab_size: usize,
     /// Width of the residual stream.
     pub(crate) hidden: usize,
@@ -36,18 +40,20 @@ pub(crate) struct Decoder {
     pub(crate) ropes: Vec<Rope>,
     /// The longest sequence that it was trained for, in tokens.
     pub(crate) context_length: usize,
+    pub(crate) norm: NormKind,
     pub(crate) norm_epsilon: f32,
     /// Norm weights are stored less one.
     pub(crate) norm_offset: bool,
-    pub(crate) norms: Norms,
+    pub(crate) residual: Residual,
     pub(crate) query_key_norm: QueryKeyNorm,
     pub(crate) activation: Activation,
     /// Whether queries, keys and values (and the output of attention) have a bias.
     pub(crate) attention_bias: AttentionBias,
     pub(crate) mlp_bias: bool,
-    /// Projections that are stored as one tensor: `qkv_proj`, `gate_up_proj`.
-    pub(crate) fused: bool,
+    /// Those of the layers that have experts.
+    pub(crate) experts: Option<Experts>,
     pub(crate) scales: Scales,
+    pub(crate) output_bias: bool,
     /// The embedding is the output matrix too.
     pub(crate) tied: bool,
 }
@@ -59,17 +65,42 @@ pub(crate) struct Layer {
     pub(crate) window: Option<u32>,
     /// Which of the decoder's ropes; none: no positions at all (NoPE).
     pub(crate) rope: Option<usize>,
+    /// Whether its feed-forward network is of experts.
+    pub(crate) experts: bool,
 }
 
-/// Where a layer's norms stand.
+/// How numbers are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Norms {
-    /// Before attention and before the feed-forward network.
-    Before,
-    /// Behind each of them, before the residual is added.
-    Behind,
-    /// Both.
-    Around,
+pub(crate) enum NormKind {
+    /// By their root mean square (Zhang & Sennrich 2019, arXiv:1910.07467).
+    Rms,
+    /// By their mean and variance (Ba et al. 2016, arXiv:1607.06450).
+    Layer { biased: bool },
+}
+
+/// What the feed-forward network begins with, and when attention's answer is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Residual {
+    /// With the stream to which attention's answer was added.
+    Serial,
+    /// With the stream that attention began with, through a norm of its own.
+    Parallel,
+    /// With what attention began with.
+    ParallelOneNorm,
+}
+
+/// Networks of which a router picks a few for each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Experts {
+    pub(crate) count: usize,
+    /// How many a token goes through.
+    pub(crate) used: usize,
+    /// Width inside one.
+    pub(crate) intermediate: usize,
+    /// Whether the weights of those that are used sum to one.
+    pub(crate) normalised: bool,
+    /// Width inside the one that every token goes through.
+    pub(crate) shared: Option<usize>,
 }
 
 /// Whether queries and keys are normalised before they are rotated.
@@ -78,6 +109,8 @@ pub(crate) enum QueryKeyNorm {
     None,
     /// Each head by itself, all with the same weights.
     Head,
+    /// Each head by itself, with weights of its own.
+    Each,
     /// All heads together.
     Whole,
 }
@@ -306,5 +339,50 @@ mod tests {
         check(&set("vocab_size", "many".into()), "`vocab_size` must be a whole number");
         check(&set("model_type", "mistral".into()), "`sliding_window` is missing");
         check(&set("model_type", "gemma2".into()), "`sliding_window` is missing");
+    }
+
+    #[test]
+    fn figures_of_experts_and_lengths_are_checked() {
+        let base = serde_json::json!({
+            "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 9,
+            "intermediate_size": 96, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "layer_norm_eps": 1e-5,
+        });
+        for (change, expected) in [
+            (
+                serde_json::json!({"model_type": "mixtral", "sliding_window": null}),
+                "`num_local_experts` is missing",
+            ),
+            (
+                serde_json::json!({"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 3}),
+                "3 of 2 experts",
+            ),
+            (
+                serde_json::json!({"model_type": "olmoe", "num_experts": 2, "num_experts_per_tok": 1, "clip_qkv": 8.0}),
+                "`clip_qkv` is 8.0",
+            ),
+            (serde_json::json!({"model_type": "cohere2"}), "`sliding_window` is missing"),
+            (
+                serde_json::json!({"model_type": "cohere2", "sliding_window": 8, "head_dim": 8}),
+                "`head_dim` is 8",
+            ),
+            (serde_json::json!({"model_type": "glm4"}), "`head_dim` is missing"),
+            (serde_json::json!({"model_type": "gpt2"}), "`n_embd` is missing"),
+            (
+                serde_json::json!({"model_type": "llama", "rope_scaling": {"type": "longrope", "factor": 2.0}}),
+                "for phi3 longrope",
+            ),
+            (
+                serde_json::json!({"model_type": "phi3", "rope_scaling": {"type": "su", "short_factor": [1.0]}}),
+                "`short_factor` must be 8 factors",
+            ),
+        ] {
+            let mut config = base.as_object().unwrap().clone();
+            config.extend(change.as_object().unwrap().clone());
+            let (generation, tokenizer) = (Map::new(), Map::new());
+            let description =
+                Description { config, generation, tokenizer, chat_template: None, license: None };
+            let error = description.decoder().unwrap_err();
+            assert!(error.message.contains(expected), "{}", error.message);
+        }
     }
 }

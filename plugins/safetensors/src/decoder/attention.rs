@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use super::forward::{Computer, Run, Step};
 use super::rotation::Rotation;
-use super::weights::LayerWeights;
+use super::weights::{HeadNorms, LayerWeights};
 use super::workspace::{Workspace, padded};
 use crate::cache::LayerMemory;
-use crate::config::{Decoder, Layer, QueryKeyNorm};
+use crate::config::{Decoder, Layer};
 use crate::kernels::{Attend, CacheElement, Kernels, LANES, MAX_ROWS, QueryRow, SharedOperand};
 use crate::pool::Shared;
 
@@ -35,8 +35,8 @@ impl Computer<'_> {
                 let mixed = unsafe { mixed.slice(row * stride..(row + 1) * stride) };
                 let (query, rest) = mixed.split_at_mut(query_width);
                 let (key, value) = rest.split_at_mut(key_width);
-                computer.turn(row, query, weights.norms.query.as_deref());
-                computer.turn(row, key, weights.norms.key.as_deref());
+                computer.turn(row, query, weights.norms.query.as_ref());
+                computer.turn(row, key, weights.norms.key.as_ref());
                 // SAFETY: as above.
                 let to = unsafe { queries.slice(row * heads * wide..(row + 1) * heads * wide) };
                 for (to, from) in to.chunks_exact_mut(wide).zip(query.chunks_exact(head_width)) {
@@ -97,16 +97,17 @@ struct Turner<'a> {
 
 impl Turner<'_> {
     /// All heads (of queries, or of keys) of a row.
-    fn turn(&self, row: usize, heads: &mut [f32], norm: Option<&[f32]>) {
-        let epsilon = self.decoder.norm_epsilon;
-        match (norm, self.decoder.query_key_norm) {
-            (Some(norm), QueryKeyNorm::Whole) => self.kernels.rms_norm_in_place(heads, norm, epsilon),
-            (Some(norm), QueryKeyNorm::Head) => {
-                for head in heads.chunks_exact_mut(self.decoder.head_width) {
-                    self.kernels.rms_norm_in_place(head, norm, epsilon);
+    fn turn(&self, row: usize, heads: &mut [f32], norm: Option<&HeadNorms>) {
+        let width = self.decoder.head_width;
+        match norm {
+            None => {}
+            Some(HeadNorms::Whole(norm)) => norm.apply_in_place(self.kernels, heads),
+            Some(HeadNorms::Each(norms)) => {
+                // One norm for all heads, or one for each.
+                for (head, norm) in heads.chunks_exact_mut(width).zip(norms.iter().cycle()) {
+                    norm.apply_in_place(self.kernels, head);
                 }
             }
-            (Some(_), QueryKeyNorm::None) | (None, _) => {}
         }
         if let Some(rotation) = self.rotation {
             for head in heads.chunks_exact_mut(self.decoder.head_width) {

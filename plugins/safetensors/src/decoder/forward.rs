@@ -2,12 +2,14 @@
 
 #![expect(unsafe_code, reason = "threads write disjoint parts of one buffer")]
 
+use std::borrow::Borrow;
 use std::ops::Range;
 
-use super::weights::{LayerWeights, Projection, Weights};
+use super::norm::Norm;
+use super::weights::{Dense, FeedForward, LayerWeights, Projection, Weights};
 use super::workspace::Workspace;
 use crate::cache::{LayerMemory, Memory, Slot, Table};
-use crate::config::Decoder;
+use crate::config::{Decoder, Residual};
 use crate::kernels::{CacheElement, Kernels, Operand, Output};
 use crate::pool::{Pool, Shared};
 
@@ -31,6 +33,8 @@ pub(crate) struct Step<'a> {
 pub(crate) struct Run {
     pub(crate) rows: Range<usize>,
     pub(crate) sequence: usize,
+    /// Tokens that the sequence has behind them, which its positions may depend on.
+    pub(crate) length: u32,
 }
 
 /// The immutable half of a computation and the threads that do it.
@@ -49,9 +53,9 @@ pub(crate) fn forward<E: CacheElement>(
     step: &Step<'_>,
 ) {
     let mut computer = Computer { kernels, pool, decoder };
-    computer.embed(weights, workspace, step.tokens);
+    computer.embed(weights, workspace, step);
     for rotation in &mut workspace.rotations {
-        rotation.turn(step.positions.iter().copied());
+        rotation.turn(step.positions, step.runs);
     }
     for (i, weights) in weights.layers.iter().enumerate() {
         let mut memory = memory.layer(i);
@@ -62,18 +66,26 @@ pub(crate) fn forward<E: CacheElement>(
 }
 
 impl Computer<'_> {
-    /// `stream[r] = embedding[token[r]] * scale`
-    fn embed(&mut self, weights: &Weights, workspace: &mut Workspace, tokens: &[u32]) {
-        let (hidden, scale) = (self.decoder.hidden, self.decoder.scales.embedding);
-        let stream = Shared::new(&mut workspace.stream);
-        self.pool.split(tokens.len(), 1, |rows| {
+    /// `stream[r] = embedding[token[r]] * scale`, and the learned position where there are such.
+    fn embed(&mut self, weights: &Weights, workspace: &mut Workspace, step: &Step<'_>) {
+        let (hidden, scale, kernels) = (self.decoder.hidden, self.decoder.scales.embedding, self.kernels);
+        let Workspace { stream, normed, .. } = workspace;
+        let (stream, free) = (Shared::new(stream), normed.share());
+        self.pool.split(step.tokens.len(), 1, |rows| {
             for row in rows {
                 // SAFETY: each row is one thread's.
                 let to = unsafe { stream.slice(row * hidden..(row + 1) * hidden) };
-                weights.embedding.read_row(tokens[row] as usize, to);
+                weights.embedding.read_row(step.tokens[row] as usize, to);
                 if scale != 1.0 {
                     to.iter_mut().for_each(|x| *x *= scale);
                 }
+                let Some(positions) = &weights.positions else { continue };
+                let add = |learned: &mut [f32]| {
+                    positions.read_row(step.positions[row] as usize, learned);
+                    to.iter_mut().zip(learned).for_each(|(x, learned)| *x += *learned);
+                };
+                // SAFETY: as above.
+                unsafe { free.fill(kernels, row, 0..hidden, add) };
             }
         });
     }
@@ -86,39 +98,41 @@ impl Computer<'_> {
         step: &Step<'_>,
     ) {
         let rows = step.tokens.len();
-        let Decoder { heads, kv_heads, head_width, .. } = *self.decoder;
+        let Decoder { heads, kv_heads, head_width, residual, .. } = *self.decoder;
         // q, k, v = W_q x, W_k x, W_v x of the normed stream.
-        self.norm(weights.norms.before_attention.as_deref(), workspace, rows);
+        self.norm(weights.norms.before_attention.as_ref(), workspace, rows);
         let stride = (heads + 2 * kv_heads) * head_width;
         let mixed = Shared::new(&mut workspace.mixed);
-        let columns = [(&weights.query, 0), (&weights.key, heads), (&weights.value, heads + kv_heads)];
-        self.project(
-            (&workspace.normed, rows),
-            &columns.map(|(p, head)| (p, head * head_width)),
-            (&mixed, stride),
-        );
+        self.project((&workspace.normed, rows), &weights.inputs, (&mixed, stride));
         // Positions, and keys and values into the cache.
         self.rotate(weights, memory, workspace, step);
         // softmax(q k / sqrt(d)) v
         self.attend(weights.kind, memory, workspace, step);
+        if residual == Residual::Parallel {
+            // The feed-forward network begins with the same stream.
+            self.norm(weights.norms.before_mlp.as_ref(), workspace, rows);
+        }
         // stream += W_o answers
         let Workspace { stream, branch, attended, .. } = workspace;
-        let behind = weights.norms.behind_attention.as_deref();
+        let behind = weights.norms.behind_attention.as_ref();
         self.add((attended, rows), &weights.attention_output, behind, (stream, branch));
+        if residual == Residual::Serial {
+            self.norm(weights.norms.before_mlp.as_ref(), workspace, rows);
+        }
     }
 
     /// `normed = norm(stream)`, or the stream as it is.
-    fn norm(&mut self, weight: Option<&[f32]>, workspace: &mut Workspace, rows: usize) {
+    fn norm(&mut self, norm: Option<&Norm>, workspace: &mut Workspace, rows: usize) {
         let Workspace { stream, normed, .. } = workspace;
-        let (hidden, epsilon, kernels) = (self.decoder.hidden, self.decoder.norm_epsilon, self.kernels);
+        let (hidden, kernels) = (self.decoder.hidden, self.kernels);
         let shared = normed.share();
         self.pool.split(rows, 1, |rows| {
             for row in rows {
                 let from = &stream[row * hidden..(row + 1) * hidden];
                 // SAFETY: each row is one thread's.
                 unsafe {
-                    shared.fill(kernels, row, 0..hidden, |to| match weight {
-                        Some(weight) => kernels.rms_norm(from, weight, epsilon, to),
+                    shared.fill(kernels, row, 0..hidden, |to| match norm {
+                        Some(norm) => norm.apply(kernels, from, to),
                         None => to.copy_from_slice(from),
                     });
                 }
@@ -128,24 +142,26 @@ impl Computer<'_> {
     }
 
     /// Several matrices with the same input, each to its own columns of `out`.
-    fn project(
+    pub(super) fn project(
         &mut self,
         (input, rows): (&Operand, usize),
-        projections: &[(&Projection, usize)],
+        projections: &[(impl Borrow<Projection> + Sync, usize)],
         (out, stride): (&Shared<'_, f32>, usize),
     ) {
         let kernels = self.kernels;
         // A piece begins in no matrix within a panel.
-        let grain = projections.iter().map(|(projection, _)| projection.matrix.grain()).max().unwrap_or(1);
+        let grain = |(projection, _): &(_, usize)| Borrow::<Projection>::borrow(projection).matrix.grain();
+        let grain = projections.iter().map(grain).max().unwrap_or(1);
         let room = |projection: &Projection| projection.matrix.rows().next_multiple_of(grain);
-        let total = projections.iter().map(|(projection, _)| room(projection)).sum();
+        let total = projections.iter().map(|(projection, _)| room(projection.borrow())).sum();
         self.pool.split(total, grain, |range| {
             let mut before = 0;
-            for &(projection, column) in projections {
+            for (projection, column) in projections {
+                let projection: &Projection = projection.borrow();
                 let part = range.start.max(before)..range.end.min(before + projection.matrix.rows());
                 if !part.is_empty() {
                     let part = part.start - before..part.end - before;
-                    let to = Output { to: out, stride, column, add: false, scale: 1.0 };
+                    let to = Output { to: out, stride, column: *column, add: false, scale: 1.0 };
                     // SAFETY: each column is one thread's.
                     unsafe {
                         kernels.multiply((input, rows), projection.parts(), part, &to);
@@ -161,11 +177,10 @@ impl Computer<'_> {
         &mut self,
         (input, rows): (&mut Operand, usize),
         projection: &Projection,
-        behind: Option<&[f32]>,
+        behind: Option<&Norm>,
         (stream, branch): (&mut [f32], &mut [f32]),
     ) {
-        let (hidden, epsilon, scale) =
-            (self.decoder.hidden, self.decoder.norm_epsilon, self.decoder.scales.residual);
+        let (hidden, scale) = (self.decoder.hidden, self.decoder.scales.residual);
         let kernels = self.kernels;
         input.finish(kernels, self.pool, rows);
         let input = &*input;
@@ -177,7 +192,7 @@ impl Computer<'_> {
             // SAFETY: each column is one thread's.
             unsafe { kernels.multiply((input, rows), projection.parts(), range, &out) }
         });
-        let Some(weight) = behind else { return };
+        let Some(norm) = behind else { return };
         let (stream, branch) = (Shared::new(stream), Shared::new(branch));
         self.pool.split(rows, 1, |rows| {
             for row in rows {
@@ -185,22 +200,44 @@ impl Computer<'_> {
                 // SAFETY: each row is one thread's.
                 let (stream, branch) = unsafe { (stream.slice(place.clone()), branch.slice(place)) };
                 let normed: &mut [f32] = branch;
-                kernels.rms_norm_in_place(normed, weight, epsilon);
+                norm.apply_in_place(kernels, normed);
                 stream.iter_mut().zip(normed).for_each(|(stream, x)| *stream += *x * scale);
             }
         });
     }
 
-    /// `stream += W_down (activation(W_gate x) * W_up x)` of the normed stream.
     fn feed_forward(&mut self, weights: &LayerWeights, workspace: &mut Workspace, rows: usize) {
-        self.norm(weights.norms.before_mlp.as_deref(), workspace, rows);
+        match &weights.mlp {
+            FeedForward::Dense(dense) => {
+                self.dense(dense, weights.norms.behind_mlp.as_ref(), workspace, rows)
+            }
+            FeedForward::Experts(experts) => self.experts(experts, workspace, rows),
+        }
+    }
+
+    /// `stream += W_down (activation(W_gate x) * W_up x)` of the normed stream.
+    fn dense(&mut self, weights: &Dense, behind: Option<&Norm>, workspace: &mut Workspace, rows: usize) {
         let Workspace { stream, branch, normed, gate, up, gated, .. } = workspace;
-        let (kernels, activation, width) = (self.kernels, self.decoder.activation, self.decoder.intermediate);
-        let (gate, up) = (Shared::new(gate), Shared::new(up));
+        self.inside(weights, (normed, rows), (gate, up, gated));
+        self.add((gated, rows), &weights.down, behind, (stream, branch));
+    }
+
+    /// `gated = activation(W_gate x) * W_up x`; without a gate, `activation(W_up x)`.
+    pub(super) fn inside(
+        &mut self,
+        weights: &Dense,
+        (normed, rows): (&Operand, usize),
+        (first, second, gated): (&mut [f32], &mut [f32], &mut Operand),
+    ) {
+        let (kernels, activation) = (self.kernels, self.decoder.activation);
+        let width = weights.first.matrix.rows();
+        let (first, second) = (Shared::new(first), Shared::new(second));
         let shared = gated.share();
-        let grain = weights.gate.matrix.grain().max(weights.up.matrix.grain());
+        let grain =
+            weights.first.matrix.grain().max(weights.second.as_ref().map_or(1, |up| up.matrix.grain()));
         self.pool.split(width, grain, |range| {
-            for (projection, to) in [(&weights.gate, &gate), (&weights.up, &up)] {
+            for (projection, to) in [(Some(&weights.first), &first), (weights.second.as_ref(), &second)] {
+                let Some(projection) = projection else { continue };
                 let out = Output { to, stride: width, column: 0, add: false, scale: 1.0 };
                 // SAFETY: each column is one thread's.
                 unsafe { kernels.multiply((normed, rows), projection.parts(), range.clone(), &out) };
@@ -209,21 +246,22 @@ impl Computer<'_> {
                 let place = row * width + range.start..row * width + range.end;
                 // SAFETY: each column is one thread's.
                 unsafe {
-                    let (gate, up) = (gate.slice(place.clone()), up.slice(place));
+                    let (first, second) = (first.slice(place.clone()), second.slice(place));
                     shared.fill(kernels, row, range.clone(), |to| {
-                        to.copy_from_slice(gate);
-                        kernels.gate(activation, to, up);
+                        to.copy_from_slice(first);
+                        match weights.second {
+                            Some(_) => kernels.gate(activation, to, second),
+                            None => kernels.activate(activation, to),
+                        }
                     });
                 }
             }
         });
-        let behind = weights.norms.behind_mlp.as_deref();
-        self.add((gated, rows), &weights.down, behind, (stream, branch));
     }
 
     /// Logits of the wanted rows: their last norm, then the output matrix.
     fn logits(&mut self, weights: &Weights, workspace: &mut Workspace, wanted: &[usize]) {
-        let Decoder { hidden, vocab_size, norm_epsilon, scales, .. } = *self.decoder;
+        let Decoder { hidden, vocab_size, scales, .. } = *self.decoder;
         let Workspace { stream, normed, logits, .. } = workspace;
         let kernels = self.kernels;
         let shared = normed.share();
@@ -231,9 +269,7 @@ impl Computer<'_> {
             let from = &stream[row * hidden..(row + 1) * hidden];
             // SAFETY: one thread.
             unsafe {
-                shared.fill(kernels, to, 0..hidden, |to| {
-                    kernels.rms_norm(from, &weights.norm, norm_epsilon, to)
-                });
+                shared.fill(kernels, to, 0..hidden, |to| weights.norm.apply(kernels, from, to));
             }
         }
         normed.finish(kernels, self.pool, wanted.len());

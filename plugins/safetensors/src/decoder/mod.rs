@@ -1,10 +1,13 @@
 //! The decoder: one for all families, that reads like the papers.
 //!
-//! `weights` names the tensors of a checkpoint, `forward` computes a batch. Knows nothing of files, text or the host.
+//! `weights` are the tensors of a checkpoint, which `tensors` finds; `forward` computes a batch. Knows nothing of files, text or the host.
 
 mod attention;
+mod experts;
 mod forward;
+mod norm;
 mod rotation;
+mod tensors;
 mod weights;
 mod workspace;
 

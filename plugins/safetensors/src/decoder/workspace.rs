@@ -1,5 +1,6 @@
 //! Buffers of a context, made once: no step allocates.
 
+use super::experts::Routing;
 use super::rotation::Rotation;
 use crate::config::Decoder;
 use crate::kernels::{Forms, LANES, Operand};
@@ -26,6 +27,8 @@ pub(crate) struct Workspace {
     pub(super) up: Vec<f32>,
     /// `[rows][intermediate]`
     pub(super) gated: Operand,
+    /// For layers of experts.
+    pub(super) routing: Option<Routing>,
     /// One for each of the decoder's ropes.
     pub(super) rotations: Vec<Rotation>,
     /// `[wanted][vocab_size]`; grows to what was wanted at most.
@@ -38,7 +41,7 @@ pub(crate) fn workspace_bytes(decoder: &Decoder, rows: usize) -> usize {
     let Decoder { hidden, intermediate, heads, kv_heads, head_width, vocab_size, .. } = *decoder;
     let floats = 3 * hidden + (4 * heads + 2 * kv_heads) * padded(head_width) + 3 * intermediate;
     let narrow = hidden + heads * head_width + intermediate;
-    rows * (4 * floats + 2 * narrow) + 4 * vocab_size
+    rows * (4 * floats + 2 * narrow) + Routing::estimate(decoder, rows) + 4 * vocab_size
 }
 
 /// The width of a head in the cache.
@@ -50,7 +53,8 @@ impl Workspace {
     pub(crate) fn new(decoder: &Decoder, rows: usize, forms: Forms) -> Self {
         let Decoder { hidden, intermediate, heads, kv_heads, head_width, .. } = *decoder;
         let floats = |width: usize| vec![0.0; rows * width];
-        let behind = decoder.norms != crate::config::Norms::Before;
+        let norms = &decoder.names.norms;
+        let behind = norms.behind_attention.is_some() || norms.behind_mlp.is_some();
         Workspace {
             stream: floats(hidden),
             branch: floats(if behind { hidden } else { 0 }),
@@ -62,6 +66,7 @@ impl Workspace {
             gate: floats(intermediate),
             up: floats(intermediate),
             gated: Operand::new(rows, intermediate, forms),
+            routing: decoder.experts.map(|experts| Routing::new(decoder, experts, rows, forms)),
             rotations: decoder.ropes.iter().map(|rope| Rotation::new(rope, rows)).collect(),
             logits: Vec::new(),
         }
@@ -73,6 +78,7 @@ impl Workspace {
             [&self.stream, &self.branch, &self.mixed, &self.queries, &self.answers, &self.gate, &self.up];
         floats.into_iter().map(|buffer| buffer.len() * 4).sum::<usize>()
             + [&self.normed, &self.attended, &self.gated].into_iter().map(Operand::bytes).sum::<usize>()
+            + self.routing.as_ref().map_or(0, Routing::bytes)
             + self.logits.capacity() * 4
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Kernels {
     pub(super) attend_bf16: unsafe fn(&Attend<'_, Bf16>),
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(super) rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
+    pub(super) layer_norm: unsafe fn(*const f32, (&[f32], Option<&[f32]>), f32, *mut f32),
+    pub(super) activate: unsafe fn(Activation, &mut [f32]),
     pub(super) gate: unsafe fn(Activation, &mut [f32], &[f32]),
     pub(super) narrow: unsafe fn(&[f32], &mut [u16]),
     pub(super) round: unsafe fn(&[f32], usize, &mut [i8], Totals<'_>),
@@ -93,6 +95,16 @@ macro_rules! instances {
                 unsafe { rows::rms_norm_in_place::<$simd>(row, weight, epsilon) }
             }
             $(#[target_feature(enable = $feature)])?
+            unsafe fn layer_norm(row: *const f32, factors: (&[f32], Option<&[f32]>), epsilon: f32, out: *mut f32) {
+                // SAFETY: passed on to our caller.
+                unsafe { rows::layer_norm::<$simd>(row, factors, epsilon, out) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn activate(activation: Activation, row: &mut [f32]) {
+                // SAFETY: passed on to our caller.
+                unsafe { rows::activate_all::<$simd>(activation, row) }
+            }
+            $(#[target_feature(enable = $feature)])?
             unsafe fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
                 // SAFETY: passed on to our caller.
                 unsafe { rows::gate::<$simd>(activation, gate, up) }
@@ -120,6 +132,8 @@ macro_rules! instances {
                 attend_bf16,
                 rms_norm,
                 rms_norm_in_place,
+                layer_norm,
+                activate,
                 gate,
                 narrow,
                 round,

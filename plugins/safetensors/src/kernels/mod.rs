@@ -38,7 +38,9 @@ use crate::pool::Shared;
 pub(crate) enum Activation {
     /// `x / (1 + exp(-x))`, also called swish (Elfwing et al. 2017, arXiv:1702.03118).
     Silu,
-    /// The Gaussian error linear unit by its tanh formula (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+    /// The Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+    Gelu,
+    /// The same by its tanh formula.
     GeluTanh,
 }
 
@@ -82,19 +84,40 @@ impl Kernels {
         range: Range<usize>,
         out: &Output<'_>,
     ) {
+        // SAFETY: as the caller promises.
+        unsafe { self.multiply_rows((a, 0..rows), (weight, bias), range, out) }
+    }
+
+    /// The same for some rows of `a`, to the same rows of the output.
+    ///
+    /// # Panics
+    /// When shapes do not fit.
+    ///
+    /// # Safety
+    /// No other thread has these columns of these rows of the output.
+    pub(crate) unsafe fn multiply_rows(
+        &self,
+        (a, rows): (&Operand, Range<usize>),
+        (weight, bias): (&Weight, Option<&[f32]>),
+        range: Range<usize>,
+        out: &Output<'_>,
+    ) {
         assert_eq!(weight.columns(), a.width, "a matrix fits its activations: this is a bug");
-        assert!(range.end <= weight.rows() && rows * a.width <= a.floats.len(), "rows exist: this is a bug");
         assert!(
-            out.column + range.end <= out.stride && rows * out.stride <= out.to.len(),
+            range.end <= weight.rows() && rows.end * a.width <= a.floats.len(),
+            "rows exist: this is a bug"
+        );
+        assert!(
+            out.column + range.end <= out.stride && rows.end * out.stride <= out.to.len(),
             "the output has room: this is a bug"
         );
         assert!(bias.is_none_or(|bias| bias.len() == weight.rows()), "a bias fits its matrix: this is a bug");
-        if range.is_empty() || rows == 0 {
+        if range.is_empty() || rows.is_empty() {
             return;
         }
         let sink = Sink {
             bias: bias.map(|bias| bias[range.clone()].as_ptr()),
-            out: out.to.at(out.column + range.start),
+            out: out.to.at(rows.start * out.stride + out.column + range.start),
             stride: out.stride,
             add: out.add,
             scale: out.scale,
@@ -110,17 +133,17 @@ impl Kernels {
 
     unsafe fn multiply_plain(
         &self,
-        (a, rows): (&Operand, usize),
+        (a, rows): (&Operand, Range<usize>),
         matrix: &Matrix,
         range: Range<usize>,
         sink: Sink,
     ) {
         let narrow = self.narrow_activations && matrix.dtype() == Dtype::Bf16;
-        assert!(!narrow || a.narrow.len() >= rows * a.width, "narrow forms exist: this is a bug");
+        assert!(!narrow || a.narrow.len() >= rows.end * a.width, "narrow forms exist: this is a bug");
         let job = Multiply {
-            a: a.floats.as_ptr(),
-            a_narrow: a.narrow.as_ptr(),
-            rows,
+            a: a.floats[rows.start * a.width..].as_ptr(),
+            a_narrow: a.narrow.as_ptr().wrapping_add(rows.start * a.width),
+            rows: rows.len(),
             width: a.width,
             weights: matrix.row(range.start),
             count: range.len(),
@@ -137,7 +160,7 @@ impl Kernels {
 
     unsafe fn multiply_grouped(
         &self,
-        (a, rows): (&Operand, usize),
+        (a, rows): (&Operand, Range<usize>),
         panels: &Panels,
         range: Range<usize>,
         sink: Sink,
@@ -145,7 +168,7 @@ impl Kernels {
         let layout = panels.layout();
         let group = a.group;
         assert!(
-            group > 0 && layout.group.is_multiple_of(group) && a.codes.len() >= rows * a.width,
+            group > 0 && layout.group.is_multiple_of(group) && a.codes.len() >= rows.end * a.width,
             "codes of activations exist: this is a bug"
         );
         assert!(
@@ -153,12 +176,13 @@ impl Kernels {
                 && (range.end.is_multiple_of(PANEL) || range.end == layout.rows),
             "ranges are of whole panels: this is a bug"
         );
+        let groups = a.width / group;
         let job = Affine {
-            codes: a.codes.as_ptr(),
-            factors: a.factors.as_ptr(),
-            sums: a.sums.as_ptr(),
+            codes: a.codes[rows.start * a.width..].as_ptr(),
+            factors: a.factors[rows.start * groups..].as_ptr(),
+            sums: a.sums[rows.start * groups..].as_ptr(),
             group,
-            rows,
+            rows: rows.len(),
             panels: panels.panels(range.start / PANEL..range.end.div_ceil(PANEL)),
             count: range.len(),
             layout,
@@ -191,6 +215,46 @@ impl Kernels {
         assert_eq!(row.len(), weight.len(), "one length: this is a bug");
         // SAFETY: the level runs here, the lengths are one.
         unsafe { (self.rms_norm_in_place)(row, weight, epsilon) }
+    }
+
+    /// `out = (row - mean(row)) / sqrt(variance(row) + epsilon) * weight + bias` (Ba et al. 2016, arXiv:1607.06450).
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub(crate) fn layer_norm(
+        &self,
+        row: &[f32],
+        (weight, bias): (&[f32], Option<&[f32]>),
+        epsilon: f32,
+        out: &mut [f32],
+    ) {
+        let fits = row.len() == weight.len() && bias.is_none_or(|bias| bias.len() == row.len());
+        assert!(fits && row.len() == out.len(), "one length: this is a bug");
+        // SAFETY: the level runs here, the lengths are one.
+        unsafe { (self.layer_norm)(row.as_ptr(), (weight, bias), epsilon, out.as_mut_ptr()) }
+    }
+
+    /// The same over its own input.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub(crate) fn layer_norm_in_place(
+        &self,
+        row: &mut [f32],
+        (weight, bias): (&[f32], Option<&[f32]>),
+        epsilon: f32,
+    ) {
+        let fits = row.len() == weight.len() && bias.is_none_or(|bias| bias.len() == row.len());
+        assert!(fits, "one length: this is a bug");
+        let at = row.as_mut_ptr();
+        // SAFETY: the level runs here, the lengths are one; each number is read before it is written.
+        unsafe { (self.layer_norm)(at, (weight, bias), epsilon, at) }
+    }
+
+    /// `row = activation(row)`
+    pub(crate) fn activate(&self, activation: Activation, row: &mut [f32]) {
+        // SAFETY: the level runs here.
+        unsafe { (self.activate)(activation, row) }
     }
 
     /// `gate = activation(gate) * up`

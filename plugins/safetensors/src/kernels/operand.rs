@@ -57,6 +57,14 @@ impl Operand {
         }
     }
 
+    /// A row as floats.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        &self.floats[row * self.width..(row + 1) * self.width]
+    }
+
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         self.floats.len() * 4 + self.narrow.len() * 2 + self.codes.len() + self.factors.len() * 8

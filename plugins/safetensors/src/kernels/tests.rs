@@ -1,7 +1,7 @@
 //! Each instance that this machine can run against the plain definition, over odd shapes and tails.
 
 use super::*;
-use crate::checkpoint::{CodeBits, Dtype, Layout, Matrix, PANEL, Panels, Weight};
+use crate::checkpoint::{CodeBits, Dtype, Layout, Matrix, PANEL, Panels, Rounding, Weight};
 use crate::pool::Pool;
 
 /// Numbers between -1 and 1 that look random.
@@ -177,23 +177,99 @@ fn norms_and_gates_are_right_in_every_instance() {
             let mut again = row.clone();
             kernels.rms_norm_in_place(&mut again, &weight, 1e-5);
             assert_eq!(again, out);
-            for activation in [Activation::Silu, Activation::GeluTanh] {
+            for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
                 let x: Vec<f32> = row.iter().map(|x| x * 20.0).collect();
-                let mut out = x.clone();
-                kernels.gate(activation, &mut out, &weight);
+                let (mut gated, mut plain) = (x.clone(), x.clone());
+                kernels.gate(activation, &mut gated, &weight);
+                kernels.activate(activation, &mut plain);
                 for i in 0..length {
-                    let y = f64::from(x[i]);
-                    let expected = match activation {
-                        Activation::Silu => y / (1.0 + (-y).exp()),
-                        Activation::GeluTanh => {
-                            0.5 * y
-                                * (1.0
-                                    + ((2.0 / std::f64::consts::PI).sqrt() * (y + 0.044715 * y * y * y))
-                                        .tanh())
-                        }
-                    } * f64::from(weight[i]);
-                    assert!((f64::from(out[i]) - expected).abs() < 1e-5, "{level}, {activation:?}({y})");
+                    let (expected, weight) = (activated(activation, f64::from(x[i])), f64::from(weight[i]));
+                    let near = |found: f32, expected: f64| (f64::from(found) - expected).abs() < 1e-5;
+                    assert!(near(gated[i], expected * weight), "{level}, {activation:?}({}) gated", x[i]);
+                    assert!(near(plain[i], expected), "{level}, {activation:?}({})", x[i]);
                 }
+            }
+        }
+    }
+}
+
+fn activated(activation: Activation, y: f64) -> f64 {
+    match activation {
+        Activation::Silu => y / (1.0 + (-y).exp()),
+        Activation::Gelu => 0.5 * y * (1.0 + error_function(y / 2f64.sqrt())),
+        Activation::GeluTanh => {
+            0.5 * y * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (y + 0.044715 * y * y * y)).tanh())
+        }
+    }
+}
+
+/// By its Taylor series, as far as that can be summed.
+fn error_function(z: f64) -> f64 {
+    if z.abs() > 4.5 {
+        return z.signum();
+    }
+    let (mut term, mut sum) = (z, z);
+    for n in 1..120 {
+        term *= -z * z / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+#[test]
+fn layer_norms_are_right_in_every_instance() {
+    for level in levels() {
+        let kernels = Kernels::of(level);
+        for length in [1, 15, 16, 40, 576] {
+            let (weight, bias) = (noise(5, length), noise(6, length));
+            // Far from a mean of nought, so that it must be taken off first.
+            let row: Vec<f32> = noise(4, length).iter().map(|x| x + 30.0).collect();
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / length as f64;
+            let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / length as f64;
+            for bias in [None, Some(bias.as_slice())] {
+                let mut out = vec![0.0; length];
+                kernels.layer_norm(&row, (&weight, bias), 1e-5, &mut out);
+                for i in 0..length {
+                    let normed = (f64::from(row[i]) - mean) / (variance + 1e-5).sqrt();
+                    let expected = normed * f64::from(weight[i]) + bias.map_or(0.0, |b| f64::from(b[i]));
+                    let difference = (f64::from(out[i]) - expected).abs();
+                    assert!(difference < 1e-4, "{level}, {length}: {} for {expected}", out[i]);
+                }
+                let mut again = row.clone();
+                kernels.layer_norm_in_place(&mut again, (&weight, bias), 1e-5);
+                assert_eq!(again, out);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_product_are_computed_by_themselves() {
+    let (rows, columns, outputs) = (7, 64, 20);
+    let floats = noise(2, outputs * columns);
+    let plain = Weight::Plain(Matrix::made(Dtype::Bf16, outputs, columns, &floats));
+    let rounding = Rounding { bits: CodeBits::Eight, group: 32 };
+    let grouped = Matrix::made(Dtype::F32, outputs, columns, &floats);
+    let grouped = Weight::Grouped(std::sync::Arc::new(rounding.round(&grouped, 1).unwrap().unwrap()));
+    for level in levels() {
+        let kernels = Kernels::of(level);
+        for weight in [&plain, &grouped] {
+            let a = operand(kernels, kernels.wants(weight), (rows, columns), &noise(3, rows * columns));
+            let product = |parts: &[Range<usize>]| {
+                let mut out = vec![0.0; rows * outputs];
+                let to = Shared::new(&mut out);
+                let output = Output { to: &to, stride: outputs, column: 0, add: false, scale: 1.0 };
+                for part in parts {
+                    // SAFETY: one thread.
+                    unsafe {
+                        kernels.multiply_rows((&a, part.clone()), (weight, None), 0..outputs, &output);
+                    }
+                }
+                out
+            };
+            let (whole, parts) = (product(&[0..rows]), product(&[0..3, 3..4, 4..rows]));
+            for (whole, part) in whole.iter().zip(&parts) {
+                assert!((whole - part).abs() < 1e-4, "{level}: {part} for {whole}");
             }
         }
     }

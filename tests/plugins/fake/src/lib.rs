@@ -16,21 +16,50 @@ use impetus_plugin_api::*;
 use crate::behaviour::Behaviour;
 use crate::reader::Reader;
 
-struct Fake;
+/// The plugin, and how its options tell it to misbehave beyond its start.
+struct Fake {
+    aborts_in_probe: bool,
+}
+
+/// Does what the option `x` of plugins.toml says.
+fn start_as_told(options_json: &str) -> Result<Fake, PluginError> {
+    use std::io::Write;
+
+    let told = |word: &str| options_json.contains(word);
+    if told("refuse") {
+        return Err(PluginError::invalid_argument("told to refuse to start"));
+    }
+    assert!(!told("panic"), "told to panic while starting");
+    if told("hang") {
+        loop {
+            std::thread::park();
+        }
+    }
+    while told("flood") {
+        let _ = std::io::stderr().write_all(&[b'x'; 4096]);
+    }
+    if told("exit") {
+        std::process::exit(3);
+    }
+    if told("abort_at_start") {
+        let _ = std::io::stderr().write_all(b"told to abort\n");
+        std::process::abort();
+    }
+    Ok(Fake { aborts_in_probe: told("abort_in_probe") })
+}
 
 impl FormatPlugin for Fake {
     type Model = Script;
 
     fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
         host.log(LogLevel::Info, "fake", "the fake plugin starts");
-        match options_json {
-            text if text.contains("refuse") => Err(PluginError::invalid_argument("told to refuse to start")),
-            text if text.contains("panic") => panic!("told to panic while starting"),
-            _ => Ok(Fake),
-        }
+        start_as_told(options_json)
     }
 
     fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
+        if self.aborts_in_probe {
+            std::process::abort();
+        }
         if input.is_dir || !input.path.ends_with(".fake") {
             return Ok(ProbeResult::not_mine());
         }

@@ -1,0 +1,161 @@
+//! What trials came to, remembered: a library is tried once, and again when its content, its options or this host are
+//! others. A plugin that crashes or hangs costs its trial once, not at each start.
+//!
+//! In memory, and in files of the user's cache folder where there is one. A file that cannot be read or understood is
+//! no verdict. Verdicts that depend on more than the library (a missing library of the system, a device that was not
+//! there) are remembered in memory alone.
+
+use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::record::State;
+use super::spec::Spec;
+use super::trial::{self, Verdict};
+
+/// All verdicts that are known.
+pub(super) struct Verdicts {
+    /// This program, which runs trials.
+    program: PathBuf,
+    /// Where they are kept beyond this process.
+    folder: Option<PathBuf>,
+    known: Mutex<HashMap<String, Verdict>>,
+}
+
+/// A verdict's file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    key: String,
+    verdict: Verdict,
+}
+
+impl Verdicts {
+    /// `cache` is the folder of this program's caches, where there is one.
+    pub(super) fn new(cache: Option<PathBuf>) -> Self {
+        // The program's own file may have been replaced since it was started; on Linux this still is the running one.
+        let own = PathBuf::from("/proc/self/exe");
+        let program = if own.exists() { own } else { std::env::current_exe().unwrap_or(own) };
+        Verdicts { program, folder: cache.map(|cache| cache.join("plugins")), known: Mutex::default() }
+    }
+
+    /// The verdict on a plugin, remembered or from a trial.
+    pub(super) fn of(&self, spec: &Spec) -> Verdict {
+        let key = self.key(spec);
+        if let Some(verdict) = self.remembered(&key).or_else(|| self.read(&key)) {
+            self.remember(key, verdict.clone());
+            return verdict;
+        }
+        self.anew(spec)
+    }
+
+    /// The verdict of a new trial, whatever is remembered.
+    pub(super) fn anew(&self, spec: &Spec) -> Verdict {
+        let (key, verdict) = (self.key(spec), trial::run(&self.program, spec));
+        if is_the_librarys_own(&verdict) {
+            self.write(&key, &verdict);
+        } else {
+            self.remove(&key);
+        }
+        self.remember(key, verdict.clone());
+        verdict
+    }
+
+    fn remembered(&self, key: &str) -> Option<Verdict> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn remember(&self, key: String, verdict: Verdict) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, verdict);
+    }
+
+    /// Content, options, and this very host: its version, and its file, which developers build anew under one version.
+    fn key(&self, spec: &Spec) -> String {
+        let own = std::fs::metadata(&self.program).map(|file| (file.len(), file.modified().ok()));
+        let host = format!("{} {own:?}", env!("CARGO_PKG_VERSION"));
+        let text = [host.as_str(), &spec.id, &spec.sha256, &spec.options].join("\n");
+        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn file(&self, key: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(format!("{key}.json")))
+    }
+
+    fn read(&self, key: &str) -> Option<Verdict> {
+        let text = std::fs::read(self.file(key)?).ok()?;
+        let kept: Kept = serde_json::from_slice(&text).ok()?;
+        (kept.key == key).then_some(kept.verdict)
+    }
+
+    fn write(&self, key: &str, verdict: &Verdict) {
+        let (Some(folder), Some(file)) = (&self.folder, self.file(key)) else { return };
+        let kept = Kept { key: key.to_owned(), verdict: verdict.clone() };
+        let write = || -> std::io::Result<()> {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            let draft = folder.join(format!(".{key}.{}", std::process::id()));
+            std::fs::write(&draft, serde_json::to_vec(&kept)?)?;
+            std::fs::rename(draft, file)
+        };
+        if let Err(error) = write() {
+            tracing::debug!("a plugin's verdict cannot be kept in {}: {error}", folder.display());
+        }
+    }
+
+    fn remove(&self, key: &str) {
+        if let Some(file) = self.file(key) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Whether the same library would fare the same tomorrow.
+fn is_the_librarys_own(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Sound(_) => true,
+        Verdict::Refused(refusal) => matches!(
+            refusal.state,
+            State::AbiMismatch | State::ManifestMismatch | State::Crashed | State::Quarantined
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::record::Refusal;
+
+    fn refused(state: State) -> Verdict {
+        Verdict::Refused(Refusal::new(state, "reason", "hint"))
+    }
+
+    #[test]
+    fn a_verdict_survives_the_process_and_a_broken_file_is_none() {
+        let cache = tempfile::tempdir().unwrap();
+        let verdicts = || Verdicts::new(Some(cache.path().to_owned()));
+        assert_eq!(verdicts().read("k"), None);
+        verdicts().write("k", &refused(State::Crashed));
+        assert_eq!(verdicts().read("k"), Some(refused(State::Crashed)));
+        let file = cache.path().join("plugins/k.json");
+        std::fs::rename(&file, cache.path().join("plugins/other.json")).unwrap();
+        assert_eq!(verdicts().read("other"), None, "a file under another's name");
+        for broken in ["", "{", "null", "{\"key\":\"k\",\"verdict\":{\"sound\":1}}"] {
+            std::fs::write(&file, broken).unwrap();
+            assert_eq!(verdicts().read("k"), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_otherwise_tomorrow_is_not_kept() {
+        for (state, kept) in [
+            (State::Crashed, true),
+            (State::Quarantined, true),
+            (State::InitFailed, false),
+            (State::LoadFailed, false),
+        ] {
+            assert_eq!(is_the_librarys_own(&refused(state)), kept, "{state}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Llama and those that differ from it in a few points.
+
+use impetus_plugin_api::PluginError;
+use serde_json::{Value, json};
+
+use super::shared::{attention_bias, one_rope, rope_defaults, windows, without_windows};
+use crate::config::rope::{self, Defaults};
+use crate::config::{AttentionBias, Decoder, Fields, Pairing, QueryKeyNorm, Scales};
+
+pub(super) fn llama(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let decoder = attention_bias(decoder, fields)?;
+    let mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
+    one_rope(Decoder { mlp_bias, ..decoder }, fields, 10000.0)
+}
+
+pub(super) fn mistral(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_said("sliding_window")?;
+    one_rope(windows(decoder, fields, |_| true)?, fields, 10000.0)
+}
+
+fn qwen_windows(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let used = fields.flag("use_sliding_window")?.unwrap_or(false);
+    let full = fields.size("max_window_layers")?.unwrap_or(28);
+    if used {
+        return windows(decoder, fields, |i| i >= full);
+    }
+    Ok(without_windows(decoder, fields))
+}
+
+pub(super) fn qwen2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let decoder = Decoder { attention_bias: AttentionBias::Inputs, ..qwen_windows(decoder, fields)? };
+    fields.only("use_mrope", &json!(false))?;
+    one_rope(decoder, fields, 10000.0)
+}
+
+pub(super) fn qwen3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    qwen3_attention(qwen_windows(decoder, fields)?, fields)
+}
+
+/// Heads of queries and keys are normalised.
+pub(super) fn qwen3_attention(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let decoder = attention_bias(decoder, fields)?;
+    one_rope(Decoder { query_key_norm: QueryKeyNorm::Head, ..decoder }, fields, 10000.0)
+}
+
+pub(super) fn phi3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let decoder = windows(decoder, fields, |_| true)?;
+    // Phi-3 alone says where `longrope` begins beside its figures, and has a length where it is not said.
+    let original = fields.number("original_max_position_embeddings")?.unwrap_or(4096.0);
+    let defaults = Defaults { original: Some(original), ..rope_defaults(&decoder, 10000.0) };
+    Ok(Decoder { ropes: vec![rope::read_phi3(fields, defaults)?], ..decoder })
+}
+
+pub(super) fn granite(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let number = |name| Ok::<f32, PluginError>(fields.number(name)?.unwrap_or(1.0) as f32);
+    let scales = Scales {
+        embedding: number("embedding_multiplier")?,
+        residual: number("residual_multiplier")?,
+        score: number("attention_multiplier")?,
+        logits: 1.0 / number("logits_scaling")?,
+        ..decoder.scales
+    };
+    llama(Decoder { scales, ..decoder }, fields)
+}
+
+pub(super) fn olmo2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let decoder = attention_bias(decoder, fields)?;
+    let decoder = Decoder { query_key_norm: QueryKeyNorm::Whole, ..decoder };
+    one_rope(decoder, fields, 10000.0)
+}
+
+pub(super) fn smollm3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let mut decoder = one_rope(attention_bias(decoder, fields)?, fields, 2_000_000.0)?;
+    decoder.mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
+    decoder.tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
+    let interval = fields.size("no_rope_layer_interval")?.unwrap_or(4).max(1);
+    // 1 where a layer has positions.
+    let listed = fields.value("no_rope_layers").and_then(Value::as_array);
+    for (i, layer) in decoder.layers.iter_mut().enumerate() {
+        let rotated = match listed.and_then(|listed| listed.get(i)).and_then(Value::as_u64) {
+            Some(flag) => flag != 0,
+            None => !(i + 1).is_multiple_of(interval),
+        };
+        layer.rope = Some(0).filter(|_| rotated);
+    }
+    if !fields.flag("use_sliding_window")?.unwrap_or(false) {
+        return Ok(without_windows(decoder, fields));
+    }
+    let rotated: Vec<bool> = decoder.layers.iter().map(|layer| layer.rope.is_some()).collect();
+    windows(decoder, fields, |i| !rotated[i])
+}
+
+/// GLM-4, of both generations: they differ in their norms, which their names tell apart.
+pub(super) fn glm(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let head_width = fields.need_size("head_dim")?;
+    let biased = fields.flag("attention_bias")?.unwrap_or(true);
+    let attention_bias = if biased { AttentionBias::Inputs } else { AttentionBias::None };
+    let decoder = Decoder { head_width, attention_bias, ..decoder };
+    let defaults =
+        Defaults { partial: Some(0.5), pairing: Pairing::Neighbours, ..rope_defaults(&decoder, 10000.0) };
+    Ok(Decoder { ropes: vec![rope::read(fields, defaults)?], ..decoder })
+}

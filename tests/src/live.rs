@@ -1,0 +1,179 @@
+//! A running server and its plugin folder: what is dropped in, replaced, removed or edited takes effect by itself, and
+//! `/api/events` tells it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use impetus_tests::{House, Server, file_name, library};
+use serde_json::{Value, json};
+
+/// Long enough for any machine; a change that is never told fails the test.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The stream of `/api/events`.
+struct Events {
+    pieces: BoxStream<'static, Vec<u8>>,
+    rest: String,
+    /// All that was heard.
+    heard: Vec<Value>,
+}
+
+impl Events {
+    async fn of(server: &Server) -> Self {
+        let response = server.client.get(format!("{}/api/events", server.address)).send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let pieces = response.bytes_stream().map(|piece| piece.unwrap().to_vec()).boxed();
+        Events { pieces, rest: String::new(), heard: Vec::new() }
+    }
+
+    /// Listens until something like this is told.
+    async fn until(&mut self, what: impl Fn(&Value) -> bool) -> Value {
+        let heard = &mut self.heard;
+        let listening = async {
+            loop {
+                while let Some((event, rest)) = self.rest.split_once("\n\n") {
+                    let data = event.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap());
+                    self.rest = rest.to_owned();
+                    if let Some(event) = data {
+                        heard.push(event);
+                        if heard.last().is_some_and(&what) {
+                            return heard.last().cloned().unwrap();
+                        }
+                    }
+                }
+                let piece = self.pieces.next().await.expect("the server goes on telling");
+                self.rest += std::str::from_utf8(&piece).unwrap();
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, listening).await;
+        found.unwrap_or_else(|_| panic!("it was never told; heard: {:#?}", self.heard))
+    }
+
+    async fn formats(&mut self, expected: Value) {
+        self.until(|event| event["type"] == "formats" && event["formats"] == expected).await;
+    }
+
+    async fn plugin(&mut self, id: &str, state: &str) -> Value {
+        self.until(|event| event["type"] == "plugin" && event["id"] == id && event["state"] == state).await
+    }
+}
+
+async fn complete(server: &Server) -> u16 {
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 2});
+    server.post("/v1/completions", &body).await.status
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_dropped_in_is_served_and_one_that_is_taken_out_is_not() {
+    let server = House::with(&[]).model("tiny.fake", "say = hello").serve();
+    let mut events = Events::of(&server).await;
+    assert_eq!(server.get("/api/formats").await.json, json!({"formats": []}));
+    assert_eq!(complete(&server).await, 404);
+
+    // In place, and slowly: while it is half there another file is judged, it is not.
+    let whole = std::fs::read(library("fake")).unwrap();
+    let target = server.house.path(&format!("plugins/{}", file_name("fake")));
+    let mut copy = std::fs::File::create(&target).unwrap();
+    copy.write_all(&whole[..whole.len() / 2]).unwrap();
+    std::fs::write(server.house.path("broken"), "not a library").unwrap();
+    std::fs::rename(server.house.path("broken"), server.house.path("plugins/libbroken.so")).unwrap();
+    events.plugin("broken", "not_a_plugin").await;
+    copy.write_all(&whole[whole.len() / 2..]).unwrap();
+    drop(copy);
+    events.formats(json!(["fake"])).await;
+    let of_half: Vec<_> = events.heard.iter().filter(|event| event["id"] != "broken").collect();
+    assert!(of_half.iter().all(|event| event["state"] != "not_a_plugin"), "{of_half:#?}");
+    assert_eq!(server.get("/api/formats").await.json["formats"][0]["id"], "fake");
+    assert_eq!(complete(&server).await, 200);
+
+    std::fs::remove_file(&target).unwrap();
+    events.until(|event| event["type"] == "plugin_removed" && event["id"] == "fake").await;
+    events.formats(json!([])).await;
+    assert_eq!(complete(&server).await, 404);
+
+    // In one step, as `impetus plugins add` does.
+    assert!(server.house.run(&["plugins", "add", library("fake").to_str().unwrap()]).status.success());
+    events.formats(json!(["fake"])).await;
+    assert_eq!(complete(&server).await, 200);
+}
+
+#[tokio::test]
+async fn an_edit_of_plugins_toml_takes_effect_and_a_wrong_one_does_not() {
+    let server = House::with(&["fake"]).serve();
+    let mut events = Events::of(&server).await;
+    events.formats(json!(["fake"])).await;
+
+    server.house.edit_config("[plugin.fake]\nenabled = false\n[engine]\nqueue = 7");
+    let told = events.until(|event| event["type"] == "configuration").await;
+    assert_eq!(told["applied"], json!(["plugin.fake.enabled"]));
+    assert_eq!(told["needs_restart"], json!(["engine.queue"]));
+    events.plugin("fake", "disabled").await;
+    events.formats(json!([])).await;
+
+    server.house.edit_config("[plugin.fake]\nenabled = nonsense");
+    let told = events.until(|event| event["type"] == "configuration_refused").await;
+    let reason = told["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("line 6") && !reason.contains(server.house.path("").to_str().unwrap()),
+        "{reason}"
+    );
+    assert_eq!(server.get("/api/plugins").await.json["plugins"][0]["state"], "disabled");
+
+    server.house.edit_config("[plugin.fake]\nenabled = true");
+    events.plugin("fake", "loaded").await;
+    events.formats(json!(["fake"])).await;
+}
+
+#[tokio::test]
+async fn the_server_is_ready_unless_a_required_plugin_is_missing() {
+    let server = House::with(&["fake"]).serve();
+    let mut events = Events::of(&server).await;
+    events.formats(json!(["fake"])).await;
+    assert_eq!(server.get("/readyz").await.status, 200);
+    server.house.edit_config("[plugin.fake]\nrequired = true\n[plugin.other]\nrequired = true");
+    events.until(|event| event["type"] == "configuration").await;
+    // What is told is true by then of the configuration; the plugins follow with the next look at them.
+    server.house.edit_config("[plugin.fake]\nrequired = true\nenabled = false");
+    events.plugin("fake", "disabled").await;
+    let answer = server.get("/readyz").await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert_eq!(answer.json["plugins"], json!([{"id": "fake", "state": "disabled"}]));
+    server.house.edit_config("[plugin.fake]\nrequired = true");
+    events.plugin("fake", "loaded").await;
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_replaced_plugin_ends_with_its_requests_and_the_next_one_gets_the_new() {
+    let server = House::with(&["fake"]).model("tiny.fake", "say = hello\nstall_ms = 20").serve();
+    let mut events = Events::of(&server).await;
+    events.formats(json!(["fake"])).await;
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": true});
+    let mut answer = server.send("/v1/completions", &body).await;
+    let mut said = answer.chunk().await.unwrap().unwrap().to_vec();
+
+    // The same code with a byte more behind it is another file.
+    let mut newer = std::fs::read(library("fake")).unwrap();
+    newer.push(0);
+    std::fs::write(server.house.path("newer"), newer).unwrap();
+    let target = server.house.path(&format!("plugins/{}", file_name("fake")));
+    std::fs::rename(server.house.path("newer"), target).unwrap();
+    events.until(|event| event["type"] == "model" && event["state"]["name"] == "draining").await;
+    let listed = server.get("/api/plugins").await.json;
+    let superseded: Vec<&Value> =
+        listed["plugins"].as_array().unwrap().iter().map(|plugin| &plugin["superseded"]).collect();
+    assert_eq!(superseded, [&json!(false), &json!(true)], "{listed:#}");
+    assert_ne!(listed["plugins"][0]["sha256"], listed["plugins"][1]["sha256"]);
+    assert_eq!(complete(&server).await, 200);
+
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        said.extend(piece);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.ends_with("data: [DONE]\n\n") && !said.contains("\"error\""), "{said}");
+    events.until(|event| event["type"] == "plugin_removed" && event["id"] == "fake").await;
+    assert_eq!(server.get("/api/plugins").await.json["plugins"].as_array().unwrap().len(), 1);
+    assert_eq!(complete(&server).await, 200);
+}
