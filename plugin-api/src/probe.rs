@@ -33,7 +33,8 @@ impl<'a> ProbeInput<'a> {
 ///
 /// `summary_json` is an object; every key is optional, and the host shows what is there:
 /// `architecture`, `name`, `quantization` (strings), `parameters`, `context_length`, `vocab_size`,
-/// `estimated_bytes` (memory to load and run with default options), `chat_template` (bool: is there one), `license`.
+/// `estimated_bytes` (memory to load and run with default options), `chat_template` (bool: is there one), `license`,
+/// `capabilities` (list of strings, for a model that does anything but generate text: `["embeddings"]`).
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
 pub struct ProbeResult {

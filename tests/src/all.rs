@@ -7,6 +7,7 @@ mod chat;
 mod checkpoints;
 mod compatibility;
 mod crowd;
+mod embeddings;
 mod engine;
 mod guide;
 mod house;

@@ -135,12 +135,20 @@ fn example(servable: &[&Entry], base: &str) -> Option<String> {
             ("chat/completions", json!({"model": entry.id, "messages": messages, "temperature": 0}))
         }
         None => {
-            let entry = servable.first()?;
+            let Some(entry) = servable.iter().find(|entry| entry.may_generate()) else {
+                let entry = servable.first()?;
+                return Some(curl(base, "embeddings", &json!({"model": entry.id, "input": "Hello"})));
+            };
             ("completions", json!({"model": entry.id, "prompt": "Once upon a time", "max_tokens": 64}))
         }
     };
-    let body = spaced(&body).replace('\'', r"'\''");
-    Some(format!("\nTry:\n  curl {base}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n"))
+    Some(curl(base, path, &body))
+}
+
+/// A request as a person can type it.
+fn curl(base: &str, path: &str, body: &Value) -> String {
+    let body = spaced(body).replace('\'', r"'\''");
+    format!("\nTry:\n  curl {base}/v1/{path} -H 'content-type: application/json' \\\n    -d '{body}'\n")
 }
 
 /// JSON on one line, with spaces where a person would put them.

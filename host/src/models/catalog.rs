@@ -186,6 +186,7 @@ fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {
     let missing = shards_of(&found.path).into_iter().find(|shard| !shard.exists());
     let reason =
         probe.obstacle.or_else(|| missing.map(|shard| format!("its part {} is missing", file_name(&shard))));
+    let summary = Summary::from_json(&probe.summary);
     Entry {
         id: found.id.clone(),
         path: found.path.clone(),
@@ -194,8 +195,8 @@ fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {
         plugin: Some(format.plugin.clone()),
         state: if reason.is_some() { ModelState::Unavailable } else { ModelState::Available },
         reason,
-        summary: Summary::from_json(&probe.summary),
-        capabilities: Vec::new(),
+        capabilities: summary.capabilities.clone(),
+        summary,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::capability::GENERATE;
 use crate::error::{Error, Kind};
 
 /// Where a model stands.
@@ -43,7 +44,7 @@ pub struct Entry {
     pub reason: Option<String>,
     /// What the plugin read from its headers.
     pub summary: Summary,
-    /// What it can do; known once it is loaded.
+    /// What it can do; known once it is loaded, unless its headers say it.
     pub capabilities: Vec<String>,
 }
 
@@ -70,6 +71,9 @@ pub struct Summary {
     pub chat_template: Option<bool>,
     /// Its licence.
     pub license: Option<String>,
+    /// What it can do, where it does anything but generate text.
+    #[serde(skip)]
+    pub capabilities: Vec<String>,
 }
 
 impl Summary {
@@ -77,6 +81,7 @@ impl Summary {
     pub(super) fn from_json(json: &Map<String, Value>) -> Self {
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |key: &str| json.get(key).and_then(Value::as_u64);
+        let texts = |list: &Vec<Value>| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Summary {
             architecture: text("architecture"),
             name: text("name"),
@@ -88,11 +93,17 @@ impl Summary {
             estimated_bytes: number("estimated_bytes"),
             chat_template: json.get("chat_template").and_then(Value::as_bool),
             license: text("license"),
+            capabilities: json.get("capabilities").and_then(Value::as_array).map(texts).unwrap_or_default(),
         }
     }
 }
 
 impl Entry {
+    /// Whether it generates text, as far as its headers say.
+    pub fn may_generate(&self) -> bool {
+        self.summary.capabilities.is_empty() || self.summary.capabilities.iter().any(|name| name == GENERATE)
+    }
+
     /// Whether it can be served now.
     pub fn is_servable(&self) -> bool {
         self.state != ModelState::Unavailable

@@ -42,7 +42,7 @@ impl GgufContext {
         let max_sequences = wishes.max_sequences.unwrap_or(1).clamp(1, MAX_SEQUENCES);
         let threads = options.threads.unwrap_or(model.default_threads);
         let batch_threads = options.batch_threads.unwrap_or(threads);
-        let mut params = params(&model);
+        let mut params = default_params(&model);
         params.n_ctx = context_tokens;
         params.n_batch = batch_tokens;
         params.n_ubatch = options.micro_batch_tokens().min(batch_tokens);
@@ -73,10 +73,10 @@ impl GgufContext {
 }
 
 /// llama.cpp's own bound (`LLAMA_MAX_SEQ`).
-const MAX_SEQUENCES: u32 = 256;
+pub(crate) const MAX_SEQUENCES: u32 = 256;
 
 #[expect(unsafe_code, reason = "llama.cpp's defaults come from a C function")]
-fn params(model: &GgufModel) -> sys::llama_context_params {
+pub(crate) fn default_params(model: &GgufModel) -> sys::llama_context_params {
     let options = &model.options;
     // SAFETY: a plain function without arguments.
     let mut params = unsafe { sys::llama_context_default_params() };

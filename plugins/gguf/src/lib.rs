@@ -1,12 +1,13 @@
 //! GGUF models through llama.cpp: an Impetus format plugin.
 //!
-//! `header` and `summary` are ours and read files without llama.cpp; `model` and `context` are llama.cpp behind the
-//! contract. No sampling, no templates: the host has these.
+//! `header` and `summary` are ours and read files without llama.cpp; `model`, `context` and `embedder` are llama.cpp
+//! behind the contract. No sampling, no templates: the host has these.
 //!
 //! llama.cpp's kernels depend on how many rows are computed together, and so do the last bits of the logits: with
 //! quantised weights, log probabilities of one sequence alone and in company were seen to differ by up to a few tenths.
 
 mod context;
+mod embedder;
 mod header;
 mod log;
 mod model;
@@ -70,6 +71,8 @@ impl FormatPlugin for Gguf {
             summary: summary::summary(&header, &self.options),
             options: self.options.clone(),
             default_threads: self.default_threads,
+            pooling: summary::pooling(&header),
+            is_encoder: summary::is_encoder(&header),
         };
         GgufModel::load(Arc::clone(&self.backend), request.path(), loading, progress)
     }

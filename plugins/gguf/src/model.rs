@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use impetus_plugin_api::sdk::{self, Progress};
-use impetus_plugin_api::{Capabilities, ErrorCode, Flow, PluginError, Token, TokenizeOptions};
+use impetus_plugin_api::{
+    Capabilities, EMBEDDINGS, ErrorCode, Extension, Flow, PluginError, Token, TokenizeOptions,
+};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -14,6 +16,7 @@ use llama_cpp_2::token_type::{LlamaTokenAttr, LlamaTokenAttrs};
 use serde_json::{Value, json};
 
 use crate::context::GgufContext;
+use crate::embedder::{GgufEmbedder, Pooling};
 use crate::log;
 use crate::options::Options;
 
@@ -24,6 +27,10 @@ pub(crate) struct GgufModel {
     _backend: Arc<LlamaBackend>,
     pub(crate) options: Options,
     pub(crate) default_threads: u32,
+    /// How it embeds, where its file says so.
+    pub(crate) pooling: Option<Pooling>,
+    /// It embeds alone.
+    is_encoder: bool,
     /// What the header says, for the metadata.
     summary: Value,
     /// llama.cpp changes the model a little while it makes a context: one at a time.
@@ -41,7 +48,7 @@ impl GgufModel {
         loading: Loading,
         progress: Progress,
     ) -> Result<GgufModel, PluginError> {
-        let Loading { options, default_threads, summary } = loading;
+        let Loading { options, default_threads, pooling, is_encoder, summary } = loading;
         let cancelled = Arc::new(AtomicBool::new(false));
         let cancel = Arc::clone(&cancelled);
         let params = LlamaModelParams::default()
@@ -69,6 +76,8 @@ impl GgufModel {
             _backend: backend,
             options,
             default_threads,
+            pooling,
+            is_encoder,
             summary,
             making_context: Mutex::new(()),
         })
@@ -111,6 +120,8 @@ impl GgufModel {
 pub(crate) struct Loading {
     pub(crate) options: Options,
     pub(crate) default_threads: u32,
+    pub(crate) pooling: Option<Pooling>,
+    pub(crate) is_encoder: bool,
     pub(crate) summary: Value,
 }
 
@@ -132,6 +143,9 @@ impl sdk::Model for GgufModel {
     }
 
     fn capabilities(&self) -> Capabilities {
+        if self.is_encoder {
+            return Capabilities::default();
+        }
         let base = Capabilities::GENERATE;
         if self.inner.is_recurrent() || self.inner.is_hybrid() {
             base.with(Capabilities::RECURRENT)
@@ -158,7 +172,22 @@ impl sdk::Model for GgufModel {
     }
 
     fn new_context(self: Arc<Self>, params_json: &str) -> Result<GgufContext, PluginError> {
+        if self.is_encoder {
+            return Err(PluginError::unsupported("an encoder generates nothing: it has embeddings alone"));
+        }
         GgufContext::new(self, params_json)
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == EMBEDDINGS && self.pooling.is_some()).then(sdk::embeddings::<Self>)
+    }
+}
+
+impl sdk::Embedding for GgufModel {
+    type Embedder = GgufEmbedder;
+
+    fn new_embedder(self: Arc<Self>, _params_json: &str) -> Result<GgufEmbedder, PluginError> {
+        GgufEmbedder::new(self)
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct NativeContext {
     /// Where each row's sequence id stands, filled at every decode.
     sequences: Vec<*mut sys::llama_seq_id>,
     vocab_size: usize,
+    embedding_length: u32,
     /// Freed after the context.
     _threads: ThreadPool,
     /// Dropped after the context.
@@ -65,8 +66,18 @@ impl NativeContext {
         // SAFETY: as above. The memory belongs to the context.
         let memory = unsafe { sys::llama_get_memory(context.as_ptr()) };
         let vocab_size = usize::try_from(model.inner.vocab().n_tokens()).unwrap_or(0);
-        let (ones, sequences) = (Vec::new(), Vec::new());
-        Some(NativeContext { context, memory, ones, sequences, vocab_size, _threads: threads, _model: model })
+        // SAFETY: a plain function of the model.
+        let embedding_length = unsafe { sys::llama_model_n_embd_out(model_ptr(&model.inner)) };
+        Some(NativeContext {
+            context,
+            memory,
+            ones: Vec::new(),
+            sequences: Vec::new(),
+            vocab_size,
+            embedding_length: u32::try_from(embedding_length).unwrap_or(0),
+            _threads: threads,
+            _model: model,
+        })
     }
 
     /// Cells of the cache.
@@ -117,6 +128,21 @@ impl NativeContext {
         Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocab_size) })
     }
 
+    /// Numbers of a vector.
+    pub(crate) fn embedding_length(&self) -> u32 {
+        self.embedding_length
+    }
+
+    /// The pooled vector of a sequence of the last batch; `None` where llama.cpp has none for it.
+    pub(crate) fn embedding(&self, sequence: usize) -> Option<&[f32]> {
+        let sequence = i32::try_from(sequence).ok()?;
+        // SAFETY: waits for the computation and gives a vector of the model's output width or null; it is overwritten by
+        // the next decode, for which `&mut self` is needed.
+        let vector = NonNull::new(unsafe { sys::llama_get_embeddings_seq(self.context.as_ptr(), sequence) })?;
+        // SAFETY: see above.
+        Some(unsafe { std::slice::from_raw_parts(vector.as_ptr(), self.embedding_length as usize) })
+    }
+
     /// Forgets positions `start..end` of a sequence (a negative `end` is none); `false` where its state cannot be cut there.
     pub(crate) fn seq_rm(&mut self, sequence: i32, start: i32, end: i32) -> bool {
         // SAFETY: the memory is valid while the context is.
@@ -137,6 +163,10 @@ impl NativeContext {
 
     /// Forgets every sequence.
     pub(crate) fn clear(&mut self) {
+        // An encoder's context has none.
+        if self.memory.is_null() {
+            return;
+        }
         // SAFETY: as in `seq_rm`. What the cells hold need not be overwritten: nobody reads them before.
         unsafe { sys::llama_memory_clear(self.memory, false) }
     }

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::embedder::Pooling;
 use crate::header::{Header, file_type_name};
 use crate::options::Options;
 
-/// Architectures that turn text into vectors or read it whole: they generate nothing, and this version serves nothing
-/// else.
-const ENCODERS: [&str; 10] = [
+/// Architectures that turn text into vectors: they generate nothing.
+const ENCODERS: [&str; 9] = [
     "bert",
     "eurobert",
     "jina-bert-v2",
@@ -16,13 +16,13 @@ const ENCODERS: [&str; 10] = [
     "neo-bert",
     "nomic-bert",
     "nomic-bert-moe",
-    "t5encoder",
     "gemma-embedding",
 ];
 
 /// Things that GGUF files carry which are no language model by themselves.
-const COMPANIONS: [(&str, &str); 2] = [
+const COMPANIONS: [(&str, &str); 3] = [
     ("clip", "it is the vision part of a model, not a language model"),
+    ("t5encoder", "it is the encoder of a T5, which gguf does not serve"),
     ("imatrix", "it is an importance matrix for quantisation, not a model"),
 ];
 
@@ -39,8 +39,12 @@ pub(crate) fn summary(header: &Header, options: &Options) -> Value {
     let cells =
         options.context_tokens(context_length.and_then(|length| u32::try_from(length).ok()).unwrap_or(0));
     let logits_bytes = vocab_size.unwrap_or(0) * u64::from(options.micro_batch_tokens()) * 4;
-    let estimated =
-        weight_bytes + cache_bytes(header, architecture, cells, options) + logits_bytes + OVERHEAD_BYTES;
+    // An encoder keeps nothing between two batches.
+    let state_bytes = match is_encoder(header) {
+        true => 0,
+        false => cache_bytes(header, architecture, cells, options) + logits_bytes,
+    };
+    let estimated = weight_bytes + state_bytes + OVERHEAD_BYTES;
     json!({
         "architecture": architecture,
         "name": header.text("general.name"),
@@ -53,6 +57,7 @@ pub(crate) fn summary(header: &Header, options: &Options) -> Value {
         "estimated_bytes": estimated,
         "chat_template": header.text("tokenizer.chat_template").is_some(),
         "license": header.text("general.license"),
+        "capabilities": is_encoder(header).then_some(["embeddings"]),
         "gguf_version": header.version,
     })
 }
@@ -65,19 +70,34 @@ pub(crate) fn obstacle(header: &Header) -> Option<String> {
     if let Some((_, what)) = COMPANIONS.iter().find(|(name, _)| *name == architecture) {
         return Some((*what).to_owned());
     }
-    if ENCODERS.contains(&architecture) {
-        return Some(format!(
-            "architecture `{architecture}` makes embeddings, which gguf {} does not serve",
-            env!("CARGO_PKG_VERSION")
-        ));
-    }
     if header.tensors.is_empty() {
         return Some("the file has no weights: it is a vocabulary or metadata alone".to_owned());
     }
     if header.metadata.contains_key("adapter.type") {
         return Some("it is an adapter (LoRA), not a model".to_owned());
     }
+    if is_encoder(header) && pooling(header).is_none() {
+        return Some(match header.number(&format!("{architecture}.pooling_type")) {
+            None | Some(0) => format!(
+                "the file does not say how an encoder's rows become a vector (`{architecture}.pooling_type` is missing)"
+            ),
+            Some(number) => format!(
+                "`{architecture}.pooling_type` is {number}; supported are 1 (mean), 2 (cls) and 3 (last)"
+            ),
+        });
+    }
     None
+}
+
+/// Whether it makes vectors alone.
+pub(crate) fn is_encoder(header: &Header) -> bool {
+    header.text("general.architecture").is_some_and(|architecture| ENCODERS.contains(&architecture))
+}
+
+/// How its rows become a vector, where it says so.
+pub(crate) fn pooling(header: &Header) -> Option<Pooling> {
+    let architecture = header.text("general.architecture")?;
+    Pooling::of(header.number(&format!("{architecture}.pooling_type"))?)
 }
 
 /// The name of the file's type; where it has none, of the type that most of its bytes have.
@@ -148,7 +168,9 @@ mod tests {
     fn what_cannot_run_says_why() {
         let of = |architecture: &str| Writer::default().text("general.architecture", architecture);
         for (writer, expected) in [
-            (of("bert").tensor("t", &[8]), "makes embeddings"),
+            (of("bert").tensor("t", &[8]), "`bert.pooling_type` is missing"),
+            (of("bert").number("bert.pooling_type", 4).tensor("t", &[8]), "is 4"),
+            (of("t5encoder").tensor("t", &[8]), "encoder of a T5"),
             (of("clip").tensor("t", &[8]), "vision part"),
             (of("llama"), "no weights"),
             (of("llama").text("adapter.type", "lora").tensor("t", &[8]), "adapter"),
@@ -157,6 +179,8 @@ mod tests {
             let reason = obstacle(&read(&writer.file()).unwrap()).unwrap();
             assert!(reason.contains(expected), "{reason}");
         }
-        assert_eq!(obstacle(&read(&of("llama").tensor("t", &[8]).file()).unwrap()), None);
+        for sound in [of("llama"), of("bert").number("bert.pooling_type", 1)] {
+            assert_eq!(obstacle(&read(&sound.tensor("t", &[8]).file()).unwrap()), None);
+        }
     }
 }

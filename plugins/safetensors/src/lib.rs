@@ -2,18 +2,20 @@
 //!
 //! A model is a folder with `config.json`, `tokenizer.json` and `*.safetensors`; where MLX has rounded its weights, its
 //! format is `mlx`. `config` and `checkpoint` read it,
-//! `decoder` computes it with `kernels` on the threads of `pool`, over the `cache`. No sampling, no templates: the host
+//! `decoder` computes it with `kernels` on the threads of `pool`, over the `cache`; `encoder` makes embeddings. No sampling, no templates: the host
 //! has these.
 //!
 //! The last bits of a sequence's results depend on how its tokens were cut into steps, since attention takes its keys in
 //! groups. In float32 log probabilities stay within 1e-4 of each other for it; where activations are rounded to brain
 //! floats, within 0.02 (both are tested).
 
+mod any;
 mod cache;
 mod checkpoint;
 mod config;
 mod context;
 mod decoder;
+mod encoder;
 mod kernels;
 mod model;
 mod options;
@@ -32,9 +34,10 @@ use impetus_plugin_api::{
     ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
 };
 
+use crate::any::CheckpointModel;
 use crate::checkpoint::Checkpoint;
 use crate::config::Description;
-use crate::model::DecoderModel;
+use crate::encoder::{Encoder, is_encoder};
 use crate::options::Options;
 
 /// The plugin: its options.
@@ -44,7 +47,7 @@ struct Safetensors {
 }
 
 impl FormatPlugin for Safetensors {
-    type Model = DecoderModel;
+    type Model = CheckpointModel;
 
     fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
         let options = Options::parse(options_json)?;
@@ -71,9 +74,13 @@ impl FormatPlugin for Safetensors {
         }))
     }
 
-    fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<DecoderModel, PluginError> {
+    fn load_model(
+        &self,
+        request: &LoadRequest<'_>,
+        progress: Progress,
+    ) -> Result<CheckpointModel, PluginError> {
         let report = |fraction| progress.report(fraction);
-        DecoderModel::load(request.path(), self.options.clone(), self.default_threads, report)
+        CheckpointModel::load(request.path(), self.options.clone(), self.default_threads, report)
     }
 
     fn build() -> String {
@@ -96,6 +103,9 @@ impl Safetensors {
             Err(error) => return Err(error),
         };
         let description = Description::read(folder)?;
+        if is_encoder(description.family()) {
+            return Ok(self.probe_encoder(folder, &description, &checkpoint));
+        }
         let decoder = description.decoder();
         let decoder = decoder.and_then(|decoder| told_how(&description, &checkpoint).map(|()| decoder));
         let summary = summary::summary(&description, &checkpoint, decoder.as_ref().ok(), &self.options);
@@ -103,13 +113,34 @@ impl Safetensors {
         let result = ProbeResult::exact(format, summary.to_string());
         Ok(match decoder {
             Err(error) => result.cannot_run(error.message),
-            Ok(_) if !folder.join("tokenizer.json").is_file() => {
-                result.cannot_run("tokenizer.json is missing beside the weights: fetch the whole folder")
-            }
+            Ok(_) if !folder.join("tokenizer.json").is_file() => result.cannot_run(NO_TOKENIZER),
             Ok(_) => result,
         })
     }
+
+    fn probe_encoder(
+        &self,
+        folder: &Path,
+        description: &Description,
+        checkpoint: &Checkpoint,
+    ) -> ProbeResult {
+        let encoder = match Encoder::read(folder, description) {
+            Ok(encoder) => encoder,
+            Err(error) => {
+                let summary = summary::summary(description, checkpoint, None, &self.options);
+                return ProbeResult::exact("safetensors", summary.to_string()).cannot_run(error.message);
+            }
+        };
+        let summary = encoder.summary(description, checkpoint, &self.options);
+        let result = ProbeResult::exact("safetensors", summary.to_string());
+        match folder.join("tokenizer.json").is_file() {
+            true => result,
+            false => result.cannot_run(NO_TOKENIZER),
+        }
+    }
 }
+
+const NO_TOKENIZER: &str = "tokenizer.json is missing beside the weights: fetch the whole folder";
 
 /// # Errors
 /// `UNSUPPORTED` for weights that are rounded while config.json does not say so.

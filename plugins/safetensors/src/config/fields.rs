@@ -7,7 +7,7 @@ use impetus_plugin_api::PluginError;
 use serde_json::{Map, Value};
 
 /// A JSON object that remembers which of its fields were read.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
     read: RefCell<BTreeSet<&'static str>>,
 }
@@ -72,12 +72,12 @@ const HARMLESS: &[&str] = &[
 ];
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(object: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(object: &'a Map<String, Value>) -> Self {
         Fields { object, read: RefCell::default() }
     }
 
     /// The value of a field, unless it is missing or null.
-    pub(super) fn value(&self, name: &'static str) -> Option<&'a Value> {
+    pub(crate) fn value(&self, name: &'static str) -> Option<&'a Value> {
         self.read.borrow_mut().insert(name);
         self.object.get(name).filter(|value| !value.is_null())
     }
@@ -86,7 +86,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `CORRUPT_MODEL` for another type.
-    pub(super) fn size(&self, name: &'static str) -> Result<Option<usize>, PluginError> {
+    pub(crate) fn size(&self, name: &'static str) -> Result<Option<usize>, PluginError> {
         self.typed(name, "a whole number", |value| value.as_u64().and_then(|size| usize::try_from(size).ok()))
     }
 
@@ -94,14 +94,14 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `CORRUPT_MODEL` when it is not.
-    pub(super) fn need_size(&self, name: &'static str) -> Result<usize, PluginError> {
+    pub(crate) fn need_size(&self, name: &'static str) -> Result<usize, PluginError> {
         self.size(name)?
             .ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
     }
 
     /// # Errors
     /// `CORRUPT_MODEL` where a field is not there, not even as null: its default would be a guess.
-    pub(super) fn need_said(&self, name: &'static str) -> Result<(), PluginError> {
+    pub(crate) fn need_said(&self, name: &'static str) -> Result<(), PluginError> {
         match self.object.contains_key(name) {
             true => Ok(()),
             false => Err(PluginError::corrupt_model(format!("config.json: `{name}` is missing"))),
@@ -112,7 +112,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `CORRUPT_MODEL` when it is not.
-    pub(super) fn need_number(&self, name: &'static str) -> Result<f64, PluginError> {
+    pub(crate) fn need_number(&self, name: &'static str) -> Result<f64, PluginError> {
         self.number(name)?
             .ok_or_else(|| PluginError::corrupt_model(format!("config.json: `{name}` is missing")))
     }
@@ -121,7 +121,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `CORRUPT_MODEL` for another type.
-    pub(super) fn number(&self, name: &'static str) -> Result<Option<f64>, PluginError> {
+    pub(crate) fn number(&self, name: &'static str) -> Result<Option<f64>, PluginError> {
         self.typed(name, "a number", Value::as_f64)
     }
 
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `CORRUPT_MODEL` for another type.
-    pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, PluginError> {
+    pub(crate) fn flag(&self, name: &'static str) -> Result<Option<bool>, PluginError> {
         self.typed(name, "true or false", Value::as_bool)
     }
 
@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `CORRUPT_MODEL` for another type.
-    pub(super) fn text(&self, name: &'static str) -> Result<Option<&'a str>, PluginError> {
+    pub(crate) fn text(&self, name: &'static str) -> Result<Option<&'a str>, PluginError> {
         self.typed(name, "a text", Value::as_str)
     }
 
@@ -145,7 +145,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `UNSUPPORTED` for any other value.
-    pub(super) fn only(&self, name: &'static str, allowed: &Value) -> Result<(), PluginError> {
+    pub(crate) fn only(&self, name: &'static str, allowed: &Value) -> Result<(), PluginError> {
         match self.value(name) {
             Some(value) if value != allowed => Err(PluginError::unsupported(format!(
                 "config.json: `{name}` is {value}; supported is {allowed}"
@@ -156,9 +156,20 @@ impl<'a> Fields<'a> {
 
     /// # Errors
     /// `UNSUPPORTED` with a field that was not read.
-    pub(super) fn check_all_read(&self) -> Result<(), PluginError> {
+    pub(crate) fn check_all_read(&self) -> Result<(), PluginError> {
+        self.check_all_read_but(&[])
+    }
+
+    /// The same where these fields do no harm either.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` with a field that was not read.
+    pub(crate) fn check_all_read_but(&self, harmless: &[&str]) -> Result<(), PluginError> {
         let read = self.read.borrow();
-        let unread = |name: &&String| !read.contains(name.as_str()) && !HARMLESS.contains(&name.as_str());
+        let unread = |name: &&String| {
+            let name = name.as_str();
+            !read.contains(name) && !HARMLESS.contains(&name) && !harmless.contains(&name)
+        };
         match self.object.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name).find(unread) {
             Some(name) => Err(PluginError::unsupported(format!(
                 "config.json: the field `{name}` is not understood by safetensors {}, and may change the result",

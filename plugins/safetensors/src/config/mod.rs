@@ -14,7 +14,7 @@ use std::path::Path;
 use impetus_plugin_api::{ErrorCode, PluginError};
 use serde_json::{Map, Value};
 
-use self::fields::Fields;
+pub(crate) use self::fields::Fields;
 pub(crate) use self::names::{InputNames, MlpNames, Names};
 pub(crate) use self::rope::{Pairing, Rope, Scaling};
 use crate::kernels::Activation;
@@ -228,7 +228,11 @@ impl Description {
     }
 }
 
-fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, PluginError> {
+/// A JSON file of a folder; `None` where there is none.
+///
+/// # Errors
+/// `CORRUPT_MODEL` for a file that is no JSON object.
+pub(crate) fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, PluginError> {
     let text = match std::fs::read(folder.join(name)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -17,7 +17,7 @@ mod level;
 mod multiply;
 mod operand;
 mod rows;
-mod simd;
+pub(crate) mod simd;
 #[cfg(test)]
 mod tests;
 

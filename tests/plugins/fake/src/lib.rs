@@ -72,9 +72,12 @@ impl FormatPlugin for Fake {
             crash::hang();
         }
         let bytes = behaviour.number("estimated_mib", 1) << 20;
-        let summary =
-            format!(r#"{{"architecture": "fake", "context_length": 512, "estimated_bytes": {bytes}}}"#);
-        let result = ProbeResult::exact("fake", &summary);
+        let embeds =
+            if behaviour.has("generates_nothing") { r#", "capabilities": ["embeddings"]"# } else { "" };
+        let summary = format!(
+            r#"{{"architecture": "fake", "context_length": 512, "estimated_bytes": {bytes}{embeds}}}"#
+        );
+        let result = ProbeResult::exact("fake", summary);
         Ok(if behaviour.has("cannot_run") { result.cannot_run("told that it cannot run") } else { result })
     }
 

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::Simd;
 
 #[derive(Clone, Copy)]
-pub(in super::super) struct Avx2;
+pub(crate) struct Avx2;
 
 // SAFETY, of every block below: the caller promises the instructions and the pointers (see the trait).
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]

@@ -6,11 +6,11 @@
 #![expect(unsafe_code, reason = "instructions of one machine, on raw memory")]
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx512;
+pub(crate) mod avx512;
 mod integers;
-pub(super) mod portable;
+pub(crate) mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::integers::Avx512Vnni;

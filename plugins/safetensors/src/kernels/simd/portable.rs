@@ -3,7 +3,7 @@
 use super::{Bf16, Element, F16, LANES, Simd};
 
 #[derive(Clone, Copy)]
-pub(in super::super) struct Portable;
+pub(crate) struct Portable;
 
 #[inline(always)]
 fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
