@@ -101,10 +101,12 @@ async fn a_plugin_that_crashes_or_hangs_while_loading_says_so_and_cools_down() {
         let server = with_plugins(house, "hang_secs = 1").serve();
         let all =
             join_all((0..3).map(|_| async { server.post(COMPLETIONS, &body("m", "x", 1)).await })).await;
+        // Those that waited for the load hear what it failed of, those that came later that it is not tried yet.
         for answer in &all {
-            assert_eq!((answer.status, &answer.json["error"]["code"]), (503, &"engine_crashed".into()));
+            assert_eq!(answer.status, 503, "{}", answer.text);
             assert!(answer.text.contains(words), "{}", answer.text);
         }
+        assert!(all.iter().any(|answer| answer.json["error"]["code"] == "engine_crashed"));
         let again = server.post(COMPLETIONS, &body("m", "x", 1)).await;
         assert_eq!((again.status, &again.json["error"]["code"]), (503, &"model_load_failed".into()));
         let seconds: u64 = again.headers["retry-after"].to_str().unwrap().parse().unwrap();
