@@ -66,7 +66,8 @@ async fn a_model_is_loaded_and_unloaded_by_request() {
 #[tokio::test]
 async fn a_model_that_is_unloaded_while_it_answers_answers_to_the_end() {
     let server = House::with(&["fake"]).model("m.fake", "stall_ms = 10").serve();
-    let answering = server.post(COMPLETIONS, &body("m", 100));
+    let long = body("m", 100);
+    let answering = server.post(COMPLETIONS, &long);
     let unloading = async {
         while server.get("/api/ps").await.json["processes"][0]["running"] != 1 {
             tokio::task::yield_now().await;
@@ -127,7 +128,8 @@ async fn the_least_recently_used_makes_room_a_busy_one_never_and_what_cannot_fit
         (&json!("fits_after_unloading"), &json!(["a"])),
         "{fit}"
     );
-    let answering = server.post(COMPLETIONS, &body("b", 200));
+    let long = body("b", 200);
+    let answering = server.post(COMPLETIONS, &long);
     let others = async {
         while loaded(&server).await != ["b"] {
             tokio::task::yield_now().await;

@@ -77,10 +77,9 @@ async fn whatever_a_plugin_does_to_its_process_costs_its_requests_alone() {
     ] {
         let house = House::with(&["fake"]).model("m.fake", script).model("other.fake", "stall_ms = 1");
         let server = with_plugins(house, "hang_secs = 1\nmemory_bytes = 200000000").serve();
-        let (other, failed) = tokio::join!(
-            server.post(COMPLETIONS, &body("other", "hello", 300)),
-            server.post(COMPLETIONS, &streamed("m", "hello", 20))
-        );
+        let (beside, streaming) = (body("other", "hello", 300), streamed("m", "hello", 20));
+        let (other, failed) =
+            tokio::join!(server.post(COMPLETIONS, &beside), server.post(COMPLETIONS, &streaming));
         assert_eq!(other.status, 200, "{script}: {}", other.text);
         let (events, done) = failed.events();
         let error = &events.last().unwrap()["error"];
