@@ -83,6 +83,13 @@ CASES = {
     "falcon": ("FalconConfig", dict()),
     "falcon_new": ("FalconConfig", dict(new_decoder_architecture=True, num_kv_heads=2)),
     "falcon_serial": ("FalconConfig", dict(parallel_attn=False, multi_query=False, bias=True)),
+    "olmo": ("OlmoConfig", dict(clip_qkv=1.0)),
+    "olmoe_clipped": ("OlmoeConfig", dict(num_experts=4, num_experts_per_tok=2, intermediate_size=32, clip_qkv=1.0)),
+    "olmo3": ("Olmo3Config", dict(sliding_window=16, num_hidden_layers=4, rope_parameters=dict(full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=10000.0)))),
+    "exaone4": ("Exaone4Config", dict(sliding_window=16, num_hidden_layers=4, sliding_window_pattern=2)),
+    "seed_oss": ("SeedOssConfig", dict(head_dim=16, attention_out_bias=True, mlp_bias=True)),
+    "ernie4_5": ("Ernie4_5Config", dict(head_dim=16, use_bias=True)),
+    "helium": ("HeliumConfig", dict(head_dim=8, attention_bias=True)),
 }
 # Whose positions depend on the length of the sequence; they change at 32 tokens.
 BY_LENGTH = ["phi3_longrope", "llama_dynamic"]

@@ -181,7 +181,9 @@ fn a_constructor_that_panics_and_a_contested_format_cost_nobody_else() {
         states.sort_by_key(|(id, _)| id.to_string());
         states
     };
-    let expected = |fake: &str, twin: &str| [("fake".into(), fake.into()), ("twin".into(), twin.into())];
+    let expected = |fake: &str, twin: &str| -> [(Value, Value); 2] {
+        [("fake".into(), fake.into()), ("twin".into(), twin.into())]
+    };
     assert_eq!(states(&house), expected("loaded", "duplicate_format"));
     let house = house.config("[formats]\nfake = \"twin\"");
     assert_eq!(states(&house), expected("duplicate_format", "loaded"));

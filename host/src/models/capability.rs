@@ -78,7 +78,8 @@ pub(super) fn record(found: Capabilities, embeds: bool, template: Option<&ChatTe
     if embeds {
         names.push(EMBEDDINGS);
     }
-    if let Some(template) = template {
+    // A template is of use only to what goes on from it.
+    if let Some(template) = template.filter(|_| found.has(Capabilities::GENERATE)) {
         let known = [
             ("chat", true),
             // A model that is only told how to call may or may not do it: nothing is promised.

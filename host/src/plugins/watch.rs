@@ -47,6 +47,8 @@ pub fn start(watched: Watched) -> notify::Result<()> {
     })?;
     let mut watch = Watch { watched, watcher, folders: BTreeSet::new(), settling: Settling::default() };
     watch.find_folders();
+    // What changed since the plugins were loaded was not told.
+    watch.settling.changed(Instant::now());
     let thread = std::thread::Builder::new().name("plugin-watch".to_owned());
     thread.spawn(move || watch.run(&told)).map_err(notify::Error::io)?;
     Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use impetus_plugin_api::{export_plugin, sdk::*, *};
 
 /// How many characters before the next one count. More: closer to the text; fewer: freer.
-const ORDER: usize = 5;
+const ORDER: usize = 8;
 /// Sequences that one context holds at once, and the length that each may have.
 const SLOTS: u32 = 8;
 const LONGEST: u32 = 4096;

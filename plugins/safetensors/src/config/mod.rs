@@ -76,6 +76,8 @@ pub(crate) enum NormKind {
     Rms,
     /// By their mean and variance (Ba et al. 2016, arXiv:1607.06450).
     Layer { biased: bool },
+    /// The same without weights.
+    Bare,
 }
 
 /// What the feed-forward network begins with, and when attention's answer is added.
@@ -128,6 +130,8 @@ pub(crate) enum AttentionBias {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scales {
     pub(crate) embedding: f32,
+    /// Queries, keys and values are kept between this and its negative.
+    pub(crate) clip: Option<f32>,
     /// What is added to the residual stream is multiplied by this.
     pub(crate) residual: f32,
     /// Scores are multiplied by this.
@@ -360,9 +364,16 @@ mod tests {
                 serde_json::json!({"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 3}),
                 "3 of 2 experts",
             ),
+            (serde_json::json!({"model_type": "olmo", "clip_qkv": 0.0}), "`clip_qkv` is 0"),
             (
-                serde_json::json!({"model_type": "olmoe", "num_experts": 2, "num_experts_per_tok": 1, "clip_qkv": 8.0}),
-                "`clip_qkv` is 8.0",
+                serde_json::json!({"model_type": "exaone4", "sliding_window": 8, "sliding_window_pattern": "LLG"}),
+                "whole number",
+            ),
+            (
+                serde_json::json!({
+                    "model_type": "seed_oss", "head_dim": 16, "attention_bias": false, "attention_out_bias": true
+                }),
+                "`attention_out_bias` without",
             ),
             (serde_json::json!({"model_type": "cohere2"}), "`sliding_window` is missing"),
             (

@@ -37,6 +37,7 @@ impl Computer<'_> {
                 let (key, value) = rest.split_at_mut(key_width);
                 computer.turn(row, query, weights.norms.query.as_ref());
                 computer.turn(row, key, weights.norms.key.as_ref());
+                computer.clip(value);
                 // SAFETY: as above.
                 let to = unsafe { queries.slice(row * heads * wide..(row + 1) * heads * wide) };
                 for (to, from) in to.chunks_exact_mut(wide).zip(query.chunks_exact(head_width)) {
@@ -109,10 +110,20 @@ impl Turner<'_> {
                 }
             }
         }
+        self.clip(heads);
         if let Some(rotation) = self.rotation {
             for head in heads.chunks_exact_mut(self.decoder.head_width) {
                 rotation.apply(row, head);
             }
+        }
+    }
+}
+
+impl Turner<'_> {
+    /// Keeps numbers within the family's bounds, where it has such.
+    fn clip(&self, numbers: &mut [f32]) {
+        if let Some(clip) = self.decoder.scales.clip {
+            numbers.iter_mut().for_each(|x| *x = x.clamp(-clip, clip));
         }
     }
 }

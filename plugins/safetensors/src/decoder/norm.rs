@@ -16,7 +16,7 @@ impl Norm {
     pub(super) fn apply(&self, kernels: &Kernels, from: &[f32], to: &mut [f32]) {
         match self.kind {
             NormKind::Rms => kernels.rms_norm(from, &self.weight, self.epsilon, to),
-            NormKind::Layer { .. } => {
+            NormKind::Layer { .. } | NormKind::Bare => {
                 kernels.layer_norm(from, (&self.weight, self.bias.as_deref()), self.epsilon, to);
             }
         }
@@ -26,7 +26,7 @@ impl Norm {
     pub(super) fn apply_in_place(&self, kernels: &Kernels, row: &mut [f32]) {
         match self.kind {
             NormKind::Rms => kernels.rms_norm_in_place(row, &self.weight, self.epsilon),
-            NormKind::Layer { .. } => {
+            NormKind::Layer { .. } | NormKind::Bare => {
                 kernels.layer_norm_in_place(row, (&self.weight, self.bias.as_deref()), self.epsilon);
             }
         }

@@ -222,6 +222,9 @@ impl<'a> Tensors<'a> {
     }
 
     pub(super) fn norm(&self, name: &str, length: usize) -> Result<Norm, PluginError> {
+        if self.decoder.norm == NormKind::Bare {
+            return Ok(self.norm_of(vec![1.0; length], None));
+        }
         let mut weight = self.checkpoint.vector(&self.name(&format!("{name}.weight")), length)?;
         if self.decoder.norm_offset {
             weight.iter_mut().for_each(|weight| *weight += 1.0);

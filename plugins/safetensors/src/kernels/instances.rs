@@ -24,7 +24,7 @@ pub(crate) struct Kernels {
     pub(super) attend_bf16: unsafe fn(&Attend<'_, Bf16>),
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(super) rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
-    pub(super) layer_norm: unsafe fn(*const f32, (&[f32], Option<&[f32]>), f32, *mut f32),
+    pub(super) layer_norm: unsafe fn(*const f32, rows::Factors<'_>, f32, *mut f32),
     pub(super) activate: unsafe fn(Activation, &mut [f32]),
     pub(super) gate: unsafe fn(Activation, &mut [f32], &[f32]),
     pub(super) narrow: unsafe fn(&[f32], &mut [u16]),
@@ -95,7 +95,7 @@ macro_rules! instances {
                 unsafe { rows::rms_norm_in_place::<$simd>(row, weight, epsilon) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn layer_norm(row: *const f32, factors: (&[f32], Option<&[f32]>), epsilon: f32, out: *mut f32) {
+            unsafe fn layer_norm(row: *const f32, factors: rows::Factors<'_>, epsilon: f32, out: *mut f32) {
                 // SAFETY: passed on to our caller.
                 unsafe { rows::layer_norm::<$simd>(row, factors, epsilon, out) }
             }

@@ -16,7 +16,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    pub(super) const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
+    pub(crate) const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
 
     /// The best of this machine.
     pub(crate) fn best() -> Level {

@@ -44,6 +44,9 @@ unsafe fn norm_to<S: Simd>(row: *const f32, weight: &[f32], epsilon: f32, out: *
     }
 }
 
+/// Weights of a norm, and biases where there are some.
+pub(super) type Factors<'a> = (&'a [f32], Option<&'a [f32]>);
+
 /// Takes the mean off first; `out` may be the row itself.
 ///
 /// # Safety
@@ -51,7 +54,7 @@ unsafe fn norm_to<S: Simd>(row: *const f32, weight: &[f32], epsilon: f32, out: *
 #[inline(always)]
 pub(super) unsafe fn layer_norm<S: Simd>(
     row: *const f32,
-    (weight, bias): (&[f32], Option<&[f32]>),
+    (weight, bias): Factors<'_>,
     epsilon: f32,
     out: *mut f32,
 ) {

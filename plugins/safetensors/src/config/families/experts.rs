@@ -4,7 +4,7 @@ use impetus_plugin_api::PluginError;
 use serde_json::Value;
 
 use super::llama;
-use super::shared::{one_rope, windows, without_windows};
+use super::shared::{clip, one_rope, windows, without_windows};
 use crate::config::{AttentionBias, Decoder, Experts, Fields};
 
 /// Mixtral (Jiang et al. 2024, arXiv:2401.04088).
@@ -87,12 +87,7 @@ pub(super) fn olmoe(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Pl
         normalised: fields.flag("norm_topk_prob")?.unwrap_or(false),
         shared: None,
     };
-    if let Some(clip) = fields.value("clip_qkv") {
-        return Err(PluginError::unsupported(format!(
-            "config.json: `clip_qkv` is {clip}; supported is null: queries, keys and values as they are"
-        )));
-    }
-    llama::olmo2(with_experts(decoder, experts, |_| true)?, fields)
+    llama::olmo2(clip(with_experts(decoder, experts, |_| true)?, fields)?, fields)
 }
 
 /// How many there are: newer configurations have a newer name for it.

@@ -1,11 +1,10 @@
 //! The Gemmas: norms stored less one, scaled embeddings, caps on scores and logits.
 
 use impetus_plugin_api::PluginError;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::shared::{attention_bias, one_rope, rope_defaults, windows};
-use crate::config::rope;
-use crate::config::{Decoder, Fields, QueryKeyNorm, Rope, Scaling};
+use super::shared::{attention_bias, one_rope, ropes_by_window, windows};
+use crate::config::{Decoder, Fields, QueryKeyNorm};
 use crate::kernels::Activation;
 
 /// What all Gemmas share. Their embeddings are tied where nothing is said.
@@ -47,25 +46,6 @@ pub(super) fn gemma3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, P
         fields.size("sliding_window_pattern")?.or(fields.size("_sliding_window_pattern")?).unwrap_or(6);
     let mut decoder = windows(gemma_caps(decoder, fields)?, fields, |i| (i + 1) % pattern.max(1) != 0)?;
     decoder.query_key_norm = QueryKeyNorm::Head;
-    decoder.ropes = gemma3_ropes(&decoder, fields)?;
-    for layer in &mut decoder.layers {
-        layer.rope = Some(usize::from(layer.window.is_some()));
-    }
-    Ok(decoder)
-}
-
-/// The full layers' rope, then the sliding ones'.
-fn gemma3_ropes(decoder: &Decoder, fields: &Fields<'_>) -> Result<Vec<Rope>, PluginError> {
     let local = fields.number("rope_local_base_freq")?.unwrap_or(10000.0);
-    let by_type = fields.value("rope_parameters").filter(|value| value.get("full_attention").is_some());
-    let Some(by_type) = by_type else {
-        let full = rope::read(fields, rope_defaults(decoder, 1_000_000.0))?;
-        let sliding = Rope { theta: local, scaling: Scaling::None, ..full.clone() };
-        return Ok(vec![full, sliding]);
-    };
-    let one = |name: &str, theta: f64| {
-        rope::of_object(by_type.get(name).and_then(Value::as_object), rope_defaults(decoder, theta))
-    };
-    let (_, _) = (fields.value("rope_theta"), fields.value("rope_scaling"));
-    Ok(vec![one("full_attention", 1_000_000.0)?, one("sliding_attention", local)?])
+    ropes_by_window(decoder, fields, (1_000_000.0, local))
 }

@@ -3,9 +3,11 @@
 use impetus_plugin_api::PluginError;
 use serde_json::{Value, json};
 
-use super::shared::{attention_bias, one_rope, rope_defaults, windows, without_windows};
+use super::shared::{
+    attention_bias, clip, one_rope, rope_defaults, ropes_by_window, windows, without_windows,
+};
 use crate::config::rope::{self, Defaults};
-use crate::config::{AttentionBias, Decoder, Fields, Pairing, QueryKeyNorm, Scales};
+use crate::config::{AttentionBias, Decoder, Fields, NormKind, Pairing, QueryKeyNorm, Scales};
 
 pub(super) fn llama(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
     let decoder = attention_bias(decoder, fields)?;
@@ -98,5 +100,83 @@ pub(super) fn glm(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Plug
     let decoder = Decoder { head_width, attention_bias, ..decoder };
     let defaults =
         Defaults { partial: Some(0.5), pairing: Pairing::Neighbours, ..rope_defaults(&decoder, 10000.0) };
+    Ok(Decoder { ropes: vec![rope::read(fields, defaults)?], ..decoder })
+}
+
+/// OLMo (Groeneveld et al. 2024, arXiv:2402.00838): norms without weights.
+pub(super) fn olmo(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let decoder = clip(attention_bias(decoder, fields)?, fields)?;
+    one_rope(Decoder { norm: NormKind::Bare, ..decoder }, fields, 10000.0)
+}
+
+/// OLMo 3: three layers with a window, then one that sees everything, whose positions alone are scaled.
+pub(super) fn olmo3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_said("sliding_window")?;
+    let decoder = windows(attention_bias(decoder, fields)?, fields, |i| !(i + 1).is_multiple_of(4))?;
+    // Where each kind has no object of its own, `transformers` has this theta for windows.
+    let decoder = ropes_by_window(decoder, fields, (500_000.0, 500_000.0))?;
+    Ok(Decoder { query_key_norm: QueryKeyNorm::Whole, ..decoder })
+}
+
+/// EXAONE 4: where some layers have a window, the others have no positions.
+pub(super) fn exaone4(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_said("sliding_window")?;
+    let windowed = fields.value("sliding_window").is_some();
+    // Letters where the layers are listed beside it.
+    let pattern = match fields.value("layer_types") {
+        Some(_) => fields.value("sliding_window_pattern").and_then(Value::as_u64).unwrap_or(4) as usize,
+        None => fields.size("sliding_window_pattern")?.unwrap_or(4),
+    };
+    let decoder = windows(decoder, fields, |i| !(i + 1).is_multiple_of(pattern.max(1)))?;
+    let mut decoder = one_rope(decoder, fields, 10000.0)?;
+    for layer in &mut decoder.layers {
+        layer.rope = layer.rope.filter(|_| !windowed || layer.window.is_some());
+    }
+    Ok(Decoder { query_key_norm: QueryKeyNorm::Head, ..decoder })
+}
+
+pub(super) fn seed_oss(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_size("head_dim")?;
+    let inputs = fields.flag("attention_bias")?.unwrap_or(true);
+    let attention_bias = match (inputs, fields.flag("attention_out_bias")?.unwrap_or(false)) {
+        (false, false) => AttentionBias::None,
+        (true, false) => AttentionBias::Inputs,
+        (true, true) => AttentionBias::All,
+        (false, true) => {
+            return Err(PluginError::unsupported(
+                "config.json: `attention_out_bias` without `attention_bias` is not supported",
+            ));
+        }
+    };
+    let mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
+    one_rope(Decoder { attention_bias, mlp_bias, ..decoder }, fields, 10000.0)
+}
+
+pub(super) fn ernie4_5(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_size("head_dim")?;
+    let biased = fields.flag("use_bias")?.unwrap_or(false);
+    let decoder = Decoder {
+        attention_bias: if biased { AttentionBias::All } else { AttentionBias::None },
+        mlp_bias: biased,
+        tied: fields.flag("tie_word_embeddings")?.unwrap_or(true),
+        ..decoder
+    };
+    neighbours(decoder, fields, 500_000.0)
+}
+
+pub(super) fn helium(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_size("head_dim")?;
+    let biased = fields.flag("attention_bias")?.unwrap_or(false);
+    let decoder = Decoder {
+        attention_bias: if biased { AttentionBias::Inputs } else { AttentionBias::None },
+        mlp_bias: fields.flag("mlp_bias")?.unwrap_or(false),
+        ..decoder
+    };
+    neighbours(decoder, fields, 100_000.0)
+}
+
+/// One rope in which neighbours turn together.
+fn neighbours(decoder: Decoder, fields: &Fields<'_>, theta: f64) -> Result<Decoder, PluginError> {
+    let defaults = Defaults { pairing: Pairing::Neighbours, ..rope_defaults(&decoder, theta) };
     Ok(Decoder { ropes: vec![rope::read(fields, defaults)?], ..decoder })
 }

@@ -33,7 +33,8 @@ struct Figures {
     heads: &'static str,
     layers: &'static str,
     positions: &'static str,
-    epsilon: &'static str,
+    /// None where it is in no configuration: a hundred thousandth.
+    epsilon: Option<&'static str>,
     /// The name of its activation, and which one it is where nothing is said.
     activation: (&'static str, Activation),
 }
@@ -44,17 +45,18 @@ const LLAMA: Figures = Figures {
     heads: "num_attention_heads",
     layers: "num_hidden_layers",
     positions: "max_position_embeddings",
-    epsilon: "rms_norm_eps",
+    epsilon: Some("rms_norm_eps"),
     activation: ("hidden_act", Activation::Silu),
 };
-const LAYER_NORM: Figures = Figures { epsilon: "layer_norm_eps", ..LLAMA };
+const LAYER_NORM: Figures = Figures { epsilon: Some("layer_norm_eps"), ..LLAMA };
+const OLMO: Figures = Figures { epsilon: None, ..LLAMA };
 const STARCODER2: Figures =
-    Figures { epsilon: "norm_epsilon", activation: ("hidden_act", Activation::GeluTanh), ..LLAMA };
+    Figures { epsilon: Some("norm_epsilon"), activation: ("hidden_act", Activation::GeluTanh), ..LLAMA };
 const GPT_NEOX: Figures = Figures { activation: ("hidden_act", Activation::Gelu), ..LAYER_NORM };
 const PHI: Figures = Figures { activation: ("hidden_act", Activation::GeluTanh), ..LAYER_NORM };
 const FALCON: Figures = Figures {
     intermediate: ("ffn_hidden_size", Some(4)),
-    epsilon: "layer_norm_epsilon",
+    epsilon: Some("layer_norm_epsilon"),
     activation: ("activation", Activation::Gelu),
     ..LLAMA
 };
@@ -64,7 +66,7 @@ const GPT2: Figures = Figures {
     heads: "n_head",
     layers: "n_layer",
     positions: "n_positions",
-    epsilon: "layer_norm_epsilon",
+    epsilon: Some("layer_norm_epsilon"),
     activation: ("activation_function", Activation::GeluTanh),
 };
 
@@ -93,7 +95,13 @@ const FAMILIES: &[Family] = &[
     family(("granite", "Granite 3"), (&LLAMA, &names::LLAMA), llama::granite),
     family(("granitemoe", "Granite 3 with experts"), (&LLAMA, &names::GRANITE_MOE), experts::granite),
     family(("olmoe", "OLMoE"), (&LLAMA, &names::LLAMA), experts::olmoe),
+    family(("olmo", "OLMo 1"), (&OLMO, &names::LLAMA), llama::olmo),
     family(("olmo2", "OLMo 2"), (&LLAMA, &names::OLMO2), llama::olmo2),
+    family(("olmo3", "OLMo 3"), (&LLAMA, &names::OLMO2), llama::olmo3),
+    family(("exaone4", "EXAONE 4"), (&LLAMA, &names::OLMO2), llama::exaone4),
+    family(("seed_oss", "Seed-OSS"), (&LLAMA, &names::LLAMA), llama::seed_oss),
+    family(("ernie4_5", "ERNIE 4.5"), (&LLAMA, &names::LLAMA), llama::ernie4_5),
+    family(("helium", "Helium"), (&LLAMA, &names::LLAMA), llama::helium),
     family(("smollm3", "SmolLM3"), (&LLAMA, &names::LLAMA), llama::smollm3),
     family(("glm", "GLM-4 9B Chat"), (&LLAMA, &names::GLM), llama::glm),
     family(("glm4", "GLM-4 0414"), (&LLAMA, &names::GLM4), llama::glm),
@@ -155,7 +163,10 @@ fn common(family: &Family, fields: &Fields<'_>) -> Result<Decoder, PluginError> 
         ropes: Vec::new(),
         context_length: fields.need_size(positions)?,
         norm: NormKind::Rms,
-        norm_epsilon: fields.need_number(epsilon)? as f32,
+        norm_epsilon: match epsilon {
+            Some(name) => fields.need_number(name)? as f32,
+            None => 1e-5,
+        },
         norm_offset: false,
         residual: Residual::Serial,
         query_key_norm: QueryKeyNorm::None,
@@ -166,6 +177,7 @@ fn common(family: &Family, fields: &Fields<'_>) -> Result<Decoder, PluginError> 
         output_bias: false,
         scales: Scales {
             embedding: 1.0,
+            clip: None,
             residual: 1.0,
             score: (head_width as f32).powf(-0.5),
             score_cap: None,

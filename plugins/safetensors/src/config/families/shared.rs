@@ -4,7 +4,7 @@ use impetus_plugin_api::PluginError;
 use serde_json::Value;
 
 use crate::config::rope::{self, Defaults};
-use crate::config::{AttentionBias, Decoder, Fields, Pairing};
+use crate::config::{AttentionBias, Decoder, Fields, Pairing, Rope, Scaling};
 use crate::kernels::Activation;
 
 /// The activation by the family's name for it, or what it is where nothing is said.
@@ -91,4 +91,41 @@ pub(super) fn without_windows(decoder: Decoder, fields: &Fields<'_>) -> Decoder 
 pub(super) fn attention_bias(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
     let all = fields.flag("attention_bias")?.unwrap_or(false);
     Ok(Decoder { attention_bias: if all { AttentionBias::All } else { AttentionBias::None }, ..decoder })
+}
+
+/// One rope for layers that see everything, one that is never scaled for those with a window; their thetas where nothing
+/// is said.
+pub(super) fn ropes_by_window(
+    mut decoder: Decoder,
+    fields: &Fields<'_>,
+    (theta, local): (f64, f64),
+) -> Result<Decoder, PluginError> {
+    let by_type = fields.value("rope_parameters").filter(|value| value.get("full_attention").is_some());
+    decoder.ropes = if let Some(by_type) = by_type {
+        let one = |name: &str, theta: f64| {
+            rope::of_object(by_type.get(name).and_then(Value::as_object), rope_defaults(&decoder, theta))
+        };
+        let (_, _) = (fields.value("rope_theta"), fields.value("rope_scaling"));
+        vec![one("full_attention", theta)?, one("sliding_attention", local)?]
+    } else {
+        let full = rope::read(fields, rope_defaults(&decoder, theta))?;
+        let sliding = Rope { theta: local, scaling: Scaling::None, ..full.clone() };
+        vec![full, sliding]
+    };
+    for layer in &mut decoder.layers {
+        layer.rope = Some(usize::from(layer.window.is_some()));
+    }
+    Ok(decoder)
+}
+
+/// `clip_qkv`
+pub(super) fn clip(mut decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    let clip = fields.number("clip_qkv")?;
+    if let Some(clip) = clip.filter(|clip| !(*clip > 0.0)) {
+        return Err(PluginError::corrupt_model(format!(
+            "config.json: `clip_qkv` is {clip}; it must be positive"
+        )));
+    }
+    decoder.scales.clip = clip.map(|clip| clip as f32);
+    Ok(decoder)
 }

@@ -30,11 +30,10 @@ pub(in crate::config) fn read_phi3(fields: &Fields<'_>, defaults: Defaults) -> R
     }
 }
 
+type Object<'a> = Option<&'a Map<String, Value>>;
+
 /// The object of either dialect, and what stands beside it.
-fn parameters<'a>(
-    fields: &Fields<'a>,
-    defaults: Defaults,
-) -> Result<(Option<&'a Map<String, Value>>, Defaults), PluginError> {
+fn parameters<'a>(fields: &Fields<'a>, defaults: Defaults) -> Result<(Object<'a>, Defaults), PluginError> {
     let theta = fields.number("rope_theta")?.unwrap_or(defaults.theta);
     let partial = fields.number("partial_rotary_factor")?.or(defaults.partial);
     let original = fields.number("original_max_position_embeddings")?.or(defaults.original);
