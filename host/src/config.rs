@@ -172,11 +172,15 @@ impl Default for Server {
 pub struct Models {
     /// Folders searched for models, with their subfolders.
     pub folders: Vec<PathBuf>,
+    /// Bytes that loaded models may take together; without it, a share of what the machine has.
+    pub memory_bytes: Option<u64>,
+    /// After how many seconds without use a model is unloaded; 0: when room is needed.
+    pub keep_alive_secs: u64,
 }
 
 impl Default for Models {
     fn default() -> Self {
-        Models { folders: vec!["models".into()] }
+        Models { folders: vec!["models".into()], memory_bytes: None, keep_alive_secs: 0 }
     }
 }
 

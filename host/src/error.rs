@@ -32,8 +32,16 @@ pub enum Kind {
     DeadlineExceeded,
     /// Memory could not be had.
     InsufficientMemory,
+    /// The model takes more than there is for all models.
+    ModelTooLarge,
     /// The engine that ran the request failed.
     EngineCrashed,
+    /// The model's engine crashed too often and is not started again by itself.
+    EngineStopped,
+    /// The engine crashed over this very request before.
+    RequestCrashes,
+    /// The model could not be loaded a moment ago, and is not tried again yet.
+    ModelCooling,
     /// The server is stopping.
     ShuttingDown,
     /// plugins.toml or the command line is wrong.
@@ -53,7 +61,7 @@ pub struct Error {
     pub param: Option<String>,
     /// More, for the log alone.
     pub detail: Option<String>,
-    /// When asking again may help, where that was measured.
+    /// Seconds after which another try may succeed, where more is known than the kind says.
     pub retry_after_secs: Option<u16>,
 }
 

@@ -112,12 +112,17 @@ impl House {
     /// # Panics
     /// When it ends instead.
     pub fn serve(self) -> Server {
-        let mut child = self
-            .command(&["serve"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary runs");
+        let command = self.command(&["serve"]);
+        self.serve_by(command)
+    }
+
+    /// The same by this command of [`House::command`].
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub fn serve_by(self, mut command: Command) -> Server {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
         let mut first = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut first).expect("stdout is text");

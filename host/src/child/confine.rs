@@ -29,6 +29,9 @@ pub(super) fn close_inherited(socket: &OwnedFd) {
     }
 }
 
+/// Threads' stacks count as allocated although hardly anything of them is ever used: so much comes on top of a bound.
+const STACKS: u64 = 1 << 30;
+
 /// The limits that need to know nothing of the task. Memory counts what is allocated, not what is mapped from files: weights
 /// that stay in their file cost nothing here.
 ///
@@ -37,7 +40,7 @@ pub(super) fn close_inherited(socket: &OwnedFd) {
 pub(super) fn limit(host_pid: u32, memory_bytes: u64) -> Result<Vec<String>> {
     use nix::sys::resource::{Resource, setrlimit};
 
-    let mut in_force = Vec::new();
+    let (mut in_force, most) = (Vec::new(), memory_bytes.saturating_add(STACKS));
     let mut note = |name: &str, done: nix::Result<()>| {
         if done.is_ok() {
             in_force.push(name.to_owned());
@@ -51,12 +54,12 @@ pub(super) fn limit(host_pid: u32, memory_bytes: u64) -> Result<Vec<String>> {
         note("dies_with_host", prctl::set_pdeathsig(Signal::SIGKILL));
         note("no_new_privileges", prctl::set_no_new_privs());
         if memory_bytes > 0 {
-            note("memory_limit", setrlimit(Resource::RLIMIT_DATA, memory_bytes, memory_bytes));
+            note("memory_limit", setrlimit(Resource::RLIMIT_DATA, most, most));
         }
     }
     #[cfg(not(target_os = "linux"))]
     if memory_bytes > 0 {
-        note("memory_limit", setrlimit(Resource::RLIMIT_AS, memory_bytes, memory_bytes));
+        note("memory_limit", setrlimit(Resource::RLIMIT_AS, most, most));
     }
     // It may have ended before the wish to end with it was heard.
     if std::os::unix::process::parent_id() != host_pid {

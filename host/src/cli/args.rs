@@ -24,6 +24,7 @@ Examples:
   impetus plugins                          what became of each plugin, and why
   impetus plugins add ./libmine.so         check a plugin and install it
   impetus bench model my-model             how fast it is on this machine
+  impetus ps                               what a running server has loaded
 
 Exit codes:
   0  it worked
@@ -75,9 +76,24 @@ pub(super) enum Command {
     /// Measure a model's speed in this process, or servers under load
     #[command(subcommand)]
     Bench(Bench),
+    /// Say what a running server has loaded: processes, memory, speed
+    Ps(Ps),
     /// What a server starts for itself: a process for a plugin's code
     #[command(hide = true)]
     Engine(EngineRole),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ps {
+    /// Address of the server [default: the one of the settings file, on this machine]
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// An API key of the server, where it wants one
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

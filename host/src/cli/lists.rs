@@ -100,6 +100,7 @@ pub(super) fn state_name(state: ModelState) -> &'static str {
         ModelState::Available => "available",
         ModelState::Loading => "loading",
         ModelState::Loaded => "loaded",
+        ModelState::Crashed => "crashed",
         ModelState::Unavailable => "unavailable",
     }
 }

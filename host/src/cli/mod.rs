@@ -13,6 +13,7 @@ mod new_plugin;
 mod output;
 mod plugins;
 mod progress;
+mod ps;
 mod resolve;
 mod run;
 mod serve;
@@ -73,6 +74,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         | Command::Plugins(_)
         | Command::Inspect(_)
         | Command::Engine(_)
+        | Command::Ps(_)
         | Command::Bench(_) => cli.common.overrides(),
     };
     let config = Config::load(overrides.clone())?;
@@ -85,6 +87,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Command::Plugins(command) => plugins::plugins(&config, command),
         Command::Inspect(inspect) => inspect::inspect(&config, inspect),
         Command::Bench(arguments) => bench::bench(&config, arguments),
+        Command::Ps(arguments) => ps::ps(&config, arguments),
         // Begun above, before there was a log or a configuration.
         Command::Engine(_) => Ok(()),
     }
@@ -114,6 +117,10 @@ fn exit_code(error: &Error) -> i32 {
         | Kind::DeadlineExceeded
         | Kind::InsufficientMemory
         | Kind::EngineCrashed
+        | Kind::EngineStopped
+        | Kind::ModelTooLarge
+        | Kind::RequestCrashes
+        | Kind::ModelCooling
         | Kind::ShuttingDown
         | Kind::Internal => 1,
     }

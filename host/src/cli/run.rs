@@ -39,7 +39,7 @@ pub(super) fn runtime() -> Outcome<Runtime> {
 }
 
 /// The model of this name or path, loaded, with progress on stderr.
-pub(super) async fn load_model(models: &Models, name: &str) -> Outcome<Arc<Loaded>> {
+pub(super) async fn load_model(models: &Arc<Models>, name: &str) -> Outcome<Arc<Loaded>> {
     let entry = resolve::model(models, name)?;
     if !entry.is_servable() {
         return Ok(models.open_entry(entry, Arc::new(|_| ())).await?);

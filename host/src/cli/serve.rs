@@ -47,6 +47,7 @@ async fn listen(config: Config, reader: Reader) -> Outcome {
     }
     let plugins = Plugins::load(&config);
     let models = Models::new(Arc::clone(&plugins), &config);
+    models.sweep();
     let app = App { plugins, models, config: Arc::new(config) };
     keep_up(&app, reader);
     match write_welcome(&app, address) {

@@ -266,7 +266,7 @@ impl EmbeddingRunner {
                 Ok(Command::Embed(id, inputs)) => self.embeddings.submit(id, &inputs),
                 Ok(Command::Submit(id, _)) => self.embeddings.router.deliver(id, Event::Failed(no_text())),
                 Ok(Command::Cancel(id)) => self.embeddings.forget(id),
-                Ok(Command::Wake) => {}
+                Ok(Command::Wake) => self.embeddings.router.alive(),
                 Ok(Command::Finish) => self.finishing = true,
                 Err(TryRecvError::Disconnected) if !idle => return true,
                 Ok(Command::Abort) | Err(TryRecvError::Disconnected) => return false,

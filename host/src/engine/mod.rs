@@ -20,11 +20,12 @@ mod scheduler;
 mod speculation;
 mod step;
 mod structures;
+mod suspects;
 mod texts;
 mod vocabulary;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use self::router::Wire;
 use self::router::{Route, Router};
 use self::runner::Runner;
 use self::runner::chat_tokens;
+pub use self::suspects::Suspects;
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Capabilities, Model};
 use crate::sampling::constraint::STACK_BYTES;
@@ -89,6 +91,7 @@ pub struct Engine {
     total_cells: usize,
     /// Closed when the loop has ended.
     ended: watch::Receiver<()>,
+    told_to_end: AtomicBool,
     place: Place,
 }
 
@@ -200,6 +203,7 @@ impl Engine {
             longest_sequence: room.longest_sequence,
             total_cells: room.cells,
             ended,
+            told_to_end: AtomicBool::new(false),
             place,
         }
     }
@@ -259,22 +263,29 @@ impl Engine {
         streams.pop().ok_or_else(|| Error::new(Kind::Internal, "one request gave no stream: this is a bug"))
     }
 
-    fn admit<T>(&self, requests: Vec<T>, command: fn(RequestId, T) -> Command) -> Result<Vec<EventStream>> {
+    fn admit<T: Serialize>(
+        &self,
+        requests: Vec<T>,
+        command: fn(RequestId, T) -> Command,
+    ) -> Result<Vec<EventStream>> {
         let wanted = u32::try_from(requests.len()).unwrap_or(u32::MAX);
         if self.has_ended() {
             return Err(self.why_ended());
         }
+        let prints = requests.iter().map(|request| self.checked(request)).collect::<Result<Vec<_>>>()?;
         let mut permits = Arc::clone(&self.admission)
             .try_acquire_many_owned(wanted)
             .map_err(|error| self.refuse(wanted, &error))?;
-        let mut admit = |request| {
+        let mut admit = |(request, fingerprint)| {
             let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
             let (events, receiver) = unbounded_channel();
             let unread = Arc::new(AtomicUsize::new(0));
             let admission = permits
                 .split(1)
                 .ok_or_else(|| Error::new(Kind::Internal, "a permit was counted wrongly: this is a bug"))?;
-            self.router.open(id, Route { events, unread: Arc::clone(&unread), _admission: admission });
+            let unread_too = Arc::clone(&unread);
+            let route = Route { events, unread: unread_too, fingerprint, told: 0, _admission: admission };
+            self.router.admit(id, route);
             self.commands.send(command(id, request));
             Ok(EventStream {
                 id,
@@ -285,12 +296,34 @@ impl Engine {
                 ended: false,
             })
         };
-        let streams = requests.into_iter().map(&mut admit).collect();
+        let streams = requests.into_iter().zip(prints).map(&mut admit).collect();
         if self.has_ended() {
             // It ended between the question above and here: whoever was not told then is told now.
             self.router.fail_all(&self.why_ended());
         }
         streams
+    }
+
+    /// What a request is known by, unless it is refused for what it did before.
+    fn checked<T: Serialize>(&self, request: &T) -> Result<u64> {
+        match &self.place {
+            Place::Here(_) => Ok(0),
+            Place::Elsewhere(remote) => {
+                let fingerprint = Suspects::fingerprint(request);
+                remote.suspects().check(fingerprint).map(|()| fingerprint)
+            }
+        }
+    }
+
+    /// Whether it ended without being told to.
+    pub fn has_crashed(&self) -> Option<Error> {
+        let was_told = self.told_to_end.load(Ordering::Relaxed);
+        (self.has_ended() && !was_told).then(|| self.why_ended())
+    }
+
+    /// Tokens of all answers so far.
+    pub fn generated_tokens(&self) -> u64 {
+        self.router.generated()
     }
 
     fn why_ended(&self) -> Error {
@@ -317,6 +350,7 @@ impl Engine {
 
     /// Finishes what was admitted within the limit, then ends every stream that is left.
     pub async fn shut_down(&self, limit: Duration) {
+        self.told_to_end.store(true, Ordering::Relaxed);
         self.commands.send(Command::Finish);
         let mut ended = self.ended.clone();
         if tokio::time::timeout(limit, ended.changed()).await.is_err() {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use super::Stats;
 use super::message::{Command, Event, Question, RequestId, Told};
 use super::router::Router;
+use super::suspects::Suspects;
 use crate::error::{Error, Kind, Result};
 
 /// Towards the engine.
@@ -42,6 +43,8 @@ pub enum In {
 /// One engine elsewhere.
 pub struct Remote {
     out: Sender<Out>,
+    suspects: Arc<Suspects>,
+    sequences: u32,
     router: Arc<Router>,
     asked: Mutex<HashMap<u64, oneshot::Sender<Result<Told>>>>,
     next_question: AtomicU64,
@@ -56,11 +59,13 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Whose words go to `out`.
-    pub fn new(out: Sender<Out>) -> Arc<Self> {
+    /// Whose words go to `out`, and which computes so many sequences at once.
+    pub fn new(out: Sender<Out>, suspects: Arc<Suspects>, sequences: u32) -> Arc<Self> {
         let (end, ended) = watch::channel(());
         Arc::new(Remote {
             out,
+            suspects,
+            sequences,
             router: Arc::default(),
             asked: Mutex::default(),
             next_question: AtomicU64::new(0),
@@ -76,6 +81,10 @@ impl Remote {
 
     pub(super) fn router(&self) -> &Arc<Router> {
         &self.router
+    }
+
+    pub(super) fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     pub(super) fn ended(&self) -> watch::Receiver<()> {
@@ -124,7 +133,12 @@ impl Remote {
     /// Takes what came from there.
     pub fn hear(&self, heard: In) {
         match heard {
-            In::Event(id, event) => self.router.deliver(id, event),
+            In::Event(id, event) => {
+                if let (Event::Finished { .. }, Some(fingerprint)) = (&event, self.router.fingerprint(id)) {
+                    self.suspects.clear(fingerprint);
+                }
+                self.router.deliver(id, event);
+            }
             In::Alive(stats) => self.router.hear(stats),
             In::Told(number, told) => {
                 if let Some(answer) = lock(&self.asked).remove(&number) {
@@ -140,17 +154,12 @@ impl Remote {
 
     /// Whether something is expected from there.
     pub fn has_work(&self) -> bool {
-        !self.router.open_ids().is_empty() || !lock(&self.asked).is_empty()
+        !self.router.is_empty() || !lock(&self.asked).is_empty()
     }
 
-    /// The requests that are not finished.
-    pub fn open_ids(&self) -> Vec<RequestId> {
-        self.router.open_ids()
-    }
-
-    /// For how long nothing was heard.
-    pub fn silence(&self) -> Duration {
-        lock(&self.heard).elapsed()
+    /// When something was last heard, or began to be expected.
+    pub fn heard(&self) -> Instant {
+        *lock(&self.heard)
     }
 
     /// Asks the loop for a sign of life.
@@ -167,6 +176,11 @@ impl Remote {
     pub fn end(&self, error: Error, last_lines: String) {
         *lock(&self.last_lines) = last_lines;
         let why = lock(&self.why).get_or_insert(error).clone();
+        if !self.was_told_to_end() {
+            // Those that came first are those that run.
+            let running = self.router.open().into_iter().take(self.sequences as usize);
+            self.suspects.ran_at_crash(running.map(|(_, fingerprint)| fingerprint));
+        }
         // Whoever comes from here on finds it ended; whoever came before is in one of the lists.
         lock(&self.end).take();
         self.router.fail_all(&why);

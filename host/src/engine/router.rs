@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Stats;
 use super::message::{Event, RequestId, Usage};
+use super::suspects::Fingerprint;
 use crate::error::{Error, Kind};
 
 /// Where an engine's events go when its callers are elsewhere.
@@ -37,6 +38,7 @@ pub(super) struct Router {
     cells: AtomicUsize,
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    generated: AtomicU64,
 }
 
 #[derive(Default)]
@@ -58,6 +60,10 @@ pub(super) struct Route {
     pub(super) events: UnboundedSender<Event>,
     /// Bytes of events that wait for the client.
     pub(super) unread: Arc<AtomicUsize>,
+    /// What the request is known by.
+    pub(super) fingerprint: Fingerprint,
+    /// Tokens of its answer that were told.
+    pub(super) told: u32,
     pub(super) _admission: OwnedSemaphorePermit,
 }
 
@@ -70,7 +76,7 @@ impl Router {
         Router { wire: Some(wire), ..Router::default() }
     }
 
-    pub(super) fn open(&self, id: RequestId, route: Route) {
+    pub(super) fn admit(&self, id: RequestId, route: Route) {
         self.routes().open.insert(id, route);
     }
 
@@ -91,7 +97,11 @@ impl Router {
         }
         let last = matches!(event, Event::Finished { .. } | Event::Failed(_));
         let mut routes = self.routes();
-        let Some(route) = routes.open.get(&id) else { return };
+        let Some(route) = routes.open.get_mut(&id) else { return };
+        if let Event::Text { told, .. } = event {
+            self.generated.fetch_add(told.saturating_sub(route.told).into(), Ordering::Relaxed);
+            route.told = told;
+        }
         let unread = route.unread.fetch_add(event.weight(), Ordering::Relaxed);
         let too_slow = unread > MOST_UNREAD && !last;
         let _ = route.events.send(if too_slow { Event::Failed(reads_too_slowly(unread)) } else { event });
@@ -131,9 +141,27 @@ impl Router {
         *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
     }
 
-    /// The open requests.
-    pub(super) fn open_ids(&self) -> Vec<RequestId> {
-        self.routes().open.keys().copied().collect()
+    /// The open requests in order of arrival, and what each is known by.
+    pub(super) fn open(&self) -> Vec<(RequestId, Fingerprint)> {
+        let mut open: Vec<_> =
+            self.routes().open.iter().map(|(id, route)| (*id, route.fingerprint)).collect();
+        open.sort_unstable();
+        open
+    }
+
+    /// Whether no request is open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.routes().open.is_empty()
+    }
+
+    /// What an open request is known by.
+    pub(super) fn fingerprint(&self, id: RequestId) -> Option<Fingerprint> {
+        self.routes().open.get(&id).map(|route| route.fingerprint)
+    }
+
+    /// Tokens of all answers that were told so far.
+    pub(super) fn generated(&self) -> u64 {
+        self.generated.load(Ordering::Relaxed)
     }
 
     /// A prompt begins to be computed.

@@ -196,6 +196,10 @@ fn of_host(kind: Kind) -> Verdict {
         }
         Kind::InsufficientMemory => unavailable("insufficient_memory", AfterSeconds(30)),
         Kind::EngineCrashed => unavailable("engine_crashed", AfterSeconds(1)),
+        Kind::ModelTooLarge => unavailable("insufficient_memory", Never),
+        Kind::EngineStopped => unavailable("engine_crashed", Never),
+        Kind::RequestCrashes => refused(Some("request_crashes_engine")),
+        Kind::ModelCooling => unavailable("model_load_failed", AfterSeconds(10)),
         Kind::ShuttingDown => unavailable("shutting_down", AfterSeconds(5)),
         Kind::Configuration | Kind::Internal => fault,
     }
@@ -235,9 +239,13 @@ fn public_message(error: &Error) -> String {
             "the server failed at this request; its log says more under the x-request-id of this answer"
                 .to_owned()
         }
-        Kind::PluginUnavailable | Kind::LoadFailed | Kind::InsufficientMemory | Kind::EngineCrashed => {
-            without_paths(&error.message)
-        }
+        Kind::PluginUnavailable
+        | Kind::LoadFailed
+        | Kind::InsufficientMemory
+        | Kind::EngineCrashed
+        | Kind::EngineStopped
+        | Kind::ModelTooLarge
+        | Kind::ModelCooling => without_paths(&error.message),
         Kind::InvalidRequest
         | Kind::Unsupported
         | Kind::InvalidGrammar
@@ -246,6 +254,7 @@ fn public_message(error: &Error) -> String {
         | Kind::TemplateBroken
         | Kind::ModelNotFound
         | Kind::QueueFull
+        | Kind::RequestCrashes
         | Kind::DeadlineExceeded
         | Kind::ShuttingDown => error.message.clone(),
     }
@@ -286,6 +295,10 @@ mod tests {
         check(Kind::DeadlineExceeded, 504, Some("deadline_exceeded"), None, Some("false"));
         check(Kind::InsufficientMemory, 503, Some("insufficient_memory"), Some("30"), None);
         check(Kind::EngineCrashed, 503, Some("engine_crashed"), Some("1"), None);
+        check(Kind::ModelTooLarge, 503, Some("insufficient_memory"), None, Some("false"));
+        check(Kind::EngineStopped, 503, Some("engine_crashed"), None, Some("false"));
+        check(Kind::RequestCrashes, 400, Some("request_crashes_engine"), None, None);
+        check(Kind::ModelCooling, 503, Some("model_load_failed"), Some("10"), None);
         check(Kind::ShuttingDown, 503, Some("shutting_down"), Some("5"), None);
         check(Kind::Configuration, 500, Some("internal_error"), None, Some("false"));
         check(Kind::Internal, 500, Some("internal_error"), None, Some("false"));

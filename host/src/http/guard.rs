@@ -79,7 +79,6 @@ fn is_one_of(keys: &[ApiKey], key: &str) -> bool {
 /// `route_layer(axum::middleware::from_extractor_with_state::<Administrator, _>(app))` around its routes.
 ///
 /// With admin keys, whoever sends one. Without, whatever runs on this machine and is no web page.
-#[allow(dead_code, reason = "the routes that load and unload models come with the models' life")]
 pub(crate) struct Administrator;
 
 impl FromRequestParts<App> for Administrator {
@@ -94,7 +93,6 @@ impl FromRequestParts<App> for Administrator {
     }
 }
 
-#[allow(dead_code, reason = "as Administrator")]
 fn check_administrator(headers: &HeaderMap, peer: Option<IpAddr>, server: &Server) -> Result<(), Failure> {
     if server.admin_keys.is_empty() {
         let here = peer.is_some_and(|peer| peer.to_canonical().is_loopback());

@@ -12,6 +12,7 @@ mod error;
 mod fields;
 mod guard;
 mod health;
+mod life;
 mod metrics;
 mod openai;
 mod public;
@@ -67,6 +68,8 @@ pub fn router(app: App) -> Router {
         .route("/api/plugins", get(api::plugins))
         .route("/api/formats", get(api::formats))
         .route("/api/models", get(api::models))
+        .route("/api/models/{*path}", get(life::about).post(life::change))
+        .route("/api/ps", get(life::processes))
         .route("/api/events", get(api::events))
         .route("/metrics", get(metrics::read))
         .route("/health", get(health::alive))
@@ -82,7 +85,7 @@ pub fn router(app: App) -> Router {
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/events, \
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/events, \
          /metrics, /health, /livez and /readyz",
         uri.path()
     );

@@ -18,6 +18,8 @@ pub enum ModelState {
     Loading,
     /// Is in memory.
     Loaded,
+    /// Its engine crashed too often and is not started again by itself; the entry says why.
+    Crashed,
     /// Cannot be served; the entry says why.
     Unavailable,
 }

@@ -1,6 +1,10 @@
 //! A model in memory: its engine, its chat template, what it can do.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::capability;
 use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
@@ -11,8 +15,52 @@ use crate::plugins::Spec;
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 use crate::worker::Worker;
 
-/// A model that answers.
+/// Over how long tokens a second are counted.
+const PACE_WINDOW: Duration = Duration::from_secs(5);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code panics while it holds one of these half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A model in use: as long as one of these is there, it is not unloaded to make room.
 pub struct Loaded {
+    resident: Arc<Resident>,
+}
+
+impl Loaded {
+    pub(super) fn of(resident: &Arc<Resident>) -> Arc<Self> {
+        resident.users.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Loaded { resident: Arc::clone(resident) })
+    }
+}
+
+impl Deref for Loaded {
+    type Target = Resident;
+
+    fn deref(&self) -> &Resident {
+        &self.resident
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        *lock(&self.resident.last_used) = Instant::now();
+        self.resident.users.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a model stays when nobody uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// Until room is needed.
+    Forever,
+    /// So long.
+    For(Duration),
+}
+
+/// A model that answers.
+pub struct Resident {
     /// Its name in requests.
     pub id: String,
     /// What it can do, by name.
@@ -22,14 +70,22 @@ pub struct Loaded {
     /// Which plugin it runs on. Held while it runs: so it is known of a replaced plugin.
     pub plugin: Arc<Spec>,
     /// The process that it runs in; `None` for this one.
-    pub worker: Option<Worker>,
+    pub worker: Option<Arc<Worker>>,
+    users: AtomicUsize,
+    last_used: Mutex<Instant>,
+    keep_alive: Mutex<KeepAlive>,
+    /// What it was expected to take.
+    expected_bytes: AtomicU64,
+    crash_noted: AtomicBool,
+    /// Tokens told at some times of the last seconds.
+    pace: Mutex<VecDeque<(Instant, u64)>>,
     metadata: ModelMetadata,
     vocab_size: u32,
     /// Its chat template; a broken one is told at each chat, and plain completions go on.
     template: Option<Result<ChatTemplate>>,
 }
 
-impl Loaded {
+impl Resident {
     /// Starts the engine of a model that its plugin has loaded into this process. Blocks while the plugin makes the context.
     ///
     /// # Errors
@@ -39,12 +95,12 @@ impl Loaded {
         plugin: Arc<Spec>,
         model: Arc<Model>,
         settings: Settings,
-    ) -> Result<Loaded> {
+    ) -> Result<Resident> {
         let (metadata, vocab_size) = (model.metadata().clone(), model.vocab_size());
         let can = Abilities { capabilities: model.capabilities(), embeds: model.embeds() };
         let (capabilities, template) = describe(&id, &metadata, can);
         let engine = Engine::start(&id, model, settings)?;
-        Ok(Loaded { id, capabilities, engine, plugin, worker: None, metadata, vocab_size, template })
+        Ok(Resident::new(id, engine, (plugin, None), (metadata, vocab_size, capabilities, template)))
     }
 
     /// The model whose engine runs in this worker.
@@ -56,14 +112,100 @@ impl Loaded {
         plugin: Arc<Spec>,
         worker: Worker,
         settings: Settings,
-    ) -> Result<Loaded> {
+    ) -> Result<Resident> {
         let ready = &worker.ready;
         let metadata = ModelMetadata::parse(&ready.metadata)?;
         let engine = Engine::elsewhere(Arc::clone(&worker.remote), ready.room, settings);
         let can = Abilities { capabilities: Capabilities(ready.capabilities), embeds: ready.embeds };
         let (capabilities, template) = describe(&id, &metadata, can);
         let vocab_size = ready.vocab_size;
-        Ok(Loaded { id, capabilities, engine, plugin, worker: Some(worker), metadata, vocab_size, template })
+        Ok(Resident::new(
+            id,
+            engine,
+            (plugin, Some(Arc::new(worker))),
+            (metadata, vocab_size, capabilities, template),
+        ))
+    }
+
+    fn new(
+        id: String,
+        engine: Engine,
+        (plugin, worker): (Arc<Spec>, Option<Arc<Worker>>),
+        (metadata, vocab_size, capabilities, template): (
+            ModelMetadata,
+            u32,
+            Vec<String>,
+            Option<Result<ChatTemplate>>,
+        ),
+    ) -> Resident {
+        Resident {
+            id,
+            capabilities,
+            engine,
+            plugin,
+            worker,
+            users: AtomicUsize::new(0),
+            last_used: Mutex::new(Instant::now()),
+            keep_alive: Mutex::new(KeepAlive::Forever),
+            expected_bytes: AtomicU64::new(0),
+            crash_noted: AtomicBool::new(false),
+            pace: Mutex::default(),
+            metadata,
+            vocab_size,
+            template,
+        }
+    }
+
+    /// How many use it now.
+    pub fn users(&self) -> usize {
+        self.users.load(Ordering::Relaxed)
+    }
+
+    /// For how long nobody has used it; `None` while somebody does.
+    pub fn idle(&self) -> Option<Duration> {
+        (self.users() == 0).then(|| lock(&self.last_used).elapsed())
+    }
+
+    /// It stays so long from now on when nobody uses it.
+    pub fn keep(&self, keep_alive: KeepAlive) {
+        *lock(&self.keep_alive) = keep_alive;
+    }
+
+    /// After how long without use it is unloaded.
+    pub fn keep_alive(&self) -> KeepAlive {
+        *lock(&self.keep_alive)
+    }
+
+    /// Notes what it was expected to take, in bytes.
+    pub(super) fn expect_bytes(&self, bytes: u64) {
+        self.expected_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What it was expected to take, in bytes.
+    pub(super) fn expected_bytes(&self) -> u64 {
+        self.expected_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its engine crashed. `false` when that is known.
+    pub(super) fn note_crash(&self) -> bool {
+        !self.crash_noted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Looks how many tokens were told until now.
+    pub(super) fn sample(&self) {
+        let mut pace = lock(&self.pace);
+        pace.push_back((Instant::now(), self.engine.generated_tokens()));
+        while pace.front().is_some_and(|(at, _)| pace.len() > 1 && at.elapsed() > PACE_WINDOW) {
+            pace.pop_front();
+        }
+    }
+
+    /// Tokens of all answers in a second, lately.
+    pub fn tokens_per_second(&self) -> f64 {
+        let pace = lock(&self.pace);
+        let Some((since, before)) = pace.front() else { return 0.0 };
+        let (seconds, now) = (since.elapsed().as_secs_f64(), self.engine.generated_tokens());
+        if seconds > 0.0 { now.saturating_sub(*before) as f64 / seconds } else { 0.0 }
     }
 
     /// Whether it can do something, by the capability's name.

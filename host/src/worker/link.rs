@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Loading, Ready, Task};
 use crate::child::{Child, Ending, FrameReader, FrameWriter};
+use crate::engine::Suspects;
 use crate::engine::remote::{In, Out, Remote};
 use crate::error::{Error, Kind, Result};
 
@@ -42,7 +43,12 @@ impl Worker {
     ///
     /// # Errors
     /// What the worker refuses, and [`Kind::EngineCrashed`] when it ended or was silent for too long.
-    pub fn start(task: &Task, bounds: Bounds, progress: impl Fn(f32)) -> Result<Worker> {
+    pub fn start(
+        task: &Task,
+        bounds: Bounds,
+        suspects: Arc<Suspects>,
+        progress: impl Fn(f32),
+    ) -> Result<Worker> {
         let (child, mut reader, mut writer) = Child::start("model", &task.model, bounds.memory_bytes)?;
         let sent = writer.send(task).and_then(|()| reader.stream().set_read_timeout(Some(bounds.silence)));
         let ready = sent.map_err(|error| lost(&child, &error)).and_then(|()| {
@@ -58,7 +64,7 @@ impl Worker {
         })?;
         let _ = reader.stream().set_read_timeout(None);
         let (out, words) = channel();
-        let remote = Remote::new(out);
+        let remote = Remote::new(out, suspects, ready.room.sequences);
         let worker =
             Worker { remote, ready, child: Arc::new(child), is_gone: Arc::new(AtomicBool::new(false)) };
         worker.start_threads(&task.model, (reader, writer), words, bounds)?;
@@ -147,23 +153,24 @@ fn listen(model: &str, mut reader: FrameReader, remote: &Remote, child: &Child) 
 /// Ends a worker that is silent where something is expected, or does not end when told to.
 fn watch(remote: &Remote, child: &Child, ended: &Receiver<()>, bounds: Bounds) {
     let (mut knocked, mut told) = (false, None);
+    let (mut heard, mut silence, mut looked) = (remote.heard(), Duration::ZERO, Instant::now());
     while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         if remote.was_told_to_abort() && told.get_or_insert_with(Instant::now).elapsed() > ENDING {
             child.kill();
         }
-        let silence = remote.silence();
-        if !remote.has_work() || silence < bounds.silence / 2 {
-            knocked = false;
-            continue;
-        }
-        if silence >= bounds.silence {
+        // Time in which this very process stood still is no silence of the other.
+        silence += looked.elapsed().min(LOOK * 2);
+        looked = Instant::now();
+        if !remote.has_work() || remote.heard() != heard {
+            (knocked, heard, silence) = (false, remote.heard(), Duration::ZERO);
+        } else if silence >= bounds.silence {
             let message = format!(
                 "the model's engine hung: nothing was heard of it for {:.1} s, and it was ended",
                 silence.as_secs_f32()
             );
             remote.blame(Error::new(Kind::EngineCrashed, message));
             child.kill();
-        } else if !std::mem::replace(&mut knocked, true) {
+        } else if silence >= bounds.silence / 2 && !std::mem::replace(&mut knocked, true) {
             // It may wait for something itself, such as a grammar that takes its time.
             remote.knock();
         }

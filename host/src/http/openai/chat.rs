@@ -65,6 +65,7 @@ pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
     let model = generation::open_for(app, &model, &asked).await?;
     as_the_template_knows_them(&mut messages, &model);
     parameters.check_vocabulary(model.vocab_size())?;
+    parameters.settle(&model);
     check_variables(&variables, &model, names)?;
     let objects = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
     let options = RenderOptions { variables, tools: objects, ..RenderOptions::default() };

@@ -38,6 +38,7 @@ async fn start(app: App, request: CompletionRequest) -> Result<(Generation, Comp
     let CompletionRequest { model, asked, prompts, parameters, logprobs, echo } = request;
     let model = generation::open_for(&app, &model, &asked).await?;
     parameters.check_vocabulary(model.vocab_size())?;
+    parameters.settle(&model);
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, logprobs)).collect();
     let choices_per_prompt = parameters.choices as usize;
     let shape = CompletionShape {

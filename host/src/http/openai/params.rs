@@ -10,6 +10,8 @@ use crate::engine::message::{Prompt, Request, Structure};
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found};
+use crate::http::life;
+use crate::models::{KeepAlive, Loaded};
 use crate::sampling::Settings;
 
 const MAX_CHOICES: u32 = 128;
@@ -39,6 +41,8 @@ pub(super) struct Parameters {
     /// When the answer must have ended.
     pub(super) deadline: Option<Instant>,
     pub(super) delivery: Delivery,
+    /// How long the model stays when nobody uses it any more.
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
 /// How an answer travels.
@@ -64,6 +68,7 @@ impl Parameters {
             priority: priority(fields)?,
             deadline: deadline(fields)?,
             delivery: delivery(fields)?,
+            keep_alive: fields.value("keep_alive").map(|value| life::keep_alive(&value)).transpose()?,
         };
         refuse_what_cannot_be(fields)?;
         pass_over_bookkeeping(fields)?;
@@ -75,6 +80,13 @@ impl Parameters {
         self.sampling
             .validate_tokens(vocab_size)
             .map_err(|invalid| sampling::refused(&invalid, invalid.field))
+    }
+
+    /// Does to the model what the request wishes beside its answer.
+    pub(super) fn settle(&self, model: &Loaded) {
+        if let Some(keep_alive) = self.keep_alive {
+            model.keep(keep_alive);
+        }
     }
 
     /// One request for each answer to a prompt. Each has a seed of its own, or all would be the same.

@@ -24,6 +24,7 @@ fn defaults() -> Parameters {
         priority: 0,
         deadline: None,
         delivery: Delivery::Whole,
+        keep_alive: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! mixed up are noticed. It is a real plugin, loaded through the same door as every other.
 
 mod behaviour;
+mod crash;
 mod embedder;
 mod reader;
 
@@ -64,10 +65,18 @@ impl FormatPlugin for Fake {
         }
         let behaviour = Behaviour::parse(&String::from_utf8_lossy(input.head()))?;
         assert!(!behaviour.has("panic_in_probe"), "told to panic in probe");
-        let summary = match behaviour.has("generates_nothing") {
-            true => r#"{"architecture": "fake", "context_length": 512, "capabilities": ["embeddings"]}"#,
-            false => r#"{"architecture": "fake", "context_length": 512}"#,
-        };
+        if behaviour.has("abort_in_probe") {
+            std::process::abort();
+        }
+        if behaviour.has("hang_in_probe") {
+            crash::hang();
+        }
+        let bytes = behaviour.number("estimated_mib", 1) << 20;
+        let embeds =
+            if behaviour.has("generates_nothing") { r#", "capabilities": ["embeddings"]"# } else { "" };
+        let summary = format!(
+            r#"{{"architecture": "fake", "context_length": 512, "estimated_bytes": {bytes}{embeds}}}"#
+        );
         let result = ProbeResult::exact("fake", summary);
         Ok(if behaviour.has("cannot_run") { result.cannot_run("told that it cannot run") } else { result })
     }
@@ -82,6 +91,20 @@ impl FormatPlugin for Fake {
             );
         }
         assert!(!behaviour.has("panic_in_load"), "told to panic while loading");
+        if behaviour.has("abort_in_load") {
+            std::process::abort();
+        }
+        if behaviour.has("hang_in_load") {
+            crash::hang();
+        }
+        // What cannot be read here must not be read: the worker has no business there.
+        if let Some(path) = behaviour.text("read") {
+            std::fs::read(path).map_err(|error| PluginError::internal(format!("cannot read: {error}")))?;
+        }
+        if let Some(path) = behaviour.text("write") {
+            std::fs::write(path, "x")
+                .map_err(|error| PluginError::internal(format!("cannot write: {error}")))?;
+        }
         match progress.report(1.0) {
             Flow::Continue => Ok(Script { behaviour }),
             Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),

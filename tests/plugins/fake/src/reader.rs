@@ -62,6 +62,24 @@ impl Reader {
         std::thread::sleep(Duration::from_millis(behaviour.number("stall_ms", 0).into()));
         let told = |key: &str| behaviour.number(key, 0) == self.decodes;
         assert!(!told("panic_at"), "told to panic in decode");
+        if told("abort_at") {
+            std::process::abort();
+        }
+        if told("exit_at") {
+            std::process::exit(3);
+        }
+        if told("segfault_at") {
+            crate::crash::segfault();
+        }
+        if told("hang_at") {
+            crate::crash::hang();
+        }
+        if told("allocate_at") {
+            crate::crash::allocate_without_end();
+        }
+        for line in 0..behaviour.number("flood", 0) {
+            eprintln!("line {line} of a flood");
+        }
         if told("fail_at") {
             return Err(PluginError::internal("told to fail in decode"));
         }
