@@ -318,7 +318,7 @@ mod tests {
             "impetus_request_success_total{model=\"a\",finish_reason=\"stop\"} 1",
             "impetus_prefix_cache_queries_total{model=\"a\"} 10",
             "impetus_prefix_cache_hits_total{model=\"a\"} 4",
-            "impetus_inter_token_latency_seconds_bucket{le=\"0.025\",model=\"a\"} 2",
+            "impetus_inter_token_latency_seconds_bucket{model=\"a\",le=\"0.025\"} 2",
             "impetus_engine_restarts_total{model=\"a\",reason=\"signal 11\"} 1",
             "impetus_num_requests_running{model=\"a\"} 2",
             "impetus_num_requests_waiting{model=\"a\"} 1",

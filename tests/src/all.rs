@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod calls;
+mod capabilities;
 mod chat;
 mod checkpoints;
 mod compatibility;
@@ -15,6 +16,8 @@ mod http;
 mod layout;
 mod life;
 mod live;
+mod metrics;
+mod openapi;
 mod plugin_commands;
 mod plugins;
 mod responses;

@@ -118,3 +118,28 @@ async fn a_seed_repeats_itself_alone_and_in_company() {
         tokio::join!(server.post("/v1/completions", &body), server.post("/v1/completions", &body));
     assert_eq!((text(&one), text(&two)), (alone.clone(), alone));
 }
+
+#[tokio::test]
+async fn the_best_of_several_answers_and_the_prompt_come_back() {
+    let server = House::with(&["fake"]).model("m.fake", "say = abcdef").serve();
+    let body =
+        json!({"model": "m", "prompt": ["one", "two"], "n": 1, "best_of": 3, "max_tokens": 4, "seed": 1});
+    let answer = server.post("/v1/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.json["choices"].as_array().unwrap().len(), 2);
+    assert_eq!(answer.json["choices"][1]["index"], 1);
+    assert_eq!(answer.json["choices"][0]["logprobs"], Value::Null, "they were not asked for");
+    assert_eq!(answer.json["usage"]["completion_tokens"], 24, "all that was computed counts");
+
+    let tokens = server.post("/tokenize", &json!({"content": "one two"})).await.json["tokens"].take();
+    let body = json!({"model": "m", "prompt": tokens, "echo": true, "max_tokens": 2});
+    let answer = server.post("/v1/completions", &body).await;
+    assert!(answer.json["choices"][0]["text"].as_str().unwrap().starts_with("one two"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn the_api_answers_without_its_version_too() {
+    let server = House::with(&["fake"]).model("m.fake", "").serve();
+    assert_eq!(server.get("/models").await.json, server.get("/v1/models").await.json);
+    assert_eq!(server.post("/chat/completions", &body()).await.status, 200);
+}

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::{Json, Response};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::error::Result;
@@ -18,32 +19,45 @@ use crate::events::{Change, Listener};
 use crate::models::{Entry, Models};
 use crate::plugins::{ActiveFormat, Record};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct PluginList {
     plugins: Vec<Record>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct FormatList {
     formats: Vec<ActiveFormat>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FoundModels)]
 pub(crate) struct ModelList {
     models: Vec<Entry>,
 }
 
 /// Every plugin's record.
+#[utoipa::path(
+    get, path = "/api/plugins", tag = "server", summary = "What became of each plugin",
+    responses((status = 200, description = "every plugin that was found", body = PluginList))
+)]
 pub(crate) async fn plugins(State(app): State<App>) -> Json<PluginList> {
     Json(PluginList { plugins: app.plugins.records().into_iter().map(public_record).collect() })
 }
 
 /// The formats that can be served now.
+#[utoipa::path(
+    get, path = "/api/formats", tag = "server", summary = "Which formats can be served",
+    responses((status = 200, description = "by name", body = FormatList))
+)]
 pub(crate) async fn formats(State(app): State<App>) -> Json<FormatList> {
     Json(FormatList { formats: app.plugins.formats() })
 }
 
 /// Every model that was found.
+#[utoipa::path(
+    get, path = "/api/models", tag = "server", summary = "Every model that was found, with reasons",
+    responses((status = 200, description = "also what cannot be served", body = ModelList))
+)]
 pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
     let public = |entry: Entry| Entry { reason: entry.reason.as_deref().map(without_paths), ..entry };
     let models = app.models.look(Models::list).await?;
@@ -52,6 +66,10 @@ pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
 
 /// Each change of plugins and models, as server-sent events, for as long as the client listens. What stands now comes
 /// first, so that nothing is missed between looking at a list and listening.
+#[utoipa::path(
+    get, path = "/api/events", tag = "server", summary = "Each change of plugins and models as it happens",
+    responses((status = 200, description = "server-sent events", body = String, content_type = "text/event-stream"))
+)]
 pub(crate) async fn events(State(app): State<App>) -> Response {
     let listener = app.plugins.events().listen();
     let now = app.plugins.now().into_iter().map(line);

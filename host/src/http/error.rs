@@ -7,6 +7,7 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::public::without_paths;
 use super::request_id::RequestId;
@@ -69,12 +70,12 @@ enum Retry {
 }
 
 /// `{"error": {…}}`, all four keys always there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
     pub(crate) error: ErrorObject,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
     pub(crate) message: String,
     #[serde(rename = "type")]

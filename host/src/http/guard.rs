@@ -18,7 +18,7 @@ use super::error::{Failure, WireKind};
 use crate::config::{ApiKey, Server};
 
 /// Answered without a key: whoever watches over the server asks these, and they tell nothing.
-const OPEN_TO_ALL: [&str; 3] = ["/health", "/livez", "/readyz"];
+pub(crate) const OPEN_TO_ALL: [&str; 3] = ["/health", "/livez", "/readyz"];
 
 /// In front of every route.
 pub(crate) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {

@@ -11,6 +11,10 @@ use crate::error::{Error, Kind};
 use crate::metrics::{ModelNow, PluginNow};
 
 /// All of it.
+#[utoipa::path(
+    get, path = "/metrics", tag = "server", summary = "What was counted, for Prometheus",
+    responses((status = 200, description = "text format 0.0.4", body = String, content_type = "text/plain"))
+)]
 pub(crate) async fn read(State(app): State<App>) -> Result<Response> {
     let models: Vec<ModelNow> = app
         .models

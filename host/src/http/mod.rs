@@ -15,6 +15,8 @@ mod health;
 mod life;
 mod metrics;
 mod openai;
+mod openapi;
+mod page;
 mod public;
 mod request_id;
 mod serve;
@@ -49,6 +51,16 @@ pub struct App {
     pub config: Arc<Config>,
 }
 
+/// What clients find that leave `/v1` out of their base URL, as llama-server's do: another name, and the name.
+pub(crate) const ALIASES: [(&str, &str); 2] =
+    [("/chat/completions", "/v1/chat/completions"), ("/models", "/v1/models")];
+
+fn aliases() -> Router<App> {
+    let [(chat, _), (models, _)] = ALIASES;
+    let chats = Router::new().route(chat, post(openai::chat::handle));
+    chats.route(models, get(openai::models::list))
+}
+
 /// All routes.
 pub fn router(app: App) -> Router {
     let server = &app.config.server;
@@ -72,9 +84,12 @@ pub fn router(app: App) -> Router {
         .route("/api/ps", get(life::processes))
         .route("/api/events", get(api::events))
         .route("/metrics", get(metrics::read))
+        .route("/openapi.json", get(openapi::read))
+        .route("/docs", get(page::read))
         .route("/health", get(health::alive))
-        .route("/livez", get(health::alive))
+        .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .merge(aliases())
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(app.clone(), guard::around))
@@ -86,7 +101,7 @@ async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
          /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/events, \
-         /metrics, /health, /livez and /readyz",
+         /metrics, /openapi.json, /docs, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

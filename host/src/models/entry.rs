@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::capability::GENERATE;
 use crate::error::{Error, Kind};
 
 /// Where a model stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelState {
     /// Can be served; loads on first use.
@@ -25,7 +26,8 @@ pub enum ModelState {
 }
 
 /// One model file (or folder, or set of shards).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ModelEntry)]
 pub struct Entry {
     /// Its name in requests: the path below its folder, without the ending.
     pub id: String,
@@ -49,7 +51,8 @@ pub struct Entry {
 }
 
 /// What a plugin reads from a model's headers. What it does not say is missing.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ModelSummary)]
 pub struct Summary {
     /// Such as `llama`.
     pub architecture: Option<String>,

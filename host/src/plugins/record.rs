@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::library::Identity;
 
 /// Where a plugin stands. Closed: every library that was found is in exactly one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = PluginState)]
 pub enum State {
     /// It runs, and its formats are advertised.
     Loaded,
@@ -66,7 +68,8 @@ impl fmt::Display for State {
 }
 
 /// One plugin, whatever became of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = PluginRecord)]
 pub struct Record {
     /// Its id: from the manifest, else the library's file name without its ending.
     pub id: String,
@@ -75,6 +78,7 @@ pub struct Record {
     /// Its own version.
     pub version: Option<String>,
     /// The library.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// SHA-256 of its content, once it was judged.
     pub sha256: Option<String>,
@@ -101,7 +105,7 @@ pub struct Record {
 }
 
 /// One format of one plugin.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct FormatRecord {
     /// The format's name.
     pub id: String,

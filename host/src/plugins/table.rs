@@ -22,7 +22,7 @@ pub(super) struct Table {
 }
 
 /// A format that can be served now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ActiveFormat {
     /// The format's name.
     pub id: String,

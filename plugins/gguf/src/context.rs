@@ -44,7 +44,8 @@ impl GgufContext {
         let batch_threads = options.batch_threads.unwrap_or(threads);
         let mut params = default_params(&model);
         params.n_ctx = context_tokens;
-        params.n_batch = batch_tokens;
+        // llama.cpp aborts where a batch has fewer rows than there are sequences, whatever is decoded.
+        params.n_batch = batch_tokens.max(max_sequences);
         params.n_ubatch = options.micro_batch_tokens().min(batch_tokens);
         params.n_seq_max = max_sequences;
         params.n_threads = threads.cast_signed();

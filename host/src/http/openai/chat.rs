@@ -12,7 +12,7 @@ use super::generation::{self, Generation, about};
 use super::messages;
 use super::params::{Delivery, MAX_LOGPROBS, Parameters};
 use super::tools::{Form, Tools};
-use super::types::Stamp;
+use super::types::{ChatChoice, ChatDelta, Envelope, Stamp};
 use crate::chat::{Manner, Message, RenderOptions};
 use crate::engine::message::{Prompt, Segment, Structure};
 use crate::error::{Error, Kind};
@@ -32,6 +32,10 @@ const DEVELOPER: &str = "developer";
 pub(super) const EFFORT: &str = "reasoning_effort";
 
 /// Answers.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", tag = "OpenAI", summary = "A chat goes on",
+    responses((status = 200, description = "whole, or with `stream` as server-sent events", content((Envelope<ChatChoice> = "application/json"), (Envelope<ChatDelta> = "text/event-stream"))))
+)]
 pub(crate) async fn handle(
     State(app): State<App>,
     Extension(account): Extension<Account>,

@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::answer::{self, Choice, Piece, Shape};
 use super::generation::{self, Generation, about};
 use super::logprobs::TextShape;
-use super::params::{Delivery, MAX_LOGPROBS, Parameters};
+use super::params::{Delivery, MAX_CHOICES, MAX_LOGPROBS, Parameters};
 use super::prompts;
 use super::types::{Envelope, Stamp, TextChoice, UsageField};
 use crate::engine::message::{FinishReason, Prompt, Usage};
@@ -18,6 +18,7 @@ use crate::http::body::JsonBody;
 use crate::http::error::Result;
 use crate::http::fields::Fields;
 use crate::http::sse::{Line, json};
+use crate::models::Loaded;
 
 const OBJECT: &str = "text_completion";
 
@@ -25,6 +26,10 @@ const OBJECT: &str = "text_completion";
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
 /// Answers.
+#[utoipa::path(
+    post, path = "/v1/completions", tag = "OpenAI", summary = "A prompt goes on",
+    responses((status = 200, description = "whole, or with `stream` as server-sent events", content((Envelope<TextChoice> = "application/json"), (Envelope<TextChoice> = "text/event-stream"))))
+)]
 pub(crate) async fn handle(
     State(app): State<App>,
     Extension(account): Extension<Account>,
@@ -35,17 +40,23 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
-    let CompletionRequest { model, asked, prompts, parameters, logprobs, echo } = request;
+    let CompletionRequest { model, asked, prompts, mut parameters, logprobs, echo, best_of } = request;
     let model = generation::open_for(&app, &model, &asked).await?;
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
-    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, logprobs)).collect();
-    let choices_per_prompt = parameters.choices as usize;
+    let told = parameters.choices as usize;
+    parameters.choices = best_of;
+    let choices_per_prompt = best_of as usize;
+    let best = (choices_per_prompt > told).then_some(Best { of: choices_per_prompt, told });
+    // Answers are compared by their log probabilities, whether these are told or not.
+    let wanted = logprobs.or(best.map(|_| 0));
+    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, wanted)).collect();
     let shape = CompletionShape {
         stamp: Stamp::new("cmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
-        logprobs: logprobs.map(|_| vec![TextShape::default(); prompts.len() * choices_per_prompt]),
-        echo: if echo { echoed(prompts, choices_per_prompt) } else { Vec::new() },
+        logprobs: logprobs.map(|_| vec![TextShape::default(); prompts.len() * told]),
+        echo: if echo { echoed(prompts, told, &model).await } else { Vec::new() },
+        best,
     };
     let generation = Generation::start(model, requests, choices_per_prompt).await;
     Ok((generation.map_err(|error| about_prompt(error, choices_per_prompt))?, shape))
@@ -59,14 +70,21 @@ fn about_prompt(error: Error, choices_per_prompt: usize) -> Error {
     if error.kind == Kind::ContextLengthExceeded { about("prompt", error) } else { error }
 }
 
-/// Each choice's prompt.
-fn echoed(prompts: Vec<Prompt>, choices_per_prompt: usize) -> Vec<String> {
-    let text = |prompt| match prompt {
-        Prompt::Text(text) => text,
-        Prompt::Chat(_) | Prompt::Tokens(_) => String::new(),
-    };
-    let texts = prompts.into_iter().map(text);
-    texts.flat_map(|text| std::iter::repeat_n(text, choices_per_prompt)).collect()
+/// Each choice's prompt; what is no token of the model, the engine refuses.
+async fn echoed(prompts: Vec<Prompt>, choices_per_prompt: usize, model: &Loaded) -> Vec<String> {
+    let mut texts = Vec::with_capacity(prompts.len() * choices_per_prompt);
+    for prompt in prompts {
+        let text = match prompt {
+            Prompt::Text(text) => text,
+            Prompt::Tokens(tokens) => {
+                let bytes = model.token_bytes(tokens).await.unwrap_or_default().concat();
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            Prompt::Chat(_) => String::new(),
+        };
+        texts.extend(std::iter::repeat_n(text, choices_per_prompt));
+    }
+    texts
 }
 
 /// What was asked for.
@@ -79,6 +97,8 @@ pub(super) struct CompletionRequest {
     parameters: Parameters,
     logprobs: Option<u32>,
     echo: bool,
+    /// Answers computed for each prompt, of which `n` are told.
+    best_of: u32,
 }
 
 impl CompletionRequest {
@@ -95,33 +115,59 @@ impl CompletionRequest {
                 "`echo` with `logprobs` is not supported: log probabilities of prompts are not computed";
             return Err(Error::unsupported("echo", message).into());
         }
-        if echo && prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(_))) {
-            let message = "`echo` is supported for prompts of text; this one is a list of tokens";
-            return Err(Error::unsupported("echo", message).into());
-        }
-        refuse_best_of(&mut fields, parameters.choices)?;
+        let best_of = best_of(&mut fields, &parameters)?;
         if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
             let message = "`suffix` is not supported: this version fills no gaps; leave it out";
             return Err(Error::unsupported("suffix", message).into());
         }
         fields.finish()?;
-        Ok(CompletionRequest { model, asked, prompts, parameters, logprobs, echo })
+        Ok(CompletionRequest { model, asked, prompts, parameters, logprobs, echo, best_of })
     }
 }
 
-/// Picking the best of more answers than are wanted is not done.
-fn refuse_best_of(fields: &mut Fields, choices: u32) -> Result<()> {
-    match fields.count("best_of", 1..=u32::MAX)? {
+/// How many answers are computed for each prompt.
+fn best_of(fields: &mut Fields, parameters: &Parameters) -> Result<u32> {
+    let choices = parameters.choices;
+    match fields.count("best_of", 1..=MAX_CHOICES)? {
         Some(best_of) if best_of < choices => {
             let message = format!("`best_of` must be at least `n`, which is {choices}; found {best_of}");
             Err(Error::invalid("best_of", message).into())
         }
-        Some(best_of) if best_of > choices => {
-            let message = format!("`best_of` above `n` ({choices}) is not supported; found {best_of}");
-            Err(Error::unsupported("best_of", message).into())
+        Some(best_of) if best_of > choices && parameters.delivery != Delivery::Whole => {
+            let message = format!(
+                "`best_of` above `n` ({choices}) cannot be streamed: which answers are best is known at their end"
+            );
+            Err(Error::invalid("best_of", message).into())
         }
-        Some(_) | None => Ok(()),
+        best_of => Ok(best_of.unwrap_or(choices)),
     }
+}
+
+/// Of so many answers to each prompt, so many are told: those whose tokens are the most probable on average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Best {
+    of: usize,
+    told: usize,
+}
+
+impl Best {
+    fn choose(self, choices: Vec<Choice>) -> Vec<Choice> {
+        let mut choices = choices.into_iter();
+        let mut best = Vec::new();
+        while choices.len() > 0 {
+            let mut of_prompt: Vec<Choice> = choices.by_ref().take(self.of).collect();
+            of_prompt.sort_by(|a, b| mean_logprob(b).total_cmp(&mean_logprob(a)));
+            best.extend(of_prompt.into_iter().take(self.told));
+        }
+        best
+    }
+}
+
+/// An answer without tokens says nothing, and so nothing improbable.
+fn mean_logprob(choice: &Choice) -> f32 {
+    let tokens = || choice.pieces.iter().flat_map(|piece| &piece.tokens);
+    let sum: f32 = tokens().map(|token| token.chosen.logprob).sum();
+    sum / tokens().count().max(1) as f32
 }
 
 /// The JSON of this endpoint.
@@ -132,6 +178,8 @@ struct CompletionShape {
     logprobs: Option<Vec<TextShape>>,
     /// Each choice's prompt, where it is to stand before the answer.
     echo: Vec<String>,
+    /// Where more answers were computed than are told.
+    best: Option<Best>,
 }
 
 impl CompletionShape {
@@ -171,6 +219,10 @@ impl Shape for CompletionShape {
     }
 
     fn whole(mut self, choices: Vec<Choice>, usage: Usage) -> String {
+        let choices = match self.best {
+            Some(best) => best.choose(choices),
+            None => choices,
+        };
         let choice = |(index, choice): (usize, Choice)| {
             let finish_reason = Some(choice.reason);
             let (text, tokens) = choice.joined();

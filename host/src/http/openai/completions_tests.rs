@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::answer::tests::script;
 use super::super::params::tests::told;
 use super::*;
-use crate::engine::message::Event;
+use crate::engine::message::{Alternative, Event, TokenLogprob};
 
 fn parse(body: Value) -> Result<CompletionRequest> {
     CompletionRequest::parse(Fields::of("", body).unwrap())
@@ -38,8 +38,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"logprobs": true}), 422, "logprobs");
     check(json!({"logprobs": 21}), 400, "logprobs");
     check(json!({"echo": true, "logprobs": 0}), 400, "echo");
-    check(json!({"echo": true, "prompt": [1]}), 400, "echo");
-    check(json!({"best_of": 2}), 400, "best_of");
+    check(json!({"best_of": 2, "stream": true}), 400, "best_of");
+    check(json!({"best_of": 129}), 400, "best_of");
     check(json!({"n": 2, "best_of": 1}), 400, "best_of");
     check(json!({"suffix": "end"}), 400, "suffix");
 }
@@ -50,7 +50,30 @@ fn shape(include_usage: bool, echo: &[&str]) -> CompletionShape {
         include_usage,
         logprobs: None,
         echo: echo.iter().map(|&text| text.to_owned()).collect(),
+        best: None,
     }
+}
+
+#[test]
+fn the_best_are_those_with_the_most_probable_tokens() {
+    let choice = |text: &str, logprobs: &[f32]| {
+        let alternative = |&logprob: &f32| Alternative { token: 0, bytes: Vec::new(), logprob };
+        let token = |logprob: &f32| TokenLogprob { chosen: alternative(logprob), top: Vec::new() };
+        let tokens = logprobs.iter().map(token).collect();
+        let piece = Piece { text: text.to_owned(), tokens, told: logprobs.len() as u32 };
+        Choice { pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE }
+    };
+    let choices = vec![
+        choice("a", &[-1.0, -3.0]),
+        choice("b", &[-1.5]),
+        choice("c", &[-0.5, -0.5, -3.0]),
+        choice("d", &[-2.0]),
+        choice("e", &[]),
+        choice("f", &[-9.0]),
+    ];
+    let best = Best { of: 3, told: 2 }.choose(choices);
+    let texts: Vec<String> = best.into_iter().map(|choice| choice.joined().0).collect();
+    assert_eq!(texts, ["c", "b", "e", "d"]);
 }
 
 const USAGE: Usage = Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2 };

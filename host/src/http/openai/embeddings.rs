@@ -5,6 +5,7 @@ use axum::response::Json;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::generation;
 use super::prompts;
@@ -21,6 +22,10 @@ use crate::models::capability::EMBEDDINGS;
 const MAX_INPUTS: usize = 2048;
 
 /// Answers. When the client goes away, its stream of events is dropped, which cancels the work.
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "OpenAI", summary = "Texts become vectors",
+    responses((status = 200, description = "in the order in which they came", body = VectorList))
+)]
 pub(crate) async fn handle(State(app): State<App>, JsonBody(fields): JsonBody) -> Result<Json<VectorList>> {
     let request = EmbeddingRequest::parse(fields)?;
     let EmbeddingRequest { model, inputs, is_list, encoding } = request;
@@ -146,7 +151,7 @@ impl Encoding {
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VectorList {
     object: &'static str,
     data: Vec<VectorObject>,
@@ -154,21 +159,21 @@ pub(crate) struct VectorList {
     usage: VectorUsage,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct VectorObject {
     object: &'static str,
     index: usize,
     embedding: Vector,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Vector {
     Numbers(Vec<f32>),
     Text(String),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct VectorUsage {
     prompt_tokens: u32,
     total_tokens: u32,

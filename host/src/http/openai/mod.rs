@@ -22,8 +22,8 @@
 //! | `logprobs`, `top_logprobs` | chat: a flag and 0 to 20; completions: a number, 0 to 20 |
 //! | `chat_template_kwargs` | variables of the model's template; one that it never names is refused, unless it switches something off |
 //! | `reasoning_effort` | the template's variable of that name; refused where it has none |
-//! | `echo` | with prompts of text, without `logprobs` |
-//! | `best_of` | only equal to `n` |
+//! | `echo` | without `logprobs` |
+//! | `best_of` | from `n` to 128, above `n` not in streams: the answers whose tokens are the most probable on average are told |
 //! | `suffix` | only empty |
 //! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict`: arguments are kept to the schema |
 //! | `tool_choice` | `auto`; `none`, with which no tools are offered; `required`, or a function by its name: the answer is kept to calls |

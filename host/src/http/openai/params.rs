@@ -14,7 +14,8 @@ use crate::http::life;
 use crate::models::{KeepAlive, Loaded};
 use crate::sampling::Settings;
 
-const MAX_CHOICES: u32 = 128;
+/// The most answers to one prompt.
+pub(super) const MAX_CHOICES: u32 = 128;
 const MAX_STOPS: usize = 16;
 const PRIORITIES: RangeInclusive<i32> = -1000..=1000;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Json;
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::generation;
 use super::messages;
@@ -18,9 +20,32 @@ use crate::http::error::Result;
 use crate::http::fields::{Fields, integer};
 use crate::models::{Loaded, Models};
 
+/// Of `/tokenize`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tokens {
+    /// Ids, or `{"id", "piece"}`.
+    tokens: Vec<Value>,
+}
+
+/// Of `/detokenize`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Content {
+    content: String,
+}
+
+/// Of `/apply-template`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PromptText {
+    prompt: String,
+}
+
 /// `{"tokens": [1, 2]}`, or with `with_pieces` `{"tokens": [{"id": 1, "piece": "a"}, …]}`; a piece that is no whole UTF-8
 /// is a list of its bytes.
-pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Json<Value>> {
+#[utoipa::path(
+    post, path = "/tokenize", tag = "tokens", summary = "A text to tokens",
+    responses((status = 200, description = "ids, or objects with pieces", body = Tokens))
+)]
+pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Json<Tokens>> {
     let model = fields.text("model")?;
     let content = fields.required_text("content")?;
     let add_special = fields.flag("add_special")?.unwrap_or(false);
@@ -30,22 +55,25 @@ pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonB
     let model = open(&app, model).await?;
     let tokens = model.tokens(Question::Tokens { text: content, add_special, parse_special }).await?;
     if !with_pieces {
-        return Ok(Json(json!({ "tokens": tokens })));
+        return Ok(Json(Tokens { tokens: tokens.into_iter().map(Value::from).collect() }));
     }
     let pieces = model.token_bytes(tokens.clone()).await?;
     let told = |(token, bytes): (u32, Vec<u8>)| {
         let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::from);
         json!({ "id": token, "piece": piece })
     };
-    let tokens: Vec<Value> = tokens.into_iter().zip(pieces).map(told).collect();
-    Ok(Json(json!({ "tokens": tokens })))
+    Ok(Json(Tokens { tokens: tokens.into_iter().zip(pieces).map(told).collect() }))
 }
 
 /// `{"content": "…"}`. Bytes that are no whole UTF-8 become U+FFFD.
+#[utoipa::path(
+    post, path = "/detokenize", tag = "tokens", summary = "Tokens to text",
+    responses((status = 200, description = "the text", body = Content))
+)]
 pub(crate) async fn detokenize(
     State(app): State<App>,
     JsonBody(mut fields): JsonBody,
-) -> Result<Json<Value>> {
+) -> Result<Json<Content>> {
     let model = fields.text("model")?;
     let tokens = token_ids(&mut fields)?;
     fields.finish()?;
@@ -63,14 +91,18 @@ pub(crate) async fn detokenize(
         known_tokens.push(token);
     }
     let bytes = model.token_bytes(known_tokens).await?.concat();
-    Ok(Json(json!({ "content": String::from_utf8_lossy(&bytes) })))
+    Ok(Json(Content { content: String::from_utf8_lossy(&bytes).into_owned() }))
 }
 
 /// `{"prompt": "…"}`: the chat as the model's own template writes it.
+#[utoipa::path(
+    post, path = "/apply-template", tag = "tokens", summary = "A chat as the model's template writes it",
+    responses((status = 200, description = "the prompt", body = PromptText))
+)]
 pub(crate) async fn apply_template(
     State(app): State<App>,
     JsonBody(mut fields): JsonBody,
-) -> Result<Json<Value>> {
+) -> Result<Json<PromptText>> {
     let model = fields.text("model")?;
     let messages = messages::take(&mut fields)?;
     fields.finish()?;
@@ -80,7 +112,7 @@ pub(crate) async fn apply_template(
         Prompt::Text(text) => text,
         Prompt::Tokens(_) => String::new(),
     };
-    Ok(Json(json!({ "prompt": prompt })))
+    Ok(Json(PromptText { prompt }))
 }
 
 fn text(segment: Segment) -> String {

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::engine::message::{FinishReason, Usage};
@@ -45,7 +46,7 @@ impl Stamp {
 const SYSTEM_FINGERPRINT: &str = concat!("impetus-", env!("CARGO_PKG_VERSION"));
 
 /// An answer, or a piece of one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Envelope<'a, C> {
     id: &'a str,
     object: &'static str,
@@ -54,6 +55,7 @@ pub(super) struct Envelope<'a, C> {
     system_fingerprint: &'static str,
     choices: Vec<C>,
     #[serde(skip_serializing_if = "UsageField::is_absent")]
+    #[schema(value_type = Option<UsageBody>)]
     pub(super) usage: UsageField,
 }
 
@@ -72,7 +74,7 @@ impl UsageField {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct UsageBody {
     prompt_tokens: u32,
     completion_tokens: u32,
@@ -81,12 +83,12 @@ pub(super) struct UsageBody {
     completion_tokens_details: CompletionDetails,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PromptDetails {
     cached_tokens: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct CompletionDetails {
     reasoning_tokens: u32,
 }
@@ -105,7 +107,7 @@ impl UsageField {
 }
 
 /// One answer of a chat.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChatChoice {
     pub(super) index: usize,
     pub(super) message: ChatMessage,
@@ -114,7 +116,7 @@ pub(super) struct ChatChoice {
 }
 
 /// Why an answer of a chat ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ChatFinish {
     Stop,
@@ -123,7 +125,7 @@ pub(super) enum ChatFinish {
     ToolCalls,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChatMessage {
     pub(super) role: &'static str,
     /// `null` where nothing is said and tools are called.
@@ -137,7 +139,7 @@ pub(super) struct ChatMessage {
 }
 
 /// A call of a tool, or a piece of one: id, type and name stand in the first.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct ToolCall {
     /// Which of the answer's calls; in streams only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,7 +151,7 @@ pub(super) struct ToolCall {
     pub(super) function: FunctionCall,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct FunctionCall {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
@@ -158,7 +160,7 @@ pub(super) struct FunctionCall {
 }
 
 /// A piece of one answer of a chat.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChatDelta {
     pub(super) index: usize,
     pub(super) delta: Delta,
@@ -166,7 +168,7 @@ pub(super) struct ChatDelta {
     pub(super) finish_reason: Option<ChatFinish>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<&'static str>,
@@ -178,20 +180,20 @@ pub(super) struct Delta {
     pub(super) tool_calls: Vec<ToolCall>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChatLogprobs {
     pub(super) content: Vec<ChatToken>,
     pub(super) refusal: Option<Vec<ChatToken>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct ChatToken {
     #[serde(flatten)]
     pub(super) chosen: ChatAlternative,
     pub(super) top_logprobs: Vec<ChatAlternative>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct ChatAlternative {
     pub(super) token: String,
     pub(super) logprob: f32,
@@ -199,19 +201,21 @@ pub(super) struct ChatAlternative {
 }
 
 /// One answer of a completion, or a piece of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TextChoice {
     pub(super) text: String,
     pub(super) index: usize,
     pub(super) logprobs: Option<TextLogprobs>,
+    #[schema(value_type = Option<String>)]
     pub(super) finish_reason: Option<FinishReason>,
 }
 
 /// The old shape: four lists of one length.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(super) struct TextLogprobs {
     pub(super) tokens: Vec<String>,
     pub(super) token_logprobs: Vec<f32>,
+    #[schema(value_type = Vec<BTreeMap<String, f32>>)]
     pub(super) top_logprobs: Vec<ByName>,
     pub(super) text_offset: Vec<usize>,
 }
@@ -227,13 +231,13 @@ impl Serialize for ByName {
 }
 
 /// `GET /v1/models`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
     pub(super) object: &'static str,
     pub(super) data: Vec<ModelObject>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelObject {
     id: String,
     object: &'static str,
@@ -242,7 +246,7 @@ pub(crate) struct ModelObject {
     meta: ModelMeta,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ModelMeta {
     format: Option<String>,
     plugin: Option<String>,

@@ -61,6 +61,10 @@ pub(super) fn parse_for_fuzzing(fields: super::super::fields::Fields) -> Result<
 }
 
 /// Answers.
+#[utoipa::path(
+    post, path = "/v1/responses", tag = "OpenAI", summary = "A response",
+    responses((status = 200, description = "whole, or with `stream` as typed events", content((types::Response = "application/json"), (String = "text/event-stream"))))
+)]
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(account): Extension<Account>,
@@ -81,6 +85,11 @@ async fn start(app: App, store: Arc<Store>, request: ResponseRequest) -> Result<
 }
 
 /// A response that was kept.
+#[utoipa::path(
+    get, path = "/v1/responses/{id}", tag = "OpenAI", summary = "A response that was kept",
+    params(("id" = String, Path, description = "its id")),
+    responses((status = 200, description = "as it was", body = types::Response))
+)]
 pub(crate) async fn one(
     Extension(store): Extension<Arc<Store>>,
     Path(id): Path<String>,
@@ -102,6 +111,11 @@ pub(crate) async fn one(
 }
 
 /// Forgets a response.
+#[utoipa::path(
+    delete, path = "/v1/responses/{id}", tag = "OpenAI", summary = "Forgets a response",
+    params(("id" = String, Path, description = "its id")),
+    responses((status = 200, description = "it is forgotten", body = Deleted))
+)]
 pub(crate) async fn delete(
     Extension(store): Extension<Arc<Store>>,
     Path(id): Path<String>,

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::super::types::ChatToken;
 use crate::engine::message::Usage;
 
 /// A response, whole or while it grows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Response<'a> {
     pub(super) id: &'a str,
     pub(super) object: &'static str,
@@ -25,11 +26,13 @@ pub(super) struct Response<'a> {
 }
 
 /// What the request asked for, as it is told back.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ResponseAsked)]
 pub(super) struct Asked {
     pub(super) background: bool,
     pub(super) instructions: Option<String>,
     pub(super) max_output_tokens: Option<u32>,
+    #[schema(value_type = Object)]
     pub(super) metadata: Map<String, Value>,
     pub(super) parallel_tool_calls: bool,
     pub(super) previous_response_id: Option<String>,
@@ -47,21 +50,24 @@ pub(super) struct Asked {
     pub(super) truncation: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ResponseReasoning)]
 pub(super) struct Reasoning {
     pub(super) effort: Option<String>,
     /// Always `null`: reasoning comes whole.
     pub(super) summary: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ResponseText)]
 pub(super) struct Text {
     /// As the client wrote it.
     pub(super) format: Value,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ResponseStatus)]
 pub(super) enum Status {
     InProgress,
     Completed,
@@ -69,20 +75,21 @@ pub(super) enum Status {
     Failed,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ResponseError {
     pub(super) code: &'static str,
     pub(super) message: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct IncompleteDetails {
     pub(super) reason: &'static str,
 }
 
 /// A part of the output.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = ResponseItem)]
 pub(super) enum Item {
     /// What was thought before the answer.
     Reasoning {
@@ -106,8 +113,9 @@ pub(super) enum Item {
 }
 
 /// A part of an item.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = ResponsePart)]
 pub(super) enum Part {
     OutputText {
         text: String,
@@ -121,7 +129,8 @@ pub(super) enum Part {
     },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseUsage)]
 pub(super) struct UsageBody {
     input_tokens: u32,
     input_tokens_details: InputDetails,
@@ -130,12 +139,14 @@ pub(super) struct UsageBody {
     total_tokens: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseInputDetails)]
 struct InputDetails {
     cached_tokens: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseOutputDetails)]
 struct OutputDetails {
     reasoning_tokens: u32,
 }
@@ -154,7 +165,7 @@ impl UsageBody {
 }
 
 /// `DELETE /v1/responses/{id}`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Deleted {
     pub(super) id: String,
     pub(super) object: &'static str,
