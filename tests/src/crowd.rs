@@ -79,7 +79,7 @@ impl Crowd {
                 "max_tokens": 1 + noise / 3 % 60, "priority": noise / 7 % 3, "temperature": 0,
                 "stream_options": {"include_usage": true},
             });
-            if noise / 11 % 10 == 0 {
+            if (noise / 11).is_multiple_of(10) {
                 hang_up(server, &body, noise / 13 % 5).await;
                 seen.dropped += 1;
             } else {
@@ -155,7 +155,6 @@ fn memory_mib(server: &Server) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes two minutes"]
-#[expect(clippy::print_stderr, reason = "it is run by people who read what it found")]
 async fn two_minutes_of_256_clients() {
     let server = crowded_server(256);
     let warm_up = Crowd { clients: 256, until: Until::Requests(4) }.run(&server).await;

@@ -60,11 +60,12 @@ pub fn main() -> ! {
 
 fn dispatch(cli: &Cli) -> Outcome {
     if let Command::Engine(engine) = &cli.command {
-        return Ok(match engine.role {
+        match engine.role {
             Role::Model => worker::serve()?,
             Role::Probe => prober::serve()?,
             Role::Trial => trial::answer()?,
-        });
+        }
+        return Ok(());
     }
     let serves = matches!(cli.command, Command::Serve(_));
     let overrides = match &cli.command {

@@ -104,8 +104,11 @@ fn run(
     Ok(())
 }
 
+/// What the host says: commands for the loop, and questions with their numbers.
+type Words = (Receiver<Command>, Receiver<(u64, Question)>);
+
 /// Starts to listen to the host. The end of its words is the end of this process.
-fn listen(mut from_host: FrameReader) -> Result<(Receiver<Command>, Receiver<(u64, Question)>)> {
+fn listen(mut from_host: FrameReader) -> Result<Words> {
     let (commands, received): (Sender<Command>, _) = channel();
     let (questions, asked) = channel();
     let body = move || {

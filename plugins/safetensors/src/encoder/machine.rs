@@ -101,7 +101,7 @@ impl Machine {
         let Projection { matrix, bias } = projection;
         self.pool.split(matrix.panels(), 2, |panels| {
             // SAFETY: each column is one thread's.
-            unsafe { product.run(input, matrix, bias, panels, &target) }
+            unsafe { product.run(input, (matrix, bias), panels, &target) }
         });
     }
 

@@ -98,8 +98,7 @@ impl Product {
     pub(super) unsafe fn run(
         self,
         input: &[f32],
-        matrix: &Packed,
-        bias: &[f32],
+        (matrix, bias): (&Packed, &[f32]),
         panels: Range<usize>,
         target: &Target<'_>,
     ) {
@@ -261,7 +260,7 @@ mod tests {
                     let to = Shared::new(&mut out);
                     let target = Target { to: &to, stride, column: 2, add };
                     // SAFETY: one thread.
-                    unsafe { Product::of(level).run(&input, &matrix, &bias, 0..matrix.panels(), &target) };
+                    unsafe { Product::of(level).run(&input, (&matrix, &bias), 0..matrix.panels(), &target) };
                     for row in 0..rows {
                         for n in 0..outputs {
                             let product: f32 =

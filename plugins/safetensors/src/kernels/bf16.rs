@@ -71,7 +71,8 @@ impl Words for Pairs {
     unsafe fn add(sums: __m512, weights: __m512, activations: u32) -> __m512 {
         unsafe {
             let activations = _mm512_set1_epi32(activations.cast_signed());
-            _mm512_dpbf16_ps(sums, std::mem::transmute(weights), std::mem::transmute(activations))
+            let weights = std::mem::transmute::<__m512, __m512bh>(weights);
+            _mm512_dpbf16_ps(sums, weights, std::mem::transmute::<__m512i, __m512bh>(activations))
         }
     }
 }

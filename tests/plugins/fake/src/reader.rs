@@ -1,5 +1,6 @@
 //! The context: sequences of bytes, and a next byte that follows from all of them.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ impl Reader {
             crate::crash::allocate_without_end();
         }
         for line in 0..behaviour.number("flood", 0) {
-            eprintln!("line {line} of a flood");
+            let _ = writeln!(std::io::stderr(), "line {line} of a flood");
         }
         if told("fail_at") {
             return Err(PluginError::internal("told to fail in decode"));

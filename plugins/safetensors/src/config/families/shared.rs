@@ -121,7 +121,7 @@ pub(super) fn ropes_by_window(
 /// `clip_qkv`
 pub(super) fn clip(mut decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
     let clip = fields.number("clip_qkv")?;
-    if let Some(clip) = clip.filter(|clip| !(*clip > 0.0)) {
+    if let Some(clip) = clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
         return Err(PluginError::corrupt_model(format!(
             "config.json: `clip_qkv` is {clip}; it must be positive"
         )));
