@@ -20,12 +20,21 @@ use crate::error::Error;
 use crate::models::{Entry, KeepAlive, Models};
 
 /// What is loaded.
+#[utoipa::path(
+    get, path = "/api/ps", tag = "server", summary = "What is loaded: processes, memory, speed",
+    responses((status = 200, description = "`processes`, a list", body = Value))
+)]
 pub(crate) async fn processes(State(app): State<App>) -> Result<Json<Value>> {
     let processes = app.models.look(Models::processes).await?;
     Ok(Json(json!({ "processes": processes })))
 }
 
 /// What can be asked about one model: its plan.
+#[utoipa::path(
+    get, path = "/api/models/{path}", tag = "server", summary = "What loading a model would take",
+    params(("path" = String, Path, description = "the model's id, which may contain slashes, then /plan")),
+    responses((status = 200, description = "plugin, format, memory needed and free, what would be unloaded", body = Value))
+)]
 pub(crate) async fn about(State(app): State<App>, Path(path): Path<String>) -> Result<Json<Value>> {
     let id = path.strip_suffix("/plan").ok_or_else(|| no_such(&path))?.to_owned();
     let plan = app.models.look(move |models| models.find(&id).map(|entry| plan(models, &entry))).await??;
@@ -33,6 +42,11 @@ pub(crate) async fn about(State(app): State<App>, Path(path): Path<String>) -> R
 }
 
 /// What can be done with one model: load, unload.
+#[utoipa::path(
+    post, path = "/api/models/{path}", tag = "server", summary = "Loads or unloads a model",
+    params(("path" = String, Path, description = "the model's id, which may contain slashes, then /load or /unload")),
+    responses((status = 200, description = "the model's new state; with accept: text/event-stream, a load's progress", body = Value))
+)]
 pub(crate) async fn change(
     State(app): State<App>,
     _: Administrator,
