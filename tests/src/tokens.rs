@@ -7,7 +7,7 @@ use impetus::config::{Config, Overrides};
 use impetus::engine::message::{Prompt, Question, Segment};
 use impetus::models::{Loaded, Models};
 use impetus::plugins::Plugins;
-use impetus_tests::{House, SMOLLM2};
+use impetus_tests::{House, SMOLLM2, target_folder};
 use serde_json::{Value, json};
 
 fn message(value: &Value) -> Message {
@@ -34,7 +34,8 @@ fn ids(value: &Value) -> Vec<u32> {
 
 #[tokio::test]
 async fn chats_tokenise_as_the_reference_does() {
-    // Loaded by this very program, which is no `impetus` that could start a worker.
+    // Loaded by this very program, which is no `impetus` that could try the plugin in a process of its own.
+    impetus::child::use_program(target_folder().join("impetus"));
     let house = House::with(&["gguf"]).smollm2().config("[plugin.gguf]\nisolation = \"none\"");
     let overrides = Overrides { config: Some(house.path("plugins.toml")), ..Overrides::default() };
     let config = Config::load(overrides).unwrap();

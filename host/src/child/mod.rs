@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::frame::{FrameReader, FrameWriter};
 pub use self::log::{CHILD_TARGET, keep_directives};
-pub use self::process::{Child, Ending};
+pub use self::process::{Child, Ending, use_program};
 use crate::error::{Error, Kind, Result};
 
 /// Both sides of a socket pair must say the same.

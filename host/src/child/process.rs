@@ -177,8 +177,19 @@ fn is_scrubbed(name: &OsStr) -> bool {
     beginnings.iter().any(|beginning| name.starts_with(beginning))
 }
 
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Children are of this program from now on, not of the one that runs here: for programs that use this library and are no
+/// `impetus` themselves, such as tests. The first call counts.
+pub fn use_program(path: PathBuf) {
+    let _ = PROGRAM.set(path);
+}
+
 /// The program that runs here, also where another has taken its place on the disk in the meantime.
 fn own_program() -> io::Result<PathBuf> {
+    if let Some(path) = PROGRAM.get() {
+        return Ok(path.clone());
+    }
     let (path, running) = (std::env::current_exe()?, Path::new("/proc/self/exe"));
     let id = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let is_replaced = id(running).is_some_and(|running| id(&path) != Some(running));

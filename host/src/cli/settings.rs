@@ -70,13 +70,22 @@ fn with_keys(text: &str, id: &str, keys: &[(&str, Option<toml_edit::Value>)]) ->
             },
         }
     }
-    if plugin.is_empty() {
+    if plugins.get(id).and_then(Item::as_table).is_some_and(says_nothing) {
         plugins.remove(id);
     }
     Ok(document.to_string())
 }
 
 /// The table of this name, made where there is none. An implicit one has no heading of its own.
+/// Neither a key nor a comment of its owner's.
+fn says_nothing(table: &Table) -> bool {
+    let decor = table.decor();
+    let has_comment = |text: Option<&toml_edit::RawString>| {
+        text.and_then(toml_edit::RawString::as_str).is_some_and(|text| text.contains('#'))
+    };
+    table.is_empty() && !has_comment(decor.prefix()) && !has_comment(decor.suffix())
+}
+
 fn table_in<'a>(parent: &'a mut dyn TableLike, name: &str, implicit: bool) -> Option<&'a mut dyn TableLike> {
     if parent.get(name).is_none() {
         let mut table = Table::new();

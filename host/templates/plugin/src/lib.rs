@@ -236,9 +236,10 @@ mod tests {
         let mut position = 0;
         loop {
             for token in &tokens {
+                let (tokens, positions) = ([*token], [Position(position)]);
                 let batch = Batch {
-                    tokens: [*token][..].into(),
-                    positions: [Position(position)][..].into(),
+                    tokens: tokens[..].into(),
+                    positions: positions[..].into(),
                     sequences: [SeqId(3)][..].into(),
                     wants_logits: [true][..].into(),
                 };
