@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::frame::{FrameReader, FrameWriter};
 pub use self::log::{CHILD_TARGET, keep_directives};
+pub(crate) use self::process::own_program;
 pub use self::process::{Child, Ending, use_program};
 use crate::error::{Error, Kind, Result};
 

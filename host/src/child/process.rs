@@ -186,7 +186,7 @@ pub fn use_program(path: PathBuf) {
 }
 
 /// The program that runs here, also where another has taken its place on the disk in the meantime.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     if let Some(path) = PROGRAM.get() {
         return Ok(path.clone());
     }

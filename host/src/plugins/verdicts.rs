@@ -36,9 +36,7 @@ struct Kept {
 impl Verdicts {
     /// `cache` is the folder of this program's caches, where there is one.
     pub(super) fn new(cache: Option<PathBuf>) -> Self {
-        // The program's own file may have been replaced since it was started; on Linux this still is the running one.
-        let own = PathBuf::from("/proc/self/exe");
-        let program = if own.exists() { own } else { std::env::current_exe().unwrap_or(own) };
+        let program = own_program().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
         Verdicts { program, folder: cache.map(|cache| cache.join("plugins")), known: Mutex::default() }
     }
 
@@ -125,6 +123,7 @@ fn is_the_librarys_own(verdict: &Verdict) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::own_program;
     use crate::plugins::record::Refusal;
 
     fn refused(state: State) -> Verdict {
