@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::record::State;
 use super::spec::Spec;
 use super::trial::{self, Verdict};
+use crate::child::own_program;
 
 /// All verdicts that are known.
 pub(super) struct Verdicts {
@@ -123,7 +124,6 @@ fn is_the_librarys_own(verdict: &Verdict) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::own_program;
     use crate::plugins::record::Refusal;
 
     fn refused(state: State) -> Verdict {
