@@ -2,7 +2,7 @@
 //!
 //! `/v1/models` shows the record, `http/openai/known.rs` says which field of a request needs which of these and refuses
 //! the others, and docs/capabilities.md is written from both. What the host does for every model that generates text
-//! stands in [`OF_TEXT`]; what a plugin or a chat template decides is found out when the model is loaded.
+//! stands in `OF_TEXT`; what a plugin or a chat template decides is found out when the model is loaded.
 
 use crate::chat::ChatTemplate;
 use crate::plugins::model::Capabilities;

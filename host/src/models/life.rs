@@ -87,7 +87,7 @@ impl Models {
     /// Unloads a model: it takes no more requests, and goes when those that run have ended.
     ///
     /// # Errors
-    /// [`Kind::ModelNotFound`].
+    /// [`ModelNotFound`](crate::error::Kind::ModelNotFound).
     pub async fn unload(self: &Arc<Self>, id: &str) -> Result<Left> {
         let wanted = id.to_owned();
         let entry = self.look(move |models| models.find(&wanted)).await??;

@@ -1,7 +1,7 @@
 //! The part of a plugin's check that runs its code, in a child process that lives for nothing else.
 //!
 //! The child opens the library, starts it and asks it about a file; whatever the plugin does meanwhile (abort, hang,
-//! end the process, flood its output) ends the child alone and becomes a verdict. Both sides are here: [`run`] in the
+//! end the process, flood its output) ends the child alone and becomes a verdict. Both sides are here: `run` in the
 //! host, [`answer`] in the child, which is this very program. Between them go lines of JSON, the spec on the child's
 //! stdin and reports on its stdout, which is taken away from the plugin before its code runs.
 

@@ -1,7 +1,7 @@
 //! Watches the plugin folder and plugins.toml: what is dropped in, replaced, removed or edited takes effect by itself.
 //!
 //! Files are copied in many ways. A rename is whole at once. A copy in place is judged only once nobody writes to it any
-//! more: after its last writer has closed it, or after a pause, where the system does not tell of closing. [`Settling`]
+//! more: after its last writer has closed it, or after a pause, where the system does not tell of closing. `Settling`
 //! decides that, without files and clocks of its own; the rest is a thread around it.
 
 use std::collections::{BTreeMap, BTreeSet};
