@@ -287,7 +287,7 @@ impl Resident {
     /// Messages to a prompt, by the model's own template.
     ///
     /// # Errors
-    /// As [`Loaded::chat_template`], and [`Kind::TemplateRefused`] with the template's own words.
+    /// As [`Resident::chat_template`], and [`Kind::TemplateRefused`] with the template's own words.
     pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
         let template = self.chat_template()?;
         let rendered = template.render(messages, options).map_err(|error| render_error(&self.id, &error))?;
