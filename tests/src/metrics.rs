@@ -19,6 +19,15 @@ async fn metrics(server: &Server) -> String {
 }
 
 #[tokio::test]
+async fn plugins_that_are_refused_are_counted_by_their_state() {
+    let house = House::with(&["fake"]);
+    std::fs::write(house.path("plugins/libnone.so"), "no library").unwrap();
+    let text = metrics(&house.serve()).await;
+    assert_eq!(value(&text, "impetus_plugin_load_failures_total{code=\"not_a_plugin\"}"), 1.0, "{text}");
+    assert!(!text.contains("impetus_plugin_load_failures_total{code=\"loaded\"}"));
+}
+
+#[tokio::test]
 async fn requests_tokens_and_times_are_counted() {
     let server = House::with(&["fake"]).model("m.fake", "say = abcdef").serve();
     let before = metrics(&server).await;

@@ -13,6 +13,7 @@ use super::output::{harmless, tell};
 use super::{Failure, Outcome, run, usage};
 use crate::config::{Config, Overrides, Reader};
 use crate::error::{Error, Kind};
+use crate::events::Change;
 use crate::http::{self, App};
 use crate::models::{Entry, Models};
 use crate::plugins::watch::{self, Watched};
@@ -49,6 +50,7 @@ async fn listen(config: Config, reader: Reader) -> Outcome {
     let models = Models::new(Arc::clone(&plugins), &config);
     models.sweep();
     let app = App { plugins, models, config: Arc::new(config) };
+    count_failures(&app);
     keep_up(&app, reader);
     match write_welcome(&app, address) {
         // A server goes on when nobody reads what it says.
@@ -57,6 +59,23 @@ async fn listen(config: Config, reader: Reader) -> Outcome {
     }
     http::serve(listener, app, tls, stopped_by(signals)).await;
     Ok(())
+}
+
+/// Counts the plugins that could not be loaded: those that were found now, and every one that comes to be so later.
+fn count_failures(app: &App) {
+    let models = Arc::clone(&app.models);
+    let mut changes = app.plugins.events().listen();
+    let count = move |change: &Change| match change {
+        Change::Plugin { state: State::Loaded | State::Disabled, .. } => {}
+        Change::Plugin { state, .. } => models.metrics().plugin_load_failed(&state.to_string()),
+        _ => {}
+    };
+    app.plugins.now().iter().for_each(&count);
+    tokio::spawn(async move {
+        while let Some(change) = changes.next().await {
+            count(&change);
+        }
+    });
 }
 
 /// From now on what is dropped into the plugin folder or written into plugins.toml takes effect.
