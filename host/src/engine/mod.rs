@@ -284,7 +284,14 @@ impl Engine {
                 .split(1)
                 .ok_or_else(|| Error::new(Kind::Internal, "a permit was counted wrongly: this is a bug"))?;
             let unread_too = Arc::clone(&unread);
-            let route = Route { events, unread: unread_too, fingerprint, told: 0, _admission: admission };
+            let route = Route {
+                events,
+                unread: unread_too,
+                commands: self.commands.clone(),
+                fingerprint,
+                told: 0,
+                _admission: admission,
+            };
             self.router.admit(id, route);
             self.commands.send(command(id, request));
             Ok(EventStream {

@@ -106,6 +106,7 @@ impl Runner {
         self.resume();
         let budget = self.budget();
         self.scheduler.plan(&mut self.step, budget);
+        self.tell_what_is_computed();
         if !self.edit_context()? {
             return Ok(());
         }
@@ -129,6 +130,12 @@ impl Runner {
             Err(error) => return self.fail(error.code, &error.message),
         }
         Ok(())
+    }
+
+    /// Beside the step, grammars are read and followed.
+    fn tell_what_is_computed(&self) {
+        let grammars = self.structures.waiting().chain(self.parked.keys().copied());
+        self.router.computing(self.step.members().chain(grammars));
     }
 
     /// A prompt that is alone holds up nobody; otherwise a step lasts no longer than a stream may be silent.

@@ -59,7 +59,8 @@ pub(crate) async fn formats(State(app): State<App>) -> Json<FormatList> {
     responses((status = 200, description = "also what cannot be served", body = ModelList))
 )]
 pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
-    let public = |entry: Entry| Entry { reason: entry.reason.as_deref().map(without_paths), ..entry };
+    let public = |text: Option<String>| text.as_deref().map(without_paths);
+    let public = |entry: Entry| Entry { reason: public(entry.reason), detail: public(entry.detail), ..entry };
     let models = app.models.look(Models::list).await?;
     Ok(Json(ModelList { models: models.into_iter().map(public).collect() }))
 }

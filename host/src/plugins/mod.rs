@@ -162,6 +162,16 @@ impl Plugins {
         missing.map(|id| (id.clone(), why(id))).collect()
     }
 
+    /// Whether plugins.toml marks any plugin `required`.
+    pub fn requires_any(&self) -> bool {
+        !held(&self.required).is_empty()
+    }
+
+    /// Whether plugins.toml marks this one `required`.
+    pub fn is_required(&self, plugin: &str) -> bool {
+        held(&self.required).iter().any(|id| id == plugin)
+    }
+
     /// Ids that plugins.toml speaks of and no library has.
     pub fn named_in_vain(&self, config: &Config) -> Vec<String> {
         let table = self.table();

@@ -11,6 +11,8 @@ use crate::engine::structures::Prepared;
 
 impl Runner {
     pub(super) fn submit(&mut self, id: RequestId, request: Box<Request>) {
+        // The plugin reads its text now.
+        self.router.computing([id]);
         let deadline = request.time_limit_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
         let accepted = self.tokenize(&request.prompt).and_then(|prompt| {
             check_length(prompt.len(), self.limits().longest())?;

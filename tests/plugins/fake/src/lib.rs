@@ -105,6 +105,10 @@ impl FormatPlugin for Fake {
             std::fs::write(path, "x")
                 .map_err(|error| PluginError::internal(format!("cannot write: {error}")))?;
         }
+        if let Some(way) = behaviour.text("reach_out") {
+            crash::reach_out(way)
+                .map_err(|error| PluginError::internal(format!("no {way} for it: {error}")))?;
+        }
         match progress.report(1.0) {
             Flow::Continue => Ok(Script { behaviour }),
             Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),
@@ -159,6 +163,9 @@ impl Model for Script {
     }
 
     fn tokenize(&self, text: &str, _: TokenizeOptions) -> Result<Vec<Token>, PluginError> {
+        if self.behaviour.text("abort_on").is_some_and(|word| text.contains(word)) {
+            std::process::abort();
+        }
         if self.behaviour.has("lie_in_tokenize") {
             return Ok(vec![Token(9999)]);
         }
