@@ -45,6 +45,8 @@ const ADMINISTRATION: &[i64] = &[
     libc::SYS_fsopen,
     libc::SYS_fspick,
     libc::SYS_init_module,
+    #[cfg(not(target_arch = "riscv64"))]
+    libc::SYS_kexec_file_load,
     libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_mount,
