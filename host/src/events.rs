@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use crate::plugins::State;
 
@@ -11,7 +12,7 @@ use crate::plugins::State;
 const KEPT: usize = 256;
 
 /// One change. Closed: whoever listens can name every kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Change {
     /// A plugin library was found, or stands elsewhere than before.
@@ -68,7 +69,7 @@ pub enum Change {
 }
 
 /// What happens to a model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum ModelChange {
     /// It is being loaded.

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::loaded::{KeepAlive, Resident};
 use super::memory::Taken;
@@ -20,7 +21,7 @@ const SWEEP: Duration = Duration::from_millis(500);
 const GOING: Duration = Duration::from_secs(8);
 
 /// A loaded model and where it runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Process {
     /// The model.
     pub model: String,
@@ -42,6 +43,8 @@ pub struct Process {
     pub idle_secs: Option<u64>,
     /// After how many seconds without use it is unloaded; null: when room is needed.
     pub keep_alive_secs: Option<u64>,
+    /// The longest that prompt and answer together may be; null while it ends.
+    pub context_tokens: Option<u32>,
     /// Which limits its process is under, by name.
     pub confinement: Vec<String>,
 }
@@ -73,6 +76,7 @@ impl Models {
             tokens_per_second: 0.0,
             idle_secs: None,
             keep_alive_secs: None,
+            context_tokens: None,
             confinement: worker.ready.confinement.clone(),
         }));
         processes.sort_by(|a, b| a.model.cmp(&b.model));
@@ -292,6 +296,7 @@ fn process(resident: &Resident) -> Process {
         tokens_per_second: resident.tokens_per_second(),
         idle_secs: resident.idle().map(|idle| idle.as_secs()),
         keep_alive_secs,
+        context_tokens: Some(resident.context_tokens()),
         confinement: resident
             .worker
             .as_ref()
