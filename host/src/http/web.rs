@@ -16,7 +16,6 @@ use super::error::{Failure, Result, WireKind};
 /// What `scripts/web.sh` has built; nothing where it has not.
 #[derive(RustEmbed)]
 #[folder = "web/dist"]
-#[exclude = ".*"]
 #[allow_missing = true]
 struct Built;
 

@@ -122,7 +122,7 @@ impl Uploads {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         ids.sort();
-        Ok(ids.iter().filter_map(|id| Some(lock(&self.find(id).ok()?).state())).collect())
+        Ok(ids.iter().filter_map(|id| self.state(id).ok()).collect())
     }
 
     /// Begins an upload, or goes on with the one of the same files.
@@ -188,7 +188,8 @@ impl Uploads {
     /// # Errors
     /// [`Stop::NoSuch`].
     pub fn state(&self, id: &str) -> Result<UploadState> {
-        Ok(lock(&self.find(id)?).state())
+        let upload = self.find(id)?;
+        Ok(lock(&upload).state())
     }
 
     /// Throws one away.

@@ -55,13 +55,15 @@ export function latest(state: LiveState): ServerStatus | null {
 type Change =
   | { type: "status"; status: ServerStatus }
   | { type: "model"; id: string; state: { name: string; progress?: number } }
-  | { type: "plugin" | "plugin_removed" | "formats" | "configuration" | "configuration_refused" | "missed" };
+  | { type: "benchmark" | "plugin" | "plugin_removed" | "formats" | "configuration" | "configuration_refused" | "missed" };
 
 /** Which lists are others after a change. */
 function stale(change: Change): string[] {
   switch (change.type) {
     case "status":
       return [];
+    case "benchmark":
+      return ["benchmarks", "benchmark"];
     case "model":
       return change.state.name === "loading" ? [] : ["models", "served", "processes", "plan"];
     default:

@@ -31,7 +31,7 @@ export function ModelList({ models, onOpen }: { models: ModelEntry[]; onOpen: (i
         return (
           <div key={item.key} data-index={item.index} ref={virtual.measureElement} role="listitem" className="absolute inset-x-0" style={{ transform: `translateY(${item.start - scroller.margin}px)` }}>
             {"heading" in row ? (
-              <div className="flex items-baseline gap-3 pt-6 pb-2 first:pt-0">
+              <div className="flex items-baseline gap-3 pt-9 pb-2">
                 <h2 className="text-[17px] font-semibold">{row.heading}</h2>
                 <span className="text-[14px] text-faint">{row.note}</span>
               </div>
@@ -53,7 +53,7 @@ function rowsOf(models: ModelEntry[]): Row[] {
   return rows;
 }
 
-const height = (row: Row | undefined): number => (row && "model" in row ? (row.model.state === "unavailable" ? 92 : 68) : 58);
+const height = (row: Row | undefined): number => (row && "model" in row ? (row.model.state === "unavailable" ? 92 : 68) : 70);
 const keyOf = (row: Row | undefined): string => (row === undefined ? "" : "model" in row ? row.model.id : `heading ${row.heading}`);
 
 function ModelRow({ model, onOpen }: { model: ModelEntry; onOpen: (id: string) => void }) {

@@ -24,7 +24,7 @@ export function Select({ label, value, onChange, options, className, hideLabel =
   const id = useId();
   return (
     <span className={cx("inline-flex flex-col gap-1", className)}>
-      <label htmlFor={id} className={hideLabel ? "sr-only" : "label"}>
+      <label htmlFor={id} className={hideLabel ? "sr-only" : "text-[14px] font-medium"}>
         {label}
       </label>
       <select id={id} value={value} onChange={(event) => onChange(event.target.value)} className={cx(BOX, "h-9 pr-8")}>
