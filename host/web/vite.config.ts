@@ -23,7 +23,6 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
-    manifest: true,
   },
   server: {
     proxy: Object.fromEntries(["/api", "/v1"].map((path) => [path, toServer])),
