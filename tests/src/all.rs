@@ -26,4 +26,5 @@ mod states;
 mod structured;
 mod tokens;
 mod tools;
+mod web;
 mod workers;

@@ -87,7 +87,7 @@ pub(crate) async fn events(State(app): State<App>, Query(wishes): Query<Wishes>)
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let states = stream::unfold((ticks, app), |(mut ticks, app)| async move {
         ticks.tick().await;
-        Some((Line::Data(sse::json(&Told::Status { status: status::now(&app) })), (ticks, app)))
+        Some((Line::Data(sse::json(&Event::Told(Told::Status { status: status::now(&app) }))), (ticks, app)))
     });
     sse::respond(stream::select(changes, states))
 }
@@ -120,7 +120,7 @@ pub(crate) enum Told {
 }
 
 fn line(change: Change) -> Line {
-    Line::Data(sse::json(&public_change(change)))
+    Line::Data(sse::json(&Event::Change(public_change(change))))
 }
 
 /// The same without this machine's paths.
