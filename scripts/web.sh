@@ -93,6 +93,8 @@ types)
     ;;
 test)
     scripts/need.sh web
+    why=$(missing)
+    [ -z "$why" ] || { echo "error: the web page cannot be tested: $why" >&2; exit 1; }
     install
     with_server same_types
     (cd $page && tsc --noEmit && npm run --silent test)

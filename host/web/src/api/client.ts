@@ -39,6 +39,11 @@ export function whenNoKey(then: (refusal: Refusal) => void): void {
   onNoKey = then;
 }
 
+/** Asks for another key, such as an administrator's. */
+export function askForKey(): void {
+  onNoKey(new Refusal(401, "From now on the page uses the key that you give here."));
+}
+
 export interface Ask {
   method?: string;
   json?: unknown;

@@ -56,9 +56,9 @@ export function ConversationList({ onOpen, onNew }: Props) {
                   className={cx("flex h-[42px] min-w-0 flex-1 items-center gap-2 rounded-lg px-2.5 text-left", isOpen ? "bg-sunken font-medium" : "hover:bg-sunken")}
                 >
                   <span className="min-w-0 flex-1 truncate">{heading.title}</span>
-                  <span className="text-[12px] text-faint group-focus-within:hidden group-hover:hidden">{writing?.conversation === heading.id ? "writing" : moment(heading.updatedAt)}</span>
+                  <span className="text-[12px] text-faint group-focus-within:hidden group-hover:hidden max-lg:hidden">{writing?.conversation === heading.id ? "writing" : moment(heading.updatedAt)}</span>
                 </button>
-                <IconButton label={`Delete the conversation “${heading.title}”`} onClick={() => setLeaving(heading)} className="absolute right-1 opacity-0 group-focus-within:opacity-100 group-hover:opacity-100">
+                <IconButton label={`Delete the conversation “${heading.title}”`} onClick={() => setLeaving(heading)} className="absolute right-1 opacity-0 group-focus-within:opacity-100 group-hover:opacity-100 max-lg:opacity-100">
                   <Trash2 size={15} aria-hidden />
                 </IconButton>
               </li>

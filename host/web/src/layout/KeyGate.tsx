@@ -5,7 +5,6 @@ import { tryAgain } from "../api/live";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { Input, Labelled } from "../ui/Field";
-import { Problem } from "../ui/Panel";
 
 /** Asks for a key when the server wants one. */
 export function KeyGate() {
@@ -28,7 +27,7 @@ export function KeyGate() {
           void client.invalidateQueries();
         }}
       >
-        <Problem>{refusal.message}</Problem>
+        <p>{refusal.message}</p>
         <Labelled label="Key" hint="An API key to chat; an admin key also to load, add and delete models. Both are in plugins.toml.">
           {(id, hint) => (
             <Input id={id} aria-describedby={hint} type="password" autoComplete="off" required value={key} onChange={(event) => setKey(event.target.value)} />

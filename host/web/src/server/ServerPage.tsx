@@ -1,7 +1,10 @@
+import { KeyRound } from "lucide-react";
+import { askForKey } from "../api/client";
 import { latest, useLive } from "../api/live";
 import type { Answered, Failed, ServerStatus } from "../api/types";
 import { TimeChart } from "../charts/TimeChart";
 import { bytes, moment, percent, rate, seconds, span, whole } from "../lib/format";
+import { Button } from "../ui/Button";
 import { Copy } from "../ui/Copy";
 import { Page, Panel } from "../ui/Panel";
 import { ThemeChoice } from "../layout/Shell";
@@ -20,7 +23,7 @@ export function ServerPage() {
   const now = samples.at(-1)?.at ?? Date.now();
   const hits = growth(samples, (status) => sum(status, (model) => model.prefix_hits));
   return (
-    <Page title="Server" lead={`Impetus ${status.version}, up for ${span(status.uptime_secs)}.`} actions={<div className="w-32 sm:hidden"><ThemeChoice /></div>}>
+    <Page title="Server" lead={`Impetus ${status.version}, up for ${span(status.uptime_secs)}.`} actions={<Actions />}>
       <Now status={status} />
       <div className="grid gap-4 lg:grid-cols-2">
         <Panel>
@@ -83,7 +86,29 @@ export function ServerPage() {
       <Processes status={status} />
       <Answers answers={status.answers} />
       <Failures failures={status.failures} />
+      <p className="text-[13.5px] text-faint">
+        <a href="/docs" className="underline">
+          The HTTP API
+        </a>
+        {" · "}
+        <a href="/assets/licences.txt" className="underline">
+          Licences of what this page is made of
+        </a>
+      </p>
     </Page>
+  );
+}
+
+function Actions() {
+  return (
+    <div className="flex items-center gap-2">
+      <div className="w-32 sm:hidden">
+        <ThemeChoice />
+      </div>
+      <Button small onClick={askForKey}>
+        <KeyRound size={15} aria-hidden /> Use another key
+      </Button>
+    </div>
   );
 }
 
