@@ -32,6 +32,7 @@ test: model
 	@scripts/build.sh --workspace --all-targets
 	# One after another: llama.cpp's threads spin, and two servers on the same cores starve each other.
 	RUST_TEST_THREADS=1 cargo test --release --locked --workspace
+	@scripts/web.sh test
 
 # In the release profile, whose build of llama.cpp they share with everything else.
 check:

@@ -13,4 +13,5 @@ if [ $# = 0 ]; then
         set -- "$@" -p "$(sed -n 's/^name = "\(.*\)"/\1/p' "$manifest" | head -n1)"
     done
 fi
+scripts/web.sh build
 exec cargo build --release --locked "$@"

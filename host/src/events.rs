@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use crate::plugins::State;
 
@@ -11,7 +12,7 @@ use crate::plugins::State;
 const KEPT: usize = 256;
 
 /// One change. Closed: whoever listens can name every kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Change {
     /// A plugin library was found, or stands elsewhere than before.
@@ -71,7 +72,7 @@ pub enum Change {
 ///
 /// From `loading` it goes on to `loaded`, `failed` or `stopped`; from `loaded` over `unloading`, `draining` or `evicted` to
 /// `unloaded`, or to `crashed` and from there to `restarting` or `stopped`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum ModelChange {
     /// It is being loaded.

@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod journal;
+pub mod machine;
 pub mod metrics;
 pub mod plugins;
 

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::error::Kind;
+use crate::journal::Journal;
 
 /// Upper bounds in seconds, as vLLM has them.
 const FIRST_TOKEN: [f64; 22] = [
@@ -46,6 +47,7 @@ pub struct Metrics {
     plugin_failures: Family<PluginFailure, Counter>,
     restarts: Family<Restart, Counter>,
     gauges: Gauges,
+    journal: Journal,
     /// Held while the gauges are set anew and written out: two readers at once would find each other's halves.
     reading: Mutex<()>,
 }
@@ -70,6 +72,19 @@ pub struct ModelNow {
     pub waiting: usize,
     /// The part of the KV cache that holds something, 0 to 1.
     pub cache_usage: f64,
+}
+
+/// What was counted of one model since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Tokens of prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of answers.
+    pub generated_tokens: u64,
+    /// Tokens of prompts that were looked up in the prefix cache.
+    pub prefix_queries: u64,
+    /// Of these, those that were found.
+    pub prefix_hits: u64,
 }
 
 /// A plugin at the moment.
@@ -149,6 +164,7 @@ impl Default for Metrics {
             plugin_failures: Family::default(),
             restarts: Family::default(),
             gauges: Gauges::default(),
+            journal: Journal::default(),
             reading: Mutex::default(),
         };
         metrics.register_requests();
@@ -261,6 +277,23 @@ impl Metrics {
     pub fn engine_restarted(&self, model: &str, reason: &str) {
         let restart = Restart { model: model.to_owned(), reason: reason.to_owned() };
         self.restarts.get_or_create(&restart).inc();
+    }
+
+    /// What was counted of a model so far.
+    pub fn totals(&self, model: &str) -> Totals {
+        let of_model = of(model);
+        let total = |family: &Family<OfModel, Counter>| family.get_or_create(&of_model).get();
+        Totals {
+            prompt_tokens: total(&self.prompt_tokens),
+            generated_tokens: total(&self.generation_tokens),
+            prefix_queries: total(&self.prefix_queries),
+            prefix_hits: total(&self.prefix_hits),
+        }
+    }
+
+    /// The last answers and failures.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Everything in Prometheus' text format (version 0.0.4), with what is the case now.

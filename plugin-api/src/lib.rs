@@ -144,7 +144,8 @@
 //! # Extensions
 //!
 //! A model may offer more than the traits name, each under a name with a number, which is the extension's own major:
-//! [`EMBEDDINGS`] turns texts into vectors ([`sdk::Embedding`]). A host that does not know a name asks for none.
+//! [`EMBEDDINGS`] turns texts into vectors ([`sdk::Embedding`]). A plugin may, too: [`INSPECTION`] shows all that a model's
+//! headers say ([`sdk::Inspection`]). A host that does not know a name asks for none.
 //!
 //! # Ownership
 //!
@@ -175,6 +176,7 @@ mod extension;
 mod host;
 mod ids;
 mod info;
+mod inspection;
 pub mod manifest;
 mod model;
 mod module;
@@ -192,6 +194,7 @@ pub use extension::Extension;
 pub use host::{HostApi, LogLevel};
 pub use ids::{PosRange, Position, SeqId, Token};
 pub use info::{FormatInfo, PluginInfo};
+pub use inspection::{INSPECTION, InspectionTable};
 pub use model::{
     AbiModel, AbiModel_TO, Capabilities, Flow, LoadRequest, ModelBox, ProgressBox, ProgressSink,
     ProgressSink_TO, TokenizeOptions,

@@ -28,4 +28,5 @@ mod states;
 mod structured;
 mod tokens;
 mod tools;
+mod web;
 mod workers;

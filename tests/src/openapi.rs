@@ -51,6 +51,9 @@ async fn what_is_answered_is_what_the_document_says() {
         "/api/plugins",
         "/api/formats",
         "/api/models",
+        "/api/ps",
+        "/api/server",
+        "/api/uploads",
         "/health",
         "/livez",
         "/readyz",
@@ -58,6 +61,7 @@ async fn what_is_answered_is_what_the_document_says() {
     ] {
         check(&document, "get", path, &server.get(path).await);
     }
+    check(&document, "get", "/api/models/{path}", &server.get("/api/models/m/plan").await);
     check(&document, "get", "/v1/models/{id}", &server.get("/v1/models/m").await);
     check(&document, "get", "/v1/models/{id}", &server.get("/v1/models/nobody").await);
 

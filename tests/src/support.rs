@@ -159,6 +159,18 @@ impl Server {
         request.send().await.expect("the server answers")
     }
 
+    /// Ends it as a crash would, and starts another one in the same house.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn restart(mut self) -> Server {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let house = std::mem::replace(&mut self.house, House { folder: tempfile::tempdir().expect("a temporary folder can be made") });
+        house.serve()
+    }
+
     /// The server's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -181,7 +193,11 @@ impl Drop for Server {
 }
 
 impl Answer {
-    async fn of(response: reqwest::Response) -> Self {
+    /// What came.
+    ///
+    /// # Panics
+    /// When the body breaks off, or is no text.
+    pub async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("the body is text");
         Answer { status, headers, json: serde_json::from_str(&text).unwrap_or_default(), text }
@@ -206,6 +222,15 @@ impl Answer {
         let (events, _) = self.events();
         events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect()
     }
+}
+
+/// SHA-256 of a file, as `sha256sum` writes it.
+///
+/// # Panics
+/// When the file cannot be read.
+pub fn sha256(file: &Path) -> String {
+    let output = Command::new("sha256sum").arg(file).output().expect("sha256sum is there");
+    String::from_utf8(output.stdout).expect("it writes text").chars().take(64).collect()
 }
 
 /// The repository.

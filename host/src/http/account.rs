@@ -12,7 +12,9 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
+use super::error::{ErrorObject, Failure};
 use super::request_id::RequestId;
+use crate::journal::{self, Failed};
 use crate::metrics::Metrics;
 
 /// Asked every few seconds by whoever watches over the server: told only to those who want to know everything.
@@ -24,6 +26,7 @@ pub(crate) struct Account(Arc<Inner>);
 
 struct Inner {
     id: RequestId,
+    ask: Ask,
     started: Instant,
     metrics: Arc<Metrics>,
     prompt_tokens: AtomicU32,
@@ -32,9 +35,10 @@ struct Inner {
 
 impl Account {
     /// Of a request that has just come.
-    pub(crate) fn open(id: RequestId, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn open(id: RequestId, ask: Ask, metrics: Arc<Metrics>) -> Self {
         Account(Arc::new(Inner {
             id,
+            ask,
             started: Instant::now(),
             metrics,
             prompt_tokens: AtomicU32::new(0),
@@ -67,10 +71,26 @@ impl Account {
         self.0.completion_tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
+    /// The log hears of a failure, and so does the journal. The client was told it with this status.
+    pub(crate) fn failed(&self, failure: &Failure, status: StatusCode) {
+        failure.log(&self.0.id);
+        let ErrorObject { message, code, .. } = failure.body().error;
+        let Ask { method, path, .. } = &self.0.ask;
+        self.0.metrics.journal().failed(Failed {
+            request: self.0.id.to_string(),
+            at: journal::now(),
+            method: method.to_string(),
+            path: path.clone(),
+            status: status.as_u16(),
+            code: code.map(str::to_owned),
+            message,
+        });
+    }
+
     /// The same answer; when its last byte is on its way, or nobody wants the rest, the account is closed.
-    pub(crate) fn close_with(self, response: Response, ask: Ask) -> Response {
+    pub(crate) fn close_with(self, response: Response) -> Response {
         let status = response.status();
-        response.map(|body| Body::new(Accounted { body, _closing: Closing { account: self, ask, status } }))
+        response.map(|body| Body::new(Accounted { body, _closing: Closing { account: self, status } }))
     }
 }
 
@@ -112,14 +132,13 @@ impl hyper::body::Body for Accounted {
 /// Tells of the request when it is dropped.
 struct Closing {
     account: Account,
-    ask: Ask,
     status: StatusCode,
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
         let Account(inner) = &self.account;
-        let Ask { method, path, route } = &self.ask;
+        let Ask { method, path, route } = &inner.ask;
         let status = self.status.as_u16();
         inner.metrics.answered(method.as_str(), route, status);
         let seconds = inner.started.elapsed().as_secs_f32();

@@ -4,17 +4,20 @@
 //! `{"models": [entry…]}`, `GET /api/events` → each change as it happens. No path of this machine's disk is in them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{Json, Response};
 use futures_util::{StreamExt, stream};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::error::Result;
 use super::public::{file_name, without_paths};
 use super::sse::{self, Line};
+use super::status::{self, ServerStatus};
 use crate::events::{Change, Listener};
 use crate::models::{Entry, Models};
 use crate::plugins::{ActiveFormat, Record};
@@ -69,18 +72,56 @@ pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
 /// first, so that nothing is missed between looking at a list and listening.
 #[utoipa::path(
     get, path = "/api/events", tag = "server", summary = "Each change of plugins and models as it happens",
-    responses((status = 200, description = "server-sent events", body = String, content_type = "text/event-stream"))
+    params(Wishes),
+    responses((status = 200, description = "server-sent events, each of them so", body = Event, content_type = "text/event-stream"))
 )]
-pub(crate) async fn events(State(app): State<App>) -> Response {
+pub(crate) async fn events(State(app): State<App>, Query(wishes): Query<Wishes>) -> Response {
     let listener = app.plugins.events().listen();
     let now = app.plugins.now().into_iter().map(line);
     let next = |mut listener: Listener| async move { Some((line(listener.next().await?), listener)) };
     let later = stream::unfold(listener, next);
-    sse::respond(stream::iter([Line::Comment]).chain(stream::iter(now)).chain(later))
+    let changes = stream::iter([Line::Comment]).chain(stream::iter(now)).chain(later);
+    if !wishes.status {
+        return sse::respond(changes);
+    }
+    let mut ticks = tokio::time::interval(STATUS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let states = stream::unfold((ticks, app), |(mut ticks, app)| async move {
+        ticks.tick().await;
+        Some((Line::Data(sse::json(&Event::Told(Told::Status { status: status::now(&app) }))), (ticks, app)))
+    });
+    sse::respond(stream::select(changes, states))
+}
+
+/// How often the status is told.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// What else is told beside the changes.
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct Wishes {
+    /// How the server goes, each second, as `{"type": "status", "status": {…}}`.
+    #[serde(default)]
+    status: bool,
+}
+
+/// One event.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Event)]
+pub(crate) enum Event {
+    Change(Change),
+    Told(Told),
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// How the server goes.
+    Status { status: ServerStatus },
 }
 
 fn line(change: Change) -> Line {
-    Line::Data(sse::json(&public_change(change)))
+    Line::Data(sse::json(&Event::Change(public_change(change))))
 }
 
 /// The same without this machine's paths.

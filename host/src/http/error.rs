@@ -44,6 +44,10 @@ pub(crate) enum WireKind {
     WrongMethod,
     NoKey,
     NotAllowed,
+    NoSuchUpload,
+    WrongPiece,
+    ModelExists,
+    NoDisk,
 }
 
 /// The result of everything here.
@@ -229,6 +233,10 @@ fn of_wire(kind: WireKind) -> Verdict {
         WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, None),
         WireKind::NoKey => (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key")),
         WireKind::NotAllowed => (StatusCode::FORBIDDEN, "permission_error", None),
+        WireKind::NoSuchUpload => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("upload_not_found")),
+        WireKind::WrongPiece => (StatusCode::CONFLICT, INVALID_REQUEST, Some("wrong_offset")),
+        WireKind::ModelExists => (StatusCode::CONFLICT, INVALID_REQUEST, Some("model_exists")),
+        WireKind::NoDisk => (StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, Some("insufficient_disk")),
     };
     Verdict { status, kind, code, retry: Retry::Unsaid }
 }

@@ -14,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
+use super::web;
 use super::error::{Failure, WireKind};
 use crate::config::{ApiKey, Server};
 
@@ -47,7 +48,8 @@ pub(crate) async fn around(State(app): State<App>, request: Request, next: Next)
 }
 
 fn check_key(request: &Request, server: &Server) -> Result<(), Failure> {
-    if server.api_keys.is_empty() || OPEN_TO_ALL.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    if server.api_keys.is_empty() || OPEN_TO_ALL.contains(&path) || web::is_of_the_page(path) {
         return Ok(());
     }
     match key(request.headers()) {
@@ -78,7 +80,7 @@ fn is_one_of(keys: &[ApiKey], key: &str) -> bool {
 /// Somebody who may change what the server does: a parameter of each handler that changes something, or
 /// `route_layer(axum::middleware::from_extractor_with_state::<Administrator, _>(app))` around its routes.
 ///
-/// With admin keys, whoever sends one. Without, whatever runs on this machine and is no web page.
+/// With admin keys, whoever sends one. Without, whatever runs on this machine and is no web page but the server's own.
 pub(crate) struct Administrator;
 
 impl FromRequestParts<App> for Administrator {
@@ -96,10 +98,11 @@ impl FromRequestParts<App> for Administrator {
 fn check_administrator(headers: &HeaderMap, peer: Option<IpAddr>, server: &Server) -> Result<(), Failure> {
     if server.admin_keys.is_empty() {
         let here = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-        if here && !headers.contains_key(header::ORIGIN) {
+        let foreign = headers.get(header::ORIGIN).is_some_and(|origin| !is_own(origin, headers));
+        if here && !foreign {
             return Ok(());
         }
-        let message = "without an admin key only a program on this machine may do this, and no web page: set \
+        let message = "without an admin key only a program on this machine may do this, and of web pages the server's own: set \
                        `admin_keys` or `admin_key_file` of [server], or IMPETUS_ADMIN_KEYS";
         return Err(Failure::wire(WireKind::NotAllowed, message));
     }
@@ -146,9 +149,7 @@ fn check_host(request: &Request, server: &Server) -> Result<(), Failure> {
 fn check_origin(headers: &HeaderMap, server: &Server) -> Result<Option<HeaderValue>, Failure> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
     let text = origin.to_str().unwrap_or_default();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let own = text.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
-    if own {
+    if is_own(origin, headers) {
         return Ok(None);
     }
     if server.origins.iter().any(|listed| listed == "*" || listed.trim_end_matches('/') == text) {
@@ -157,6 +158,14 @@ fn check_origin(headers: &HeaderMap, server: &Server) -> Result<Option<HeaderVal
     let message =
         format!("the web page `{text}` may not use this server: list it under `origins` of [server]");
     Err(Failure::wire(WireKind::NotAllowed, message))
+}
+
+/// Whether a page came from this server: from the very name and port that it asks now. A name that only points here was
+/// refused before (`check_host`).
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+    authority.is_some() && authority == host
 }
 
 fn is_preflight(request: &Request) -> bool {
@@ -169,7 +178,7 @@ fn preflight(headers: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let out = response.headers_mut();
-    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     out.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     if let Some(wanted) = wanted {
         out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
@@ -205,6 +214,12 @@ mod tests {
             assert_eq!(status("", peer, &[]), expected, "{peer}");
         }
         assert_eq!(status("", "127.0.0.1", &[("origin", "http://localhost:8484")]), 403);
+        let page = |origin| [("host", "localhost:8484"), ("origin", origin)];
+        assert_eq!(status("", "127.0.0.1", &page("http://localhost:8484")), 200, "the server's own page");
+        for origin in ["http://localhost:8485", "https://chat.example", "null", "localhost:8484", ""] {
+            assert_eq!(status("", "127.0.0.1", &page(origin)), 403, "{origin}");
+        }
+        assert_eq!(status("", "192.168.0.9", &page("http://localhost:8484")), 403);
         assert_eq!(status("api_keys = [\"a\"]", "192.168.0.9", &[("x-api-key", "a")]), 403);
     }
 

@@ -21,7 +21,10 @@ mod public;
 mod request_id;
 mod serve;
 mod sse;
+mod status;
 mod tls;
+mod uploads;
+mod web;
 
 #[cfg(fuzzing)]
 pub use self::openai::fuzzing;
@@ -30,7 +33,7 @@ use std::sync::Arc;
 
 use axum::http::{Method, Uri};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 
 use self::error::{Failure, WireKind};
@@ -38,6 +41,7 @@ pub use self::serve::serve;
 pub use self::tls::tls;
 use crate::config::Config;
 use crate::models::Models;
+use crate::models::uploads::Uploads;
 use crate::plugins::Plugins;
 
 /// What every handler works with.
@@ -63,9 +67,15 @@ fn aliases() -> Router<App> {
 
 /// All routes.
 pub fn router(app: App) -> Router {
+    status::start_clock();
     let server = &app.config.server;
     let responses = openai::responses::Store::new(server.kept_responses, server.kept_response_bytes);
     Router::new()
+        .route("/", get(web::page))
+        .route("/assets/{*path}", get(web::asset))
+        .route("/api/uploads", get(uploads::list).post(uploads::begin))
+        .route("/api/uploads/{id}", put(uploads::take).delete(uploads::discard))
+        .layer(Extension(Arc::new(Uploads::new(Arc::clone(&app.models)))))
         .route("/v1/responses", post(openai::responses::create))
         .route("/v1/responses/{id}", get(openai::responses::one).delete(openai::responses::delete))
         .layer(Extension(Arc::new(responses)))
@@ -80,8 +90,9 @@ pub fn router(app: App) -> Router {
         .route("/api/plugins", get(api::plugins))
         .route("/api/formats", get(api::formats))
         .route("/api/models", get(api::models))
-        .route("/api/models/{*path}", get(life::about).post(life::change))
+        .route("/api/models/{*path}", get(life::about).post(life::change).delete(life::delete))
         .route("/api/ps", get(life::processes))
+        .route("/api/server", get(status::read))
         .route("/api/events", get(api::events))
         .route("/metrics", get(metrics::read))
         .route("/openapi.json", get(openapi::read))
@@ -100,8 +111,8 @@ pub fn router(app: App) -> Router {
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/events, \
-         /metrics, /openapi.json, /docs, /health, /livez and /readyz",
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/server, \
+         /api/uploads, /api/events, /metrics, /openapi.json, /docs, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

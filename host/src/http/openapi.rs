@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use super::error::ErrorBody;
 use super::guard::OPEN_TO_ALL;
 use super::openai::known::{Endpoint, KNOWN, Known};
-use super::{ALIASES, api, health, life, metrics, openai, page};
+use super::{ALIASES, api, health, life, metrics, openai, page, status, uploads, web};
 use crate::models::capability::EMBEDDINGS;
 
 #[derive(OpenApi)]
@@ -40,7 +40,13 @@ use crate::models::capability::EMBEDDINGS;
         api::models,
         life::about,
         life::change,
+        life::delete,
         life::processes,
+        status::read,
+        uploads::list,
+        uploads::begin,
+        uploads::take,
+        uploads::discard,
         api::events,
         metrics::read,
         health::alive,
@@ -48,6 +54,8 @@ use crate::models::capability::EMBEDDINGS;
         health::ready,
         read,
         page::read,
+        web::page,
+        web::asset,
     ),
     components(schemas(ErrorBody))
 )]
@@ -93,7 +101,7 @@ fn document() -> Value {
     for (path, operations) in paths {
         for (_, operation) in operations.as_object_mut().into_iter().flat_map(Map::iter_mut) {
             operation["responses"]["default"] = error.clone();
-            if OPEN_TO_ALL.contains(&path.as_str()) {
+            if OPEN_TO_ALL.contains(&path.as_str()) || web::is_of_the_page(path) {
                 operation["security"] = json!([]);
             }
         }
@@ -218,8 +226,7 @@ mod tests {
                 let answers = operation["responses"].as_object().unwrap();
                 assert!(answers.contains_key("200") && answers.contains_key("default"), "{method} {path}");
                 assert!(operation["summary"].is_string(), "{method} {path} has no summary");
-                let takes_nothing = path == "/api/models/{path}";
-                if method == "post" && !takes_nothing {
+                if ["post", "put"].contains(&method.as_str()) {
                     assert!(operation["requestBody"].is_object(), "{method} {path} takes nothing");
                 }
             }

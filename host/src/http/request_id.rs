@@ -49,23 +49,23 @@ fn new_id() -> HeaderValue {
 /// Around every route: the id, the account, and an answer even where a handler panicked.
 pub(crate) async fn around(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers().get(X_REQUEST_ID));
-    let account = Account::open(id.clone(), Arc::clone(app.models.metrics()));
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let ask = Ask {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         route: route.unwrap_or_else(|| "other".to_owned()),
     };
+    let account = Account::open(id.clone(), ask, Arc::clone(app.models.metrics()));
     request.extensions_mut().insert(account.clone());
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|_| {
         Failure::from(Error::new(Kind::Internal, "a handler panicked: this is a bug")).into_response()
     });
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        failure.log(&id);
+        account.failed(&failure, response.status());
     }
     response.headers_mut().insert(X_REQUEST_ID, id.0);
-    account.close_with(response, ask)
+    account.close_with(response)
 }
 
 #[cfg(test)]

@@ -63,6 +63,17 @@ impl Catalog {
         self.look(&Found { id, path: path.to_owned() })
     }
 
+    /// The folders that are searched.
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// What the plugins say of a path that is still being written to: nothing of it is remembered.
+    pub(super) fn judge(&self, path: &Path) -> Entry {
+        let found = Found { id: file_name(path), path: path.to_owned() };
+        self.probe(&found, path.is_dir())
+    }
+
     /// Whether some plugin takes a folder for a model as a whole: for one that it runs, or that it refuses by a reason.
     fn is_model_folder(&self, folder: &Path) -> bool {
         let found = Found { id: String::new(), path: folder.to_owned() };
@@ -70,7 +81,7 @@ impl Catalog {
     }
 
     /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
-    fn extensions(&self) -> Vec<String> {
+    pub(super) fn extensions(&self) -> Vec<String> {
         let formats = self.plugins.records().into_iter().flat_map(|record| record.formats);
         let mut extensions: Vec<String> = formats.flat_map(|format| format.extensions).collect();
         extensions.sort();

@@ -50,6 +50,7 @@ impl Leaving {
             tokens_per_second: 0.0,
             idle_secs: None,
             keep_alive_secs: None,
+            context_tokens: None,
             confinement: worker.map(|worker| worker.ready.confinement.clone()).unwrap_or_default(),
         }
     }

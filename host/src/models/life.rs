@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::leaving::{Leaving, isolation};
 use super::loaded::{KeepAlive, Resident};
@@ -21,7 +22,7 @@ const SWEEP: Duration = Duration::from_millis(500);
 const GOING: Duration = Duration::from_secs(8);
 
 /// A loaded model and where it runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Process {
     /// The model.
     pub model: String,
@@ -43,6 +44,8 @@ pub struct Process {
     pub idle_secs: Option<u64>,
     /// After how many seconds without use it is unloaded; null: when room is needed.
     pub keep_alive_secs: Option<u64>,
+    /// The longest that prompt and answer together may be; null while it ends.
+    pub context_tokens: Option<u32>,
     /// Which limits its process is under, by name.
     pub confinement: Vec<String>,
 }
@@ -270,6 +273,7 @@ fn process(resident: &Resident) -> Process {
         tokens_per_second: resident.tokens_per_second(),
         idle_secs: resident.idle().map(|idle| idle.as_secs()),
         keep_alive_secs,
+        context_tokens: Some(resident.context_tokens()),
         confinement: resident
             .worker
             .as_ref()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Entry;
 
@@ -34,7 +35,7 @@ pub(super) struct Taken {
 }
 
 /// What loading a model means for memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fit {
     /// Bytes that it is expected to take.
     pub needed_bytes: u64,
@@ -51,7 +52,7 @@ pub struct Fit {
 }
 
 /// Whether a model can be loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// There is room.

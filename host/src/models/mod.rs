@@ -2,6 +2,7 @@
 
 pub mod capability;
 mod catalog;
+mod disk;
 mod entry;
 mod history;
 mod leaving;
@@ -11,6 +12,7 @@ mod memory;
 mod opening;
 mod scan;
 mod slot;
+pub mod uploads;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use impetus_plugin_api::PluginRef;
 use serde::{Deserialize, Serialize};
 
+use super::inspection::{self, Inspection};
 use super::model::{self, Model, Probe};
 use super::record::Refusal;
 use super::spec::Spec;
@@ -71,6 +72,16 @@ impl Library {
     /// The same about a file of which nothing but this beginning is there.
     pub(super) fn probe_head(&self, path: &Path, head: &[u8]) -> Result<Probe> {
         model::probe(self.plugin, path, false, head)
+    }
+
+    /// All that a model's headers say; `None` from a plugin that does not offer to tell.
+    ///
+    /// # Errors
+    /// As [`Library::probe`].
+    pub fn inspect(&self, path: &Path, is_dir: bool) -> Result<Option<Inspection>> {
+        let head = head(path, is_dir)
+            .map_err(|error| Error::new(Kind::LoadFailed, format!("the file cannot be read: {error}")))?;
+        inspection::inspect(self.plugin, path, is_dir, &head)
     }
 
     /// Loads a model. `progress` hears fractions from 0 to 1 and answers whether to go on. Blocks until it is loaded.

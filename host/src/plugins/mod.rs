@@ -7,6 +7,7 @@
 mod discover;
 pub mod embedder;
 mod inspect;
+pub mod inspection;
 mod library;
 pub mod model;
 mod needed;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use self::discover::Candidate;
+use self::inspection::Inspection;
 pub use self::library::{Identity, Library};
 use self::model::Probe;
 use self::pipeline::Judged;
@@ -212,6 +214,19 @@ impl Plugins {
             Some(library) => library.probe(path, is_dir),
             None => self.prober(&spec).probe(path, is_dir),
         })
+    }
+
+    /// Asks one plugin for all that a model's headers say. `None` when no plugin of this id runs, or it does not offer to
+    /// tell.
+    ///
+    /// # Errors
+    /// What the plugin refuses.
+    pub fn inspect(&self, plugin: &str, path: &Path, is_dir: bool) -> Result<Option<Inspection>> {
+        let Some(spec) = self.spec(plugin) else { return Ok(None) };
+        match self.library(plugin) {
+            Some(library) => library.inspect(path, is_dir),
+            None => self.prober(&spec).inspect(path, is_dir),
+        }
     }
 
     /// A plugin that is open in this process. `None` when none of this id is.

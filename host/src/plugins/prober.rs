@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::inspection::Inspection;
 use super::library::{Identity, Library};
 use super::model::Probe;
 use super::record::{Refusal, State};
@@ -26,11 +28,13 @@ const LOOKING: Duration = Duration::from_secs(10);
 /// How long a child waits for the next question.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A file to look at.
+/// A file or folder to look at, and how closely.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Question {
-    path: PathBuf,
-    is_dir: bool,
+enum Question {
+    /// What is it?
+    Probe { path: PathBuf, is_dir: bool },
+    /// What do its headers say?
+    Inspect { path: PathBuf, is_dir: bool },
 }
 
 /// The host's side.
@@ -69,19 +73,34 @@ impl Prober {
     /// # Errors
     /// What the plugin refuses, and [`Kind::LoadFailed`] when it crashed or hung over the file.
     pub(super) fn probe(&self, path: &Path, is_dir: bool) -> Result<Probe> {
-        let question = Question { path: path.to_owned(), is_dir };
+        self.answer(&Question::Probe { path: path.to_owned(), is_dir })
+    }
+
+    /// Asks the plugin for all that a model's headers say; `None` where it does not offer to tell.
+    ///
+    /// # Errors
+    /// As [`Prober::probe`].
+    pub(super) fn inspect(&self, path: &Path, is_dir: bool) -> Result<Option<Inspection>> {
+        self.answer(&Question::Inspect { path: path.to_owned(), is_dir })
+    }
+
+    fn answer<T: DeserializeOwned>(&self, question: &Question) -> Result<T> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = open.is_some();
-        let first = self.ask(&mut open, &question)?;
+        let first = self.ask(&mut open, question)?;
         let answer = match first {
             // One that was kept may just have ended because nobody asked: that says nothing about the file.
-            Err(Silence::Ended(ending)) if kept && ending.clean => self.ask(&mut open, &question)?,
+            Err(Silence::Ended(ending)) if kept && ending.clean => self.ask(&mut open, question)?,
             first => first,
         };
         answer.unwrap_or_else(|silence| Err(self.failed(silence)))
     }
 
-    fn ask(&self, open: &mut Option<Open>, question: &Question) -> Result<Result<Result<Probe>, Silence>> {
+    fn ask<T: DeserializeOwned>(
+        &self,
+        open: &mut Option<Open>,
+        question: &Question,
+    ) -> Result<Result<Result<T>, Silence>> {
         let mut asked = match open.take() {
             Some(open) => open,
             None => Open::start(&self.spec).map(|(open, _)| open).map_err(|refusal| {
@@ -137,7 +156,7 @@ impl Open {
         Silence::Ended(self.child.end())
     }
 
-    fn hear<T: serde::de::DeserializeOwned>(&mut self, patience: Duration) -> Result<T, Silence> {
+    fn hear<T: DeserializeOwned>(&mut self, patience: Duration) -> Result<T, Silence> {
         let _ = self.reader.stream().set_read_timeout(Some(patience));
         match self.reader.receive() {
             Ok(Some(heard)) => Ok(heard),
@@ -170,8 +189,11 @@ pub fn serve() -> Result<()> {
     let _ = from_host.stream().set_read_timeout(Some(IDLE));
     loop {
         match from_host.receive::<Question>() {
-            Ok(Some(question)) => {
-                to_host.send(&library.probe(&question.path, question.is_dir)).map_err(gone)?;
+            Ok(Some(Question::Probe { path, is_dir })) => {
+                to_host.send(&library.probe(&path, is_dir)).map_err(gone)?;
+            }
+            Ok(Some(Question::Inspect { path, is_dir })) => {
+                to_host.send(&library.inspect(&path, is_dir)).map_err(gone)?;
             }
             Ok(None) => return Ok(()),
             Err(error) if is_timeout(&error) => return Ok(()),

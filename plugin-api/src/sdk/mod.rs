@@ -8,10 +8,12 @@ mod adapter;
 mod embeddings;
 mod export;
 mod guard;
+mod inspection;
 mod log;
 mod traits;
 
 pub use embeddings::{Embedder, Embedding, embeddings};
+pub use inspection::{Inspection, inspection};
 pub use traits::{Context, FormatPlugin, Model, Progress};
 
 #[doc(hidden)]

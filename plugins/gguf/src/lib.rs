@@ -26,6 +26,7 @@
 mod context;
 mod embedder;
 mod header;
+mod inspection;
 mod log;
 mod model;
 mod native;
@@ -35,8 +36,10 @@ mod summary;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress};
-use impetus_plugin_api::{HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, inspection};
+use impetus_plugin_api::{
+    Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
 use crate::model::{GgufModel, Loading};
@@ -92,6 +95,10 @@ impl FormatPlugin for Gguf {
             is_encoder: summary::is_encoder(&header),
         };
         GgufModel::load(Arc::clone(&self.backend), request.path(), loading, progress)
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == INSPECTION).then(inspection::<Self>)
     }
 
     fn build() -> String {

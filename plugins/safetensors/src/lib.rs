@@ -16,6 +16,7 @@ mod config;
 mod context;
 mod decoder;
 mod encoder;
+mod inspection;
 mod kernels;
 mod model;
 mod options;
@@ -31,9 +32,10 @@ mod golden_tests;
 
 use std::path::Path;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, inspection};
 use impetus_plugin_api::{
-    ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+    ErrorCode, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
+    export_plugin,
 };
 
 use crate::any::CheckpointModel;
@@ -83,6 +85,10 @@ impl FormatPlugin for Safetensors {
     ) -> Result<CheckpointModel, PluginError> {
         let report = |fraction| progress.report(fraction);
         CheckpointModel::load(request.path(), self.options.clone(), self.default_threads, report)
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == INSPECTION).then(inspection::<Self>)
     }
 
     fn build() -> String {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
 
@@ -15,7 +15,6 @@ use crate::engine::message::{Event, FinishReason, TokenLogprob, Usage};
 use crate::error::Error;
 use crate::http::account::Account;
 use crate::http::error::{Failure, Result};
-use crate::http::request_id::RequestId;
 use crate::http::sse::{self, Line};
 
 /// How long a stream waits for its first event before it begins all the same, with comments: a large model loads for
@@ -94,7 +93,7 @@ pub(super) async fn respond<S: Shape>(
         match starting.await {
             Ok((generation, shape)) => lines(account, generation, shape).left_stream(),
             Err(failure) => {
-                failure.log(account.id());
+                account.failed(&failure, StatusCode::OK);
                 stream::iter([S::refused(&failure)]).right_stream()
             }
         }
@@ -132,12 +131,16 @@ fn lines<S: Shape>(
     let script = Script { shape, tally, ready, ended: false };
     let events = generation.into_events(&account);
     stream::unfold((account, events, script), |(account, mut events, mut script)| async move {
-        let line = next_line(account.id(), &mut events, &mut script).await?;
+        let line = next_line(&account, &mut events, &mut script).await?;
         Some((line, (account, events, script)))
     })
 }
 
-async fn next_line<S: Shape>(id: &RequestId, events: &mut Events, script: &mut Script<S>) -> Option<Line> {
+async fn next_line<S: Shape>(
+    account: &Account,
+    events: &mut Events,
+    script: &mut Script<S>,
+) -> Option<Line> {
     loop {
         if let Some(line) = script.ready.pop_front() {
             return Some(line);
@@ -150,7 +153,7 @@ async fn next_line<S: Shape>(id: &RequestId, events: &mut Events, script: &mut S
                 // The other choices end with this one: nobody could tell a half answer from a whole one.
                 events.cancel();
                 let failure = Failure::from(error);
-                failure.log(id);
+                account.failed(&failure, StatusCode::OK);
                 script.fail(&failure);
             }
             Some((index, event)) => script.push(index, event),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::engine::message::{Event, FinishReason, Usage};
 use crate::http::account::Account;
 use crate::http::error::Failure;
+use crate::journal::{self, Answered};
 
 /// One answer's.
 pub(super) struct Meter {
@@ -12,6 +13,7 @@ pub(super) struct Meter {
     model: String,
     prompt_tokens: u32,
     told: u32,
+    first_token_secs: Option<f64>,
     last: Option<Instant>,
     ended: bool,
 }
@@ -27,6 +29,7 @@ impl Meter {
             model: model.to_owned(),
             prompt_tokens,
             told: 0,
+            first_token_secs: None,
             last: None,
             ended: false,
         }
@@ -39,8 +42,9 @@ impl Meter {
             Event::Text { told, .. } => self.tokens(*told),
             Event::Finished { reason, usage } => self.finish(*reason, *usage),
             Event::Failed(error) => {
-                let body = Failure::from(error.clone()).body();
-                self.account.metrics().request_failed(&self.model, body.error.code.unwrap_or("other"));
+                let failure = Failure::from(error.clone());
+                self.account.metrics().request_failed(&self.model, failure.body().error.code.unwrap_or("other"));
+                self.note("failed", 0);
                 self.ended = true;
             }
         }
@@ -56,7 +60,9 @@ impl Meter {
         match self.last {
             None => {
                 metrics.prompt(&self.model, self.prompt_tokens);
-                metrics.first_token(&self.model, now - self.account.started());
+                let after = now - self.account.started();
+                metrics.first_token(&self.model, after);
+                self.first_token_secs = Some(after.as_secs_f64());
             }
             Some(last) => metrics.next_tokens(&self.model, new, now - last),
         }
@@ -76,7 +82,23 @@ impl Meter {
         metrics.prefix(&self.model, usage.prompt_tokens, usage.cached_tokens);
         metrics.whole_request(&self.model, self.account.started().elapsed());
         metrics.request_ended(&self.model, reason);
+        self.note(reason, usage.cached_tokens);
         self.ended = true;
+    }
+
+    /// The journal hears how it ended.
+    fn note(&self, ending: &'static str, cached_tokens: u32) {
+        self.account.metrics().journal().answered(Answered {
+            request: self.account.id().to_string(),
+            model: self.model.clone(),
+            at: journal::now(),
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens,
+            completion_tokens: self.told,
+            first_token_secs: self.first_token_secs,
+            total_secs: self.account.started().elapsed().as_secs_f64(),
+            ending,
+        });
     }
 }
 
@@ -84,6 +106,7 @@ impl Drop for Meter {
     fn drop(&mut self) {
         if !self.ended {
             self.account.metrics().request_ended(&self.model, "abort");
+            self.note("abort", 0);
         }
     }
 }

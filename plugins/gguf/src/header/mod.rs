@@ -43,6 +43,8 @@ pub(crate) enum Value {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
+    /// Numbers of each dimension, the innermost first, as GGUF has it.
+    pub(crate) shape: Vec<u64>,
     pub(crate) elements: u64,
     pub(crate) kind: TensorType,
     pub(crate) bytes: u64,
@@ -289,10 +291,12 @@ fn tensor(cursor: &mut Cursor<impl BufRead + Seek>) -> Result<Placed, HeaderErro
             "the tensor `{name}` has {dimensions} dimensions; at most {MAX_DIMENSIONS} exist"
         )));
     }
+    let mut shape = Vec::new();
     let mut elements: u64 = 1;
     let mut row = 1;
     for dimension in 0..dimensions {
         let size = cursor.u64(&name)?;
+        shape.push(size);
         row = if dimension == 0 { size } else { row };
         elements = elements
             .checked_mul(size)
@@ -313,7 +317,7 @@ fn tensor(cursor: &mut Cursor<impl BufRead + Seek>) -> Result<Placed, HeaderErro
     let bytes = (elements / kind.block)
         .checked_mul(kind.bytes)
         .ok_or_else(|| wrong(format!("the tensor `{name}` has more bytes than 64 bits can count")))?;
-    Ok(Placed { tensor: Tensor { name, elements, kind, bytes }, data_offset, entry_offset })
+    Ok(Placed { tensor: Tensor { name, shape, elements, kind, bytes }, data_offset, entry_offset })
 }
 
 fn check_place(entry: Placed, data_start: u64, alignment: u64, length: u64) -> Result<Tensor, HeaderError> {

@@ -1,0 +1,107 @@
+// From the first visit to the first answer, and what a chat can do, with the real model.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { House, SMOLLM2 } from "./house.mjs";
+import { checkAccess, say, set, visit } from "./visit.mjs";
+
+/** Bytes over the network until the page can be used. */
+const FIRST_LOAD = 250 * 1024;
+
+let house;
+let seen;
+
+before(async () => {
+  house = await new House(["gguf"]).smollm2().serve();
+  seen = await visit(house.url, { viewport: { width: 1180, height: 800 } });
+});
+
+after(async () => {
+  await seen?.close();
+  await house?.close();
+});
+
+test("the first load is small, and kept by the browser", async () => {
+  const { page, browser } = seen;
+  const network = await browser.newCDPSession(page);
+  await network.send("Network.enable");
+  const loaded = new Map();
+  network.on("Network.responseReceived", ({ requestId, response }) => loaded.set(requestId, { url: response.url, bytes: 0, cached: response.fromDiskCache }));
+  network.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => {
+    const one = loaded.get(requestId);
+    if (one) one.bytes = encodedDataLength;
+  });
+  await page.goto(house.url);
+  await page.getByLabel("Message", { exact: true }).waitFor();
+  await page.getByRole("button", { name: `Model: ${SMOLLM2}` }).waitFor();
+  const files = () => [...loaded.values()].filter(({ url }) => url === `${house.url}/` || url.includes("/assets/"));
+  const bytes = files().reduce((sum, file) => sum + file.bytes, 0);
+  console.log(`first load: ${(bytes / 1024).toFixed(1)} KiB in ${files().length} files`);
+  assert.ok(files().length >= 4 && bytes > 50_000, "the files of the page were not seen");
+  assert.ok(bytes <= FIRST_LOAD, `the first load is ${bytes} bytes: ${JSON.stringify(files())}`);
+  loaded.clear();
+  await page.reload();
+  await page.getByLabel("Message", { exact: true }).waitFor();
+  const again = files().reduce((sum, file) => sum + file.bytes, 0);
+  assert.ok(again < 5_000, `the second load is ${again} bytes`);
+  await network.detach();
+});
+
+test("an answer streams, and says what it took", async () => {
+  const { page } = seen;
+  await set(page, { "Most tokens": "24", Temperature: "0", "Keep token probabilities": true });
+  await say(page, "Name three primary colors.");
+  await page.getByRole("button", { name: "Stop the answer" }).waitFor();
+  const answer = page.getByRole("article", { name: `Answer of ${SMOLLM2}` });
+  await answer.getByRole("button", { name: "Answer again" }).waitFor();
+  assert.match(await answer.innerText(), /color/i);
+  assert.match(await answer.innerText(), /tokens\/s · first token after [\d.]+ m?s · 24 tokens · prompt \d+/);
+  assert.match(await page.getByText("tokens of context").innerText(), /of 8\u202f192 tokens of context/);
+  await answer.getByRole("button", { name: "Token probabilities" }).click();
+  await answer.getByText("Token 1: what it was chosen from").waitFor();
+  assert.equal(await answer.getByRole("table").getByRole("row").count(), 5);
+  await answer.getByRole("button", { name: "As text" }).click();
+  await checkAccess(page, "the chat");
+});
+
+test("answering again and editing begin branches, and none is lost", async () => {
+  const { page } = seen;
+  await page.getByRole("button", { name: "Answer again" }).click();
+  await page.getByText("2/2").waitFor();
+  await page.getByRole("button", { name: "Answer again" }).waitFor();
+  await page.getByRole("button", { name: "Branch before" }).click();
+  await page.getByText("1/2").waitFor();
+  await page.getByRole("article", { name: "You" }).hover();
+  await page.getByRole("button", { name: "Edit the message" }).click();
+  await page.getByLabel("The message, edited").fill("Say hello.");
+  await page.getByRole("button", { name: "Send as a new branch" }).click();
+  await page.getByRole("article", { name: "You" }).getByText("2/2").waitFor();
+  await page.getByRole("button", { name: "Answer again" }).waitFor();
+  await page.reload();
+  await page.getByRole("list", { name: "Conversations" }).getByRole("button", { name: /Name three primary/ }).first().click();
+  await page.getByText("Say hello.").waitFor();
+});
+
+test("an answer can be stopped, and its work ends on the server", async () => {
+  const { page } = seen;
+  await page.getByRole("button", { name: "New chat" }).click();
+  await set(page, { "Most tokens": "2000", "Pass over end tokens": true });
+  await say(page, "Tell a very long story.");
+  await page.getByRole("article", { name: /Answer of/ }).locator("p").first().waitFor();
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  await page.getByText("stopped").waitFor();
+  const running = async () => (await (await fetch(`${house.url}/api/ps`)).json()).processes[0].running;
+  for (let tries = 0; (await running()) > 0; tries += 1) {
+    assert.ok(tries < 100, "the answer goes on");
+    await page.waitForTimeout(100);
+  }
+});
+
+test("what is wrong is said in the server's words", async () => {
+  const { page } = seen;
+  await page.getByRole("button", { name: "New chat" }).click();
+  await set(page, { "Most tokens": "8000000" });
+  await say(page, "Hello.");
+  await page.getByRole("alert").waitFor();
+  assert.match(await page.getByRole("alert").innerText(), /token/);
+  seen.check();
+});

@@ -1,0 +1,21 @@
+import { useEffect, useState } from "react";
+import { useLive } from "../api/live";
+import { span } from "../lib/format";
+
+/** Says that the server is gone, for as long as it is. */
+export function LinkBanner() {
+  const lostAt = useLive((state) => state.lostAt);
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    if (lostAt === null) return;
+    const clock = window.setInterval(() => setNow(Date.now()), 1000);
+    return () => window.clearInterval(clock);
+  }, [lostAt]);
+  if (lostAt === null) return null;
+  const seconds = Math.max(0, (now - lostAt) / 1000);
+  return (
+    <div role="status" className="flex items-center justify-center gap-2 bg-bad px-4 py-1.5 text-center text-[14px] font-medium text-bg">
+      The server does not answer since {span(seconds)}. What you see may be old; the page goes on by itself when it is back.
+    </div>
+  );
+}

@@ -1,0 +1,42 @@
+import { expect, it } from "vitest";
+import type { Sample } from "../api/live";
+import type { ServerStatus } from "../api/types";
+import { line } from "../charts/TimeChart";
+import { axes, endOf, inUnit } from "../lib/statistics";
+import type { Figure } from "../bench/types";
+import { growth, over, pace, quantile } from "./series";
+
+const sample = (at: number, uptime: number, tokens: number | null): Sample => ({ at, status: { uptime_secs: uptime, models: [], processes: [], tokens } as unknown as ServerStatus });
+const tokens = (status: ServerStatus) => (status as unknown as { tokens: number | null }).tokens;
+
+it("what only grows becomes a rate; a new start of the server and what is unknown do not", () => {
+  const samples = [sample(0, 10, 100), sample(1000, 12, 140), sample(2000, 1, 5), sample(3000, 2, null), sample(4000, 3, 9), sample(5000, 5, 19)];
+  expect(growth(samples, tokens)).toEqual([
+    { at: 1000, value: 20 },
+    { at: 5000, value: 5 },
+  ]);
+  expect(over(samples, tokens)).toHaveLength(5);
+});
+
+it("quantiles lie between the samples", () => {
+  expect([quantile([], 0.5), quantile([3], 0.9), quantile([1, 2, 3, 4], 0.5)]).toEqual([null, 3, 2.5]);
+});
+
+it("an answer of one token has no pace", () => {
+  const answer = { request: "", model: "", at: 0, prompt_tokens: 1, cached_tokens: 0, completion_tokens: 1, first_token_secs: 1, total_secs: 2, ending: "stop" };
+  expect(pace(answer)).toBeNull();
+  expect(pace({ ...answer, completion_tokens: 11 })).toBe(10);
+});
+
+it("a line is broken where nothing was measured", () => {
+  const points = [0, 1000, 9000, 10_000].map((at) => ({ at, value: 1 }));
+  expect(line(points, (at) => at / 1000, (value) => value)).toBe("M0.0 1.0L1.0 1.0M9.0 1.0L10.0 1.0");
+});
+
+it("figures of one group and unit share an axis; a share's axis ends at the limit", () => {
+  const figure = (group: string, unit: string, samples: number[]): Figure => ({ name: "", group, label: "", unit, better: "higher", samples, median: null, iqr: null, noisy: null, not_available: null, how: "", derived_from: [] });
+  const found = axes([figure("decode", "tokens_per_second", [50]), figure("limits", "share", [0.4]), figure("decode", "tokens_per_second", [60])]);
+  expect(found.map(({ group, figures }) => [group, figures.length])).toEqual([["decode", 2], ["limits", 1]]);
+  expect(found.map((axis) => Math.round(endOf(axis) * 10) / 10)).toEqual([62.4, 1]);
+  expect([inUnit(0.42, "share"), inUnit(null, "seconds"), inUnit(3.5e9, "bytes_per_second")]).toEqual(["42.0 %", "–", "3.3 GiB/s"]);
+});
