@@ -5,12 +5,14 @@
 //! context of it lives, and carries the plugin's `tracing` events and panics into the host's log.
 
 mod adapter;
+mod benchmarks;
 mod embeddings;
 mod export;
 mod guard;
 mod log;
 mod traits;
 
+pub use benchmarks::{Benchmarks, Work, benchmarks};
 pub use embeddings::{Embedder, Embedding, embeddings};
 pub use traits::{Context, FormatPlugin, Model, Progress};
 

@@ -23,6 +23,7 @@
 //! of their own would cut the context into as many parts as there are sequences and copy whole parts where a beginning is shared.
 //! Measured and not better: flash attention off (0.8 times), no kept sequences, steps of 512 rows.
 
+mod benchmarks;
 mod context;
 mod embedder;
 mod header;
@@ -35,10 +36,13 @@ mod summary;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress};
-use impetus_plugin_api::{HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks};
+use impetus_plugin_api::{
+    BENCHMARKS, Extension, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
+use crate::benchmarks::GgmlBenchmarks;
 use crate::model::{GgufModel, Loading};
 use crate::options::Options;
 
@@ -92,6 +96,10 @@ impl FormatPlugin for Gguf {
             is_encoder: summary::is_encoder(&header),
         };
         GgufModel::load(Arc::clone(&self.backend), request.path(), loading, progress)
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == BENCHMARKS).then(|| benchmarks(GgmlBenchmarks { _backend: Arc::clone(&self.backend) }))
     }
 
     fn build() -> String {

@@ -10,6 +10,7 @@
 //! floats, within 0.02 (both are tested).
 
 mod any;
+mod benchmarks;
 mod cache;
 mod checkpoint;
 mod config;
@@ -31,12 +32,13 @@ mod golden_tests;
 
 use std::path::Path;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks};
 use impetus_plugin_api::{
-    ErrorCode, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+    BENCHMARKS, ErrorCode, Extension, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
 };
 
 use crate::any::CheckpointModel;
+use crate::benchmarks::KernelBenchmarks;
 use crate::checkpoint::Checkpoint;
 use crate::config::Description;
 use crate::encoder::{Encoder, is_encoder};
@@ -83,6 +85,10 @@ impl FormatPlugin for Safetensors {
     ) -> Result<CheckpointModel, PluginError> {
         let report = |fraction| progress.report(fraction);
         CheckpointModel::load(request.path(), self.options.clone(), self.default_threads, report)
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        (name == BENCHMARKS).then(|| benchmarks(KernelBenchmarks { level: self.options.level() }))
     }
 
     fn build() -> String {
