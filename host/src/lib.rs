@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod metrics;
+pub mod pinning;
 pub mod plugins;
 
 pub mod http;

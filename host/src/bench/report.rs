@@ -98,6 +98,8 @@ pub enum Unit {
     Ratio,
     /// e to the mean negative log probability of a token.
     Perplexity,
+    /// Negative log probability of a token, natural logarithm.
+    NatsPerToken,
     /// So many.
     Count,
 }
@@ -161,7 +163,7 @@ impl Named {
     /// The group is the name's first part.
     pub fn new(name: impl Into<String>, label: impl Into<String>, unit: Unit) -> Self {
         let better = match unit {
-            Unit::Seconds | Unit::Bytes | Unit::JoulesPerToken | Unit::Perplexity | Unit::Count => Better::Lower,
+            Unit::Seconds | Unit::Bytes | Unit::JoulesPerToken | Unit::Perplexity | Unit::NatsPerToken | Unit::Count => Better::Lower,
             Unit::BytesPerSecond
             | Unit::OperationsPerSecond
             | Unit::TokensPerSecond

@@ -166,6 +166,8 @@ pub(super) enum Role {
     Probe,
     /// Open a plugin, to see how that goes
     Trial,
+    /// Measure a plugin's kernels
+    Bench,
 }
 
 #[derive(Debug, Subcommand)]

@@ -197,8 +197,6 @@ struct Product {
     /// Freed before the backend.
     _tensors: Tensors,
     backend: Backend,
-    #[cfg(test)]
-    result: Tensor,
 }
 
 #[expect(unsafe_code, reason = "whoever has the work has its pointers alone")]
@@ -231,26 +229,18 @@ impl Product {
         let weights = tensors.matrix(kind, inner, columns)?;
         let activations = tensors.matrix(sys::GGML_TYPE_F32, inner, rows)?;
         // SAFETY: the context lives and has room for the result and a graph.
-        let (result, graph) = unsafe {
+        let graph = unsafe {
             let context = tensors.context.as_ptr();
             let result = sys::ggml_mul_mat(context, weights.0.as_ptr(), activations.0.as_ptr());
             let graph = sys::ggml_new_graph(context);
             sys::ggml_build_forward_expand(graph, result);
-            (result, graph)
+            graph
         };
-        let made = NonNull::new(result).map(Tensor).zip(NonNull::new(graph));
-        let (result, graph) = made.ok_or_else(|| PluginError::internal("ggml made no graph"))?;
+        let graph = NonNull::new(graph).ok_or_else(|| PluginError::internal("ggml made no graph"))?;
         tensors.allocate(&backend)?;
         weights.set(&encoded(kind, &numbers((inner * columns) as usize), weights.bytes(), [columns, inner]));
         activations.set(&floats(&numbers((inner * rows) as usize)));
-        let _ = result;
-        Ok(Product {
-            graph,
-            _tensors: tensors,
-            backend,
-            #[cfg(test)]
-            result,
-        })
+        Ok(Product { graph, _tensors: tensors, backend })
     }
 }
 
@@ -344,6 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(unsafe_code, reason = "ggml is a C library")]
     fn what_is_measured_are_products() {
         let processor = devices().find(|device| device.described().kind == "cpu").unwrap();
         for (operation, tolerance) in
@@ -352,8 +343,11 @@ mod tests {
             let backend = Backend::of(processor, 2).unwrap();
             let mut product = product(backend, operation, [128, 40, 17]).unwrap();
             product.run(2).unwrap();
-            let mut bytes = vec![0; product.result.bytes()];
-            product.result.get(&mut bytes);
+            // SAFETY: the graph lives, and its last node is the product.
+            let result = unsafe { sys::ggml_graph_node(product.graph.as_ptr(), -1) };
+            let result = Tensor(NonNull::new(result).unwrap());
+            let mut bytes = vec![0; result.bytes()];
+            result.get(&mut bytes);
             let (a, b) = (numbers(17 * 128), numbers(40 * 128));
             for (at, found) in bytes.chunks_exact(4).enumerate() {
                 let found = f32::from_ne_bytes(found.try_into().unwrap());
