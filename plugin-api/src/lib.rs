@@ -186,8 +186,8 @@ pub mod sdk;
 pub use abi_stable;
 
 pub use benchmarks::{
-    AbiBenchmarks, AbiBenchmarks_TO, AbiWork, AbiWork_TO, BENCHMARKS, BenchDevice, BenchTask, BenchmarksTable, WorkBox,
-    operation,
+    AbiBenchmarks, AbiBenchmarks_TO, AbiWork, AbiWork_TO, BENCHMARKS, BenchDevice, BenchTask,
+    BenchmarksTable, WorkBox, operation,
 };
 pub use context::{AbiContext, AbiContext_TO, Batch, ContextBox, ContextLimits};
 pub use embeddings::{

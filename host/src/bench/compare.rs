@@ -83,7 +83,8 @@ fn remarks(a: &Report, b: &Report) -> Vec<String> {
     };
     differ("other machines", &machine(a), &machine(b));
     let versions = |report: &Report| {
-        let versions: Vec<String> = report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let versions: Vec<String> =
+            report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         versions.join(", ")
     };
     differ("other versions", &versions(a), &versions(b));
@@ -105,7 +106,16 @@ fn change(named: &Figure, a: Option<&Figure>, b: Option<&Figure>) -> Change {
     };
     let (a, b) = (median(a), median(b));
     let ratio = a.zip(b).map(|(a, b)| b / a).filter(|ratio| ratio.is_finite());
-    Change { name: named.name.clone(), label: named.label.clone(), unit: named.unit, a, b, ratio, verdict, why }
+    Change {
+        name: named.name.clone(),
+        label: named.label.clone(),
+        unit: named.unit,
+        a,
+        b,
+        ratio,
+        verdict,
+        why,
+    }
 }
 
 fn judge(a: &Figure, b: &Figure) -> (Verdict, String) {
@@ -142,7 +152,15 @@ fn least_chance(a: usize, b: usize) -> f64 {
 /// of Mann & Whitney (1947), exact for few samples, by the normal distribution for many.
 fn rank_sum(a: &Samples, b: &Samples) -> f64 {
     let (a, b) = (a.values(), b.values());
-    let wins = |a: f64, b: f64| if a > b { 1.0 } else if a < b { 0.0 } else { 0.5 };
+    let wins = |a: f64, b: f64| {
+        if a > b {
+            1.0
+        } else if a < b {
+            0.0
+        } else {
+            0.5
+        }
+    };
     let u: f64 = a.iter().flat_map(|&a| b.iter().map(move |&b| wins(a, b))).sum();
     let pairs = (a.len() * b.len()) as f64;
     let smaller = u.min(pairs - u);
@@ -182,7 +200,9 @@ fn ways(a: usize, b: usize) -> Vec<f64> {
 fn two_sided(z: f64) -> f64 {
     let z = z.abs();
     let t = 1.0 / (1.0 + 0.231_641_9 * z);
-    let series = t * (0.319_381_53 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let series = t
+        * (0.319_381_53
+            + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     (2.0 * (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * series).min(1.0)
 }
 
@@ -227,7 +247,12 @@ mod tests {
         check(Unit::Seconds, &before, &[90.0, 91.0, 89.0, 90.5, 89.5], Verdict::Better);
         check(rate, &before, &[100.2, 101.2, 99.2, 100.4, 99.6], Verdict::Same);
         // All above, and too little to matter.
-        check(rate, &[100.0, 100.1, 100.2, 100.3, 100.4], &[100.5, 100.6, 100.7, 100.8, 100.9], Verdict::Same);
+        check(
+            rate,
+            &[100.0, 100.1, 100.2, 100.3, 100.4],
+            &[100.5, 100.6, 100.7, 100.8, 100.9],
+            Verdict::Same,
+        );
         check(rate, &[100.0, 101.0, 99.0], &[200.0, 201.0, 199.0], Verdict::Unknown);
         let many = |from: f64| (0..30).map(|i| from + f64::from(i)).collect::<Vec<f64>>();
         check(rate, &many(100.0), &many(120.0), Verdict::Better);

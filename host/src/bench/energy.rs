@@ -34,7 +34,9 @@ impl Meter {
             .map(|entry| entry.path())
             .collect();
         if folders.is_empty() {
-            return Err("the system shows no energy counters (RAPL); in virtual machines there are none".to_owned());
+            return Err(
+                "the system shows no energy counters (RAPL); in virtual machines there are none".to_owned()
+            );
         }
         let domains = folders.into_iter().map(Domain::open).collect::<Result<_, _>>()?;
         Ok(Meter { domains })
@@ -57,7 +59,8 @@ impl Domain {
 
     fn spent(&mut self) -> Option<u64> {
         let now = number(&self.folder, "energy_uj")?;
-        let spent = if now >= self.last { now - self.last } else { self.wraps_at.checked_sub(self.last)? + now };
+        let spent =
+            if now >= self.last { now - self.last } else { self.wraps_at.checked_sub(self.last)? + now };
         self.last = now;
         Some(spent)
     }

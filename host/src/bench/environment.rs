@@ -55,7 +55,7 @@ impl Machine {
 }
 
 /// Bytes of memory that could be taken without pushing anything out.
-pub fn available_memory() -> Option<u64> {
+pub(super) fn available_memory() -> Option<u64> {
     memory("MemAvailable")
 }
 
@@ -160,7 +160,10 @@ mod tests {
 
     #[test]
     fn what_the_system_writes_is_read() {
-        assert_eq!((size("32K"), size("1M"), size("7"), size("x")), (Some(32768), Some(1 << 20), Some(7), None));
+        assert_eq!(
+            (size("32K"), size("1M"), size("7"), size("x")),
+            (Some(32768), Some(1 << 20), Some(7), None)
+        );
         assert_eq!(list("0-2,5"), BTreeSet::from([0, 1, 2, 5]));
         let folder = tempfile::tempdir().unwrap();
         for (index, kind, level, bytes, shared) in
@@ -174,8 +177,10 @@ mod tests {
                 std::fs::write(index.join(name), format!("{text}\n")).unwrap();
             }
         }
-        let expected =
-            [Cache { level: 1, bytes: 32768, shared_by: 1 }, Cache { level: 3, bytes: 8 << 20, shared_by: 2 }];
+        let expected = [
+            Cache { level: 1, bytes: 32768, shared_by: 1 },
+            Cache { level: 3, bytes: 8 << 20, shared_by: 2 },
+        ];
         assert_eq!(caches(folder.path(), &[1, 2]), expected);
         assert_eq!(caches(folder.path(), &[7]), []);
     }

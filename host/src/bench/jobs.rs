@@ -202,8 +202,11 @@ impl Jobs {
             inner.running.iter().map(Running::now).chain(ended).collect()
         };
         let saved = self.store.as_ref().map_or(Ok(Vec::new()), Store::list)?;
-        let older: Vec<Job> =
-            saved.into_iter().filter(|saved| jobs.iter().all(|job| job.id != saved.id)).map(of_saved).collect();
+        let older: Vec<Job> = saved
+            .into_iter()
+            .filter(|saved| jobs.iter().all(|job| job.id != saved.id))
+            .map(of_saved)
+            .collect();
         jobs.extend(older);
         jobs.sort_by(|a, b| b.started_at.cmp(&a.started_at));
         Ok(jobs)
@@ -263,7 +266,9 @@ impl Jobs {
             let Some(jobs) = jobs.upgrade() else { return };
             let now = {
                 let mut inner = jobs.inner();
-                let Some(running) = inner.running.as_mut().filter(|running| running.job.id == id) else { return };
+                let Some(running) = inner.running.as_mut().filter(|running| running.job.id == id) else {
+                    return;
+                };
                 running.job.progress = Some(progress.clone());
                 running.job.clone()
             };
@@ -290,7 +295,18 @@ impl Jobs {
 fn of_saved(saved: Saved) -> Job {
     let Saved { id, kind, subject, started_at, seconds, interrupted } = saved;
     let state = if interrupted { JobState::Cancelled } else { JobState::Finished };
-    Job { id, kind, subject, state, started_at, seconds, progress: None, error: None, saved: true, report: None }
+    Job {
+        id,
+        kind,
+        subject,
+        state,
+        started_at,
+        seconds,
+        progress: None,
+        error: None,
+        saved: true,
+        report: None,
+    }
 }
 
 #[cfg(test)]
@@ -354,7 +370,8 @@ mod tests {
         let listed = others.list().unwrap();
         assert_eq!((listed.len(), listed[0].state, &listed[0].report), (1, JobState::Finished, &None));
         assert!(others.get(&job.id).unwrap().unwrap().report.is_some());
-        let failing = async |recorder: Recorder| (recorder, Err(Error::new(error::Kind::Internal, "told to fail")));
+        let failing =
+            async |recorder: Recorder| (recorder, Err(Error::new(error::Kind::Internal, "told to fail")));
         let failed = others.start(order(true), failing).unwrap().unwrap();
         let failed = until(&others, &failed.id, JobState::Failed).await;
         assert_eq!((failed.error.as_deref(), failed.saved), (Some("told to fail"), false));

@@ -4,14 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::ToSchema;
 
 use super::prompts::Words;
 
 /// A count, or where it is drawn from: `200`, `50-400` (each as probable), `normal:MEAN,DEVIATION`,
 /// `lognormal:MEDIAN,SIGMA`.
-#[derive(Debug, Clone, Copy, PartialEq, ToSchema)]
-#[schema(value_type = String, example = "lognormal:200,0.5")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Lengths {
     /// Always this.
     Fixed(u32),
@@ -44,7 +42,9 @@ impl FromStr for Lengths {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("`{text}` is no length: give a number, LEAST-MOST, normal:MEAN,DEVIATION or lognormal:MEDIAN,SIGMA")
+            format!(
+                "`{text}` is no length: give a number, LEAST-MOST, normal:MEAN,DEVIATION or lognormal:MEDIAN,SIGMA"
+            )
         };
         let pair = |text: &str| {
             let (a, b) = text.split_once(',')?;
@@ -57,7 +57,10 @@ impl FromStr for Lengths {
         } else if let Some(rest) = text.strip_prefix("lognormal:") {
             pair(rest).map(|(median, sigma)| Lengths::LogNormal(median, sigma))
         } else if let Some((least, most)) = text.split_once('-') {
-            count(least).zip(count(most)).filter(|(least, most)| least <= most).map(|(a, b)| Lengths::Uniform(a, b))
+            count(least)
+                .zip(count(most))
+                .filter(|(least, most)| least <= most)
+                .map(|(a, b)| Lengths::Uniform(a, b))
         } else {
             count(text).map(Lengths::Fixed)
         };

@@ -20,6 +20,7 @@ mod report;
 mod samples;
 mod serve;
 mod store;
+pub mod words;
 
 pub use compare::{Change, Comparison, Verdict, compare};
 pub use environment::{Cache, Machine};
@@ -33,4 +34,4 @@ pub use recorder::{OnProgress, Progress, Recorder, Stopper};
 pub use report::{Better, Figure, Kind, Report, Unit};
 pub use samples::Samples;
 pub use serve::{Exchange, Target, serve};
-pub use store::{Saved, Store, new_id};
+pub use store::{DATABASE, Saved, Store, new_id};

@@ -110,12 +110,14 @@ pub struct ServeOptions {
     /// How often each server is measured.
     pub rounds: u32,
     /// Random words of each message of a user.
+    #[schema(value_type = serde_json::Value)]
     pub prompt_words: Lengths,
     /// Words of a system message that all conversations of a round share.
     pub shared_words: u32,
     /// Messages of the user in a conversation; latencies are those of the last answer.
     pub turns: u32,
     /// Tokens of each answer; end tokens are ignored where the server honours that.
+    #[schema(value_type = serde_json::Value)]
     pub max_tokens: Lengths,
     /// A request is good when its first token comes within so many milliseconds.
     pub ttft_limit_ms: Option<f64>,
@@ -201,16 +203,20 @@ fn within(name: &str, value: u32, least: u32, most: u32) -> Result<()> {
 
 fn each_within(name: &str, values: &[u32], least: u32) -> Result<()> {
     if values.is_empty() || values.len() > 64 {
-        return Err(Error::invalid(name, format!("`{name}` must have 1 to 64 values; found {}", values.len())));
+        return Err(Error::invalid(
+            name,
+            format!("`{name}` must have 1 to 64 values; found {}", values.len()),
+        ));
     }
     values.iter().try_for_each(|&value| within(name, value, least, 1_000_000))
 }
 
 fn positive(name: &str, value: Option<f64>) -> Result<()> {
     match value {
-        Some(value) if !(value > 0.0 && value <= 1e6) => {
-            Err(Error::invalid(name, format!("`{name}` must be above 0 and at most a million; found {value}")))
-        }
+        Some(value) if !(value > 0.0 && value <= 1e6) => Err(Error::invalid(
+            name,
+            format!("`{name}` must be above 0 and at most a million; found {value}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -232,7 +238,8 @@ mod tests {
             panic!("no model")
         };
         assert_eq!((model.depths, model.runs), (vec![0, 512], 5));
-        let Ok(Options::Serve(serve)) = read(r#"{"kind":"serve","model":"m","prompt_words":"10-20","rate":2.5}"#)
+        let Ok(Options::Serve(serve)) =
+            read(r#"{"kind":"serve","model":"m","prompt_words":"10-20","rate":2.5}"#)
         else {
             panic!("no server")
         };

@@ -149,7 +149,7 @@ impl Recorder {
     }
 
     /// Something was found beside the steps.
-    pub(super) fn add(&mut self, figure: Figure) {
+    pub fn add(&mut self, figure: Figure) {
         self.figures.push(figure);
     }
 

@@ -146,24 +146,29 @@ pub struct Figure {
 
 /// What a figure is, before it is measured.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub(super) struct Named {
     /// See [`Figure::name`].
-    pub name: String,
+    pub(super) name: String,
     /// See [`Figure::label`].
-    pub label: String,
+    pub(super) label: String,
     /// See [`Figure::unit`].
-    pub unit: Unit,
+    pub(super) unit: Unit,
     /// See [`Figure::better`].
-    pub better: Better,
+    pub(super) better: Better,
     /// See [`Figure::how`].
-    pub how: String,
+    pub(super) how: String,
 }
 
 impl Named {
     /// The group is the name's first part.
-    pub fn new(name: impl Into<String>, label: impl Into<String>, unit: Unit) -> Self {
+    pub(super) fn new(name: impl Into<String>, label: impl Into<String>, unit: Unit) -> Self {
         let better = match unit {
-            Unit::Seconds | Unit::Bytes | Unit::JoulesPerToken | Unit::Perplexity | Unit::NatsPerToken | Unit::Count => Better::Lower,
+            Unit::Seconds
+            | Unit::Bytes
+            | Unit::JoulesPerToken
+            | Unit::Perplexity
+            | Unit::NatsPerToken
+            | Unit::Count => Better::Lower,
             Unit::BytesPerSecond
             | Unit::OperationsPerSecond
             | Unit::TokensPerSecond
@@ -175,12 +180,12 @@ impl Named {
     }
 
     /// Says how it is measured.
-    pub fn how(self, how: impl Into<String>) -> Self {
+    pub(super) fn how(self, how: impl Into<String>) -> Self {
         Named { how: how.into(), ..self }
     }
 
     /// Measured; without a single sample it is not available.
-    pub fn measured(self, samples: Samples) -> Figure {
+    pub(super) fn measured(self, samples: Samples) -> Figure {
         if samples.values().is_empty() {
             return self.not_available("nothing was measured before the benchmark was stopped");
         }
@@ -188,7 +193,7 @@ impl Named {
     }
 
     /// Computed from others, sample by sample.
-    pub fn derived(self, samples: Samples, from: &[&str]) -> Figure {
+    pub(super) fn derived(self, samples: Samples, from: &[&str]) -> Figure {
         let from = from.iter().map(|&name| name.to_owned()).collect();
         if samples.values().is_empty() {
             return self.figure(samples, Some("what it follows from is not available".to_owned()), from);
@@ -197,7 +202,7 @@ impl Named {
     }
 
     /// Not measured, and why.
-    pub fn not_available(self, why: impl Into<String>) -> Figure {
+    pub(super) fn not_available(self, why: impl Into<String>) -> Figure {
         self.figure(Samples::default(), Some(why.into()), Vec::new())
     }
 

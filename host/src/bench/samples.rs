@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Fewer samples than these say nothing about their scatter.
-pub const ENOUGH: usize = 5;
+const ENOUGH: usize = 5;
 
 /// Samples whose middle half is wider than this share of their median are noisy.
-pub const NOISY_FROM: f64 = 0.05;
+const NOISY_FROM: f64 = 0.05;
 
 /// Measured values of one figure, all in one unit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -9,6 +9,9 @@ use serde::Serialize;
 use super::report::{Kind, Report};
 use crate::error::{self, Error};
 
+/// The database's file, in the user's folder for data.
+pub const DATABASE: &str = "benchmarks.sqlite";
+
 /// The layout of the database; another number is another layout.
 const LAYOUT: i64 = 1;
 
@@ -110,7 +113,8 @@ impl Store {
         let Some(name) = names.iter().find(|name| *name == id).or_else(beginning) else { return Ok(None) };
         let read = |name: &String| {
             let connection = self.connect()?;
-            let report = connection.query_row("SELECT report FROM reports WHERE id = ?1", [name], |row| row.get(0));
+            let report =
+                connection.query_row("SELECT report FROM reports WHERE id = ?1", [name], |row| row.get(0));
             report.optional()
         };
         let text: Option<String> = read(name).map_err(|error| self.failed(&error))?;
@@ -141,7 +145,8 @@ impl Store {
             LAYOUT => {}
             0 => connection.execute_batch(TABLE).map_err(|error| self.failed(&error))?,
             other => {
-                let message = format!("it has layout {other}, and this version knows {LAYOUT}: upgrade impetus");
+                let message =
+                    format!("it has layout {other}, and this version knows {LAYOUT}: upgrade impetus");
                 return Err(self.failed(&message));
             }
         }
@@ -181,9 +186,12 @@ mod tests {
 
     fn report(subject: &str, value: f64) -> Report {
         let tell = std::sync::Arc::new(|_: &crate::bench::recorder::Progress| ());
-        let mut recorder = Recorder::new(Kind::Model, serde_json::json!({"runs": 1}), Stopper::default(), tell);
+        let mut recorder =
+            Recorder::new(Kind::Model, serde_json::json!({"runs": 1}), Stopper::default(), tell);
         recorder.subject = subject.to_owned();
-        recorder.add(Named::new("decode.1", "decode", Unit::TokensPerSecond).measured([value].into_iter().collect()));
+        recorder.add(
+            Named::new("decode.1", "decode", Unit::TokensPerSecond).measured([value].into_iter().collect()),
+        );
         recorder.report()
     }
 

@@ -87,6 +87,7 @@ pub struct Engine {
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    most_sequences: usize,
     /// Cells of the KV cache, shared by all sequences.
     total_cells: usize,
     /// Closed when the loop has ended.

@@ -7,6 +7,7 @@
 
 mod account;
 mod api;
+mod benchmarks;
 mod body;
 mod error;
 mod fields;
@@ -34,8 +35,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use self::error::{Failure, WireKind};
-pub use self::serve::serve;
+pub use self::serve::{Private, privately, serve};
 pub use self::tls::tls;
+use crate::bench::Jobs;
 use crate::config::Config;
 use crate::models::Models;
 use crate::plugins::Plugins;
@@ -65,6 +67,7 @@ fn aliases() -> Router<App> {
 pub fn router(app: App) -> Router {
     let server = &app.config.server;
     let responses = openai::responses::Store::new(server.kept_responses, server.kept_response_bytes);
+    let jobs = benchmarks::jobs(&app);
     Router::new()
         .route("/v1/responses", post(openai::responses::create))
         .route("/v1/responses/{id}", get(openai::responses::one).delete(openai::responses::delete))
@@ -83,6 +86,7 @@ pub fn router(app: App) -> Router {
         .route("/api/models/{*path}", get(life::about).post(life::change))
         .route("/api/ps", get(life::processes))
         .route("/api/events", get(api::events))
+        .merge(benchmarks_of(jobs))
         .route("/metrics", get(metrics::read))
         .route("/openapi.json", get(openapi::read))
         .route("/docs", get(page::read))
@@ -97,10 +101,18 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+fn benchmarks_of(jobs: Arc<Jobs>) -> Router<App> {
+    Router::new()
+        .route("/api/benchmarks", get(benchmarks::list).post(benchmarks::start))
+        .route("/api/benchmarks/{id}", get(benchmarks::one).delete(benchmarks::remove))
+        .route("/api/benchmarks/{id}/against/{other}", get(benchmarks::against))
+        .layer(Extension(jobs))
+}
+
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/events, \
+         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/events, /api/benchmarks, \
          /metrics, /openapi.json, /docs, /health, /livez and /readyz",
         uri.path()
     );

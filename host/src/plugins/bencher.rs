@@ -106,13 +106,19 @@ impl Bencher {
         self.ended
     }
 
-    fn ask<T: serde::de::DeserializeOwned>(&mut self, question: &impl Serialize, patience: Duration) -> Result<T> {
+    fn ask<T: serde::de::DeserializeOwned>(
+        &mut self,
+        question: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T> {
         let failed = |what: String| Error::new(Kind::PluginUnavailable, what);
         let _ = self.reader.stream().set_read_timeout(Some(patience));
         let heard = self.writer.send(question).and_then(|()| self.reader.receive::<Result<T>>());
         match heard {
             Ok(Some(answer)) => answer,
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+            {
                 self.ended = true;
                 self.child.kill();
                 Err(failed(format!("the plugin did not answer within {} s", patience.as_secs())))

@@ -110,7 +110,9 @@ fn check(devices: &[BenchDevice], task: &BenchTask<'_>) -> Result<(), PluginErro
     let is_product = operation.starts_with("product/");
     let sizes: &[u64] = if is_product { &[task.rows, task.inner, task.columns] } else { &[task.bytes] };
     if sizes.contains(&0) {
-        return Err(PluginError::invalid_argument(format!("`{operation}` of nothing: its sizes are {sizes:?}")));
+        return Err(PluginError::invalid_argument(format!(
+            "`{operation}` of nothing: its sizes are {sizes:?}"
+        )));
     }
     Ok(())
 }
@@ -140,7 +142,13 @@ mod tests {
     impl Benchmarks for Counting {
         fn devices(&self) -> Vec<BenchDevice> {
             let operations = vec![operation::PRODUCT_F32.into(), operation::COPY_TO_DEVICE.into()].into();
-            vec![BenchDevice { id: "x".into(), kind: "cpu".into(), name: "x".into(), memory_bytes: 0, operations }]
+            vec![BenchDevice {
+                id: "x".into(),
+                kind: "cpu".into(),
+                name: "x".into(),
+                memory_bytes: 0,
+                operations,
+            }]
         }
         fn prepare(&self, task: BenchTask<'_>) -> Result<Box<dyn Work>, PluginError> {
             assert!(task.bytes != 13, "told to panic");

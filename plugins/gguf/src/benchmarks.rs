@@ -125,7 +125,11 @@ impl Tensors {
         // SAFETY: plain functions; the context allocates its own memory.
         let context = unsafe {
             let mem_size = 8 * sys::ggml_tensor_overhead() + sys::ggml_graph_overhead();
-            sys::ggml_init(sys::ggml_init_params { mem_size, mem_buffer: std::ptr::null_mut(), no_alloc: true })
+            sys::ggml_init(sys::ggml_init_params {
+                mem_size,
+                mem_buffer: std::ptr::null_mut(),
+                no_alloc: true,
+            })
         };
         let context = NonNull::new(context)
             .ok_or_else(|| PluginError::new(ErrorCode::OUT_OF_MEMORY, "ggml has no memory for a context"))?;

@@ -136,7 +136,10 @@ mod tests {
                 let (row, column) = (at / 40, at % 40);
                 let pairs = a[row * 128..].iter().zip(&b[column * 128..]).take(128);
                 let expected: f32 = pairs.map(|(a, b)| a * b).sum();
-                assert!((found - expected).abs() < tolerance, "{operation} {row},{column}: {found} for {expected}");
+                assert!(
+                    (found - expected).abs() < tolerance,
+                    "{operation} {row},{column}: {found} for {expected}"
+                );
             }
         }
     }

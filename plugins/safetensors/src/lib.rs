@@ -34,7 +34,8 @@ use std::path::Path;
 
 use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks};
 use impetus_plugin_api::{
-    BENCHMARKS, ErrorCode, Extension, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+    BENCHMARKS, ErrorCode, Extension, HostApi, LoadRequest, PluginError, ProbeInput, ProbeResult,
+    export_plugin,
 };
 
 use crate::any::CheckpointModel;

@@ -40,7 +40,11 @@ pub(super) fn plain(recorder: &mut Recorder, sampling: Sampling, size: usize) {
                 }),
                 "bf16" => together(cpus, sampling, recorder.stopper(), || {
                     let widen = |bits: u16| f32::from_bits(u32::from(bits) << 16);
-                    plain_pass(size, |i| 0x3f80 | (i as u16 & 0x7f), move |a, b, sum: f32| sum + widen(a) * widen(b))
+                    plain_pass(
+                        size,
+                        |i| 0x3f80 | (i as u16 & 0x7f),
+                        move |a, b, sum: f32| sum + widen(a) * widen(b),
+                    )
                 }),
                 _ => together(cpus, sampling, recorder.stopper(), || {
                     plain_pass(size, |i| i as i8, |a: i8, b, sum: i32| sum + i32::from(a) * i32::from(b))

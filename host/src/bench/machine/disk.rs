@@ -52,7 +52,8 @@ pub(super) fn measure(recorder: &mut Recorder, path: &Path, runs: u32) {
     }
     recorder.found(match reason {
         Some(why) => cold(how).not_available(why),
-        None => cold(&format!("{how}; as much as was read came from the disk, by the system's own count")).measured(samples),
+        None => cold(&format!("{how}; as much as was read came from the disk, by the system's own count"))
+            .measured(samples),
     });
     if !recorder.begin("disk: read a model's file, in memory already") {
         return;

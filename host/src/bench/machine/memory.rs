@@ -34,8 +34,10 @@ impl Access {
         match self {
             Access::Read => "every 64-bit word is read and added up",
             Access::Write => "every 64-bit word is written; what the processor reads for that is not counted",
-            Access::Copy => "one half of the working set is copied to the other by the system library's memcpy; bytes \
-                             read and bytes written count",
+            Access::Copy => {
+                "one half of the working set is copied to the other by the system library's memcpy; bytes \
+                             read and bytes written count"
+            }
         }
     }
 }
@@ -179,7 +181,8 @@ mod tests {
             Cache { level: 3, bytes: 32 << 20, shared_by: 2 },
         ];
         let machine = Machine { caches, logical_cpus: 4, ..Machine::default() };
-        let bytes = |threads| -> Vec<u64> { places(&machine, threads).iter().map(|place| place.bytes).collect() };
+        let bytes =
+            |threads| -> Vec<u64> { places(&machine, threads).iter().map(|place| place.bytes).collect() };
         assert_eq!(bytes(1)[..2], [16 << 10, 16 << 20]);
         assert_eq!(bytes(4)[..2], [16 << 10, 8 << 20]);
         // Two of the last caches, four times; or a quarter of what is free.

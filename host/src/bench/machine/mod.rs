@@ -23,8 +23,7 @@ const COPIED: u64 = 64 << 20;
 /// Measures the machine. Blocks, for some seconds.
 pub fn machine(plugins: &Plugins, models: &Models, options: &MachineOptions, recorder: &mut Recorder) {
     recorder.subject = "this machine".to_owned();
-    let sampling =
-        Sampling { runs: options.runs, least: Duration::from_millis(options.milliseconds.into()) };
+    let sampling = Sampling { runs: options.runs, least: Duration::from_millis(options.milliseconds.into()) };
     let wanted = |part| options.parts.contains(&part);
     if wanted(Part::Memory) {
         recorder.plan(memory::steps(recorder.machine()));
@@ -102,7 +101,8 @@ fn ask(plugins: &Plugins, options: &MachineOptions, recorder: &mut Recorder) -> 
         recorder.used(&spec.id, &spec.version);
         let bencher = Bencher::start(&spec).map_err(|error| error.message);
         let devices = bencher.as_ref().ok().and_then(|bencher| bencher.devices.clone()).unwrap_or_default();
-        recorder.plan(devices.iter().map(|device| steps(device, options, recorder.machine().logical_cpus)).sum());
+        recorder
+            .plan(devices.iter().map(|device| steps(device, options, recorder.machine().logical_cpus)).sum());
         all.push(Asked { spec, bencher });
     }
     all
@@ -126,7 +126,12 @@ struct Heard {
     asked: Vec<String>,
 }
 
-fn of_plugins(asked: Vec<Asked>, options: &MachineOptions, sampling: Sampling, recorder: &mut Recorder) -> Heard {
+fn of_plugins(
+    asked: Vec<Asked>,
+    options: &MachineOptions,
+    sampling: Sampling,
+    recorder: &mut Recorder,
+) -> Heard {
     let mut heard = Heard::default();
     for Asked { spec, bencher } in asked {
         let mut bencher = match bencher {
@@ -143,7 +148,11 @@ fn of_plugins(asked: Vec<Asked>, options: &MachineOptions, sampling: Sampling, r
             continue;
         };
         let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
-        heard.asked.push(format!("{} (devices: {})", spec.id, if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }));
+        heard.asked.push(format!(
+            "{} (devices: {})",
+            spec.id,
+            if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+        ));
         for device in &devices {
             if bencher.has_ended() {
                 match Bencher::start(&spec) {
@@ -168,7 +177,11 @@ fn of_plugins(asked: Vec<Asked>, options: &MachineOptions, sampling: Sampling, r
 
 const COPIES: [(&str, &str); 2] = [("to_device", "to"), ("from_device", "from")];
 
-fn copies(recorder: &mut Recorder, (spec, bencher, device): (&Spec, &mut Bencher, &Device), sampling: Sampling) {
+fn copies(
+    recorder: &mut Recorder,
+    (spec, bencher, device): (&Spec, &mut Bencher, &Device),
+    sampling: Sampling,
+) {
     for (way, word) in COPIES {
         let label = format!("copy {word} {} ({}), plugin {}", device.id, device.name, spec.id);
         if !recorder.begin(label.clone()) {
@@ -186,7 +199,8 @@ fn copies(recorder: &mut Recorder, (spec, bencher, device): (&Spec, &mut Bencher
             columns: 0,
             bytes: COPIED,
         };
-        let figure = arithmetic::of_plugin(named, (bencher, device), &task, (sampling, COPIED as f64), recorder);
+        let figure =
+            arithmetic::of_plugin(named, (bencher, device), &task, (sampling, COPIED as f64), recorder);
         recorder.found(figure);
     }
 }
@@ -195,7 +209,11 @@ fn no_device(heard: &Heard, recorder: &mut Recorder) {
     if heard.found > 0 {
         return;
     }
-    let asked = if heard.asked.is_empty() { "no plugin is loaded".to_owned() } else { format!("asked: {}", heard.asked.join(", ")) };
+    let asked = if heard.asked.is_empty() {
+        "no plugin is loaded".to_owned()
+    } else {
+        format!("asked: {}", heard.asked.join(", "))
+    };
     let named = Named::new("devices.gpu", "graphics cards and other devices", Unit::OperationsPerSecond);
     recorder.add(named.not_available(format!("no GPU device reported by any loaded plugin; {asked}")));
 }
@@ -205,7 +223,8 @@ fn file_of(models: &Models, wanted: Option<&str>) -> Result<PathBuf, String> {
     let entry = match wanted {
         Some(id) => models.find(id).map_err(|error| error.message)?,
         None => {
-            let largest = models.servable().into_iter().max_by_key(|entry| largest_file(entry).map(|(bytes, _)| bytes));
+            let largest =
+                models.servable().into_iter().max_by_key(|entry| largest_file(entry).map(|(bytes, _)| bytes));
             largest.ok_or_else(|| "there is no model that can be served".to_owned())?
         }
     };
@@ -215,7 +234,9 @@ fn file_of(models: &Models, wanted: Option<&str>) -> Result<PathBuf, String> {
 
 /// The file of a model that is a file; the largest one of a folder.
 fn largest_file(entry: &Entry) -> Option<(u64, PathBuf)> {
-    let size = |path: &PathBuf| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
+    let size = |path: &PathBuf| {
+        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|file| file.len())
+    };
     if let Some(bytes) = size(&entry.path) {
         return Some((bytes, entry.path.clone()));
     }

@@ -49,7 +49,10 @@ pub(super) fn together<W: FnMut()>(
             })
         };
         let started: Vec<_> = cpus.iter().enumerate().map(start).collect();
-        started.into_iter().map(|thread| thread.join().expect("a pass does not panic: this is a bug")).collect()
+        started
+            .into_iter()
+            .map(|thread| thread.join().expect("a pass does not panic: this is a bug"))
+            .collect()
     });
     let passes = (team.times.load(Ordering::Relaxed) * cpus.len() as u64) as f64;
     let runs = threads.iter().map(|(_, spans)| spans.len()).min().unwrap_or(0);

@@ -57,7 +57,8 @@ impl Generation {
     pub(super) fn decode_rate(&self) -> Option<(f64, u32)> {
         let begun = self.sequences.iter().map(|one| one.told.first().map(|(at, _)| *at)).max()??;
         let ended = self.sequences.iter().map(|one| one.ended).min()?;
-        let told: Vec<u32> = self.sequences.iter().map(|one| one.told_at(ended) - one.told_at(begun)).collect();
+        let told: Vec<u32> =
+            self.sequences.iter().map(|one| one.told_at(ended) - one.told_at(begun)).collect();
         let seconds = ended.checked_duration_since(begun)?.as_secs_f64();
         Some((f64::from(told.iter().sum::<u32>()) / seconds, told.into_iter().min()?))
     }

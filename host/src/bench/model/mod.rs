@@ -85,8 +85,10 @@ struct Cell {
 }
 
 fn cells(options: &ModelOptions) -> Vec<Cell> {
-    let prefills = options.prompt_tokens.iter().filter(|&&count| count > 0).map(|&count| Work::Prefill(count));
-    let decodes = options.generated_tokens.iter().filter(|&&count| count > 0).map(|&count| Work::Decode(count));
+    let prefills =
+        options.prompt_tokens.iter().filter(|&&count| count > 0).map(|&count| Work::Prefill(count));
+    let decodes =
+        options.generated_tokens.iter().filter(|&&count| count > 0).map(|&count| Work::Decode(count));
     let works: Vec<Work> = prefills.chain(decodes).collect();
     let mut cells = Vec::new();
     for &sequences in &options.sequences {
@@ -112,7 +114,11 @@ impl Cell {
             Work::Decode(count) => format!("decode of {count} tokens"),
         };
         let depth = if self.depth > 0 { format!(" behind {} others", self.depth) } else { String::new() };
-        let together = if self.sequences > 1 { format!(", {} sequences together", self.sequences) } else { String::new() };
+        let together = if self.sequences > 1 {
+            format!(", {} sequences together", self.sequences)
+        } else {
+            String::new()
+        };
         format!("{what}{depth}{together}")
     }
 
@@ -139,8 +145,9 @@ impl Cell {
         if needed > longest {
             return Some(format!("a sequence may be {longest} tokens long here, and this needs {needed}"));
         }
-        (self.sequences as usize > most)
-            .then(|| format!("the engine computes {most} sequences together at most ([engine] max_sequences)"))
+        (self.sequences as usize > most).then(|| {
+            format!("the engine computes {most} sequences together at most ([engine] max_sequences)")
+        })
     }
 }
 
@@ -198,8 +205,12 @@ async fn measure(loaded: &Loaded, cell: Cell, runs: u32, recorder: &mut Recorder
         Some(why) => cell.named().not_available(why),
         None => cell.named().measured(samples),
     });
-    let energy = Named::new(format!("energy.{}", cell.name()), format!("energy, {}", cell.label()), Unit::JoulesPerToken)
-        .how("what all processor packages took meanwhile, this machine's other work included, by token");
+    let energy = Named::new(
+        format!("energy.{}", cell.name()),
+        format!("energy, {}", cell.label()),
+        Unit::JoulesPerToken,
+    )
+    .how("what all processor packages took meanwhile, this machine's other work included, by token");
     recorder.add(match meter {
         Ok(_) => energy.measured(joules),
         Err(why) => energy.not_available(why),
@@ -255,8 +266,9 @@ async fn once(
 }
 
 fn peak_memory(loaded: &Loaded, recorder: &mut Recorder) {
-    let named = Named::new("loading.peak_memory", "peak memory of the process", Unit::Bytes)
-        .how("the most that was in memory at once, mapped files included, until the end of the benchmark (VmHWM)");
+    let named = Named::new("loading.peak_memory", "peak memory of the process", Unit::Bytes).how(
+        "the most that was in memory at once, mapped files included, until the end of the benchmark (VmHWM)",
+    );
     let pid = loaded.worker.as_ref().map_or_else(std::process::id, |worker| worker.pid());
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -11,8 +11,12 @@ pub(super) fn add(loaded: &Loaded, bandwidth: &str, recorder: &mut Recorder) {
     let experts = number("experts").filter(|&experts| experts > 1);
     let facts = Facts { weight_bytes: number("weight_bytes"), parameters: number("parameters"), experts };
     let fastest = fastest_product(recorder);
-    let rates: Vec<Figure> =
-        recorder.figures().iter().filter(|figure| ["prefill", "decode"].contains(&&*figure.group)).cloned().collect();
+    let rates: Vec<Figure> = recorder
+        .figures()
+        .iter()
+        .filter(|figure| ["prefill", "decode"].contains(&&*figure.group))
+        .cloned()
+        .collect();
     for rate in rates {
         let figure = if rate.group == "decode" {
             of_bandwidth(&rate, &facts, recorder.figure(bandwidth))
@@ -30,7 +34,8 @@ struct Facts {
     experts: Option<u64>,
 }
 
-const EXPERTS: &str = "a token goes through some of the model's experts alone, and how much that is is not known here";
+const EXPERTS: &str =
+    "a token goes through some of the model's experts alone, and how much that is is not known here";
 
 fn of_bandwidth(rate: &Figure, facts: &Facts, limit: Option<&Figure>) -> Figure {
     let named = |how: String| {
@@ -38,7 +43,8 @@ fn of_bandwidth(rate: &Figure, facts: &Facts, limit: Option<&Figure>) -> Figure 
         Named::new(format!("limits.bandwidth.{}", rate.name), label, Unit::Share).how(how)
     };
     let Some(bytes) = facts.weight_bytes else {
-        return named(String::new()).not_available("the plugin does not say how many bytes the model's weights are");
+        return named(String::new())
+            .not_available("the plugin does not say how many bytes the model's weights are");
     };
     if facts.experts.is_some() {
         return named(String::new()).not_available(EXPERTS);
@@ -57,7 +63,8 @@ fn of_arithmetic(rate: &Figure, facts: &Facts, limit: Option<&Figure>) -> Figure
         Named::new(format!("limits.arithmetic.{}", rate.name), label, Unit::Share).how(how)
     };
     let Some(parameters) = facts.parameters else {
-        return named(String::new()).not_available("the plugin does not say how many parameters the model has");
+        return named(String::new())
+            .not_available("the plugin does not say how many parameters the model has");
     };
     if facts.experts.is_some() {
         return named(String::new()).not_available(EXPERTS);
@@ -78,7 +85,10 @@ fn share(named: Named, rate: &Figure, each: f64, limit: Option<&Figure>) -> Figu
 
 fn fastest_product(recorder: &Recorder) -> Option<Figure> {
     let products = recorder.figures().iter().filter(|figure| figure.group == "arithmetic");
-    products.filter(|figure| figure.median.is_some()).max_by(|a, b| a.median.partial_cmp(&b.median).unwrap_or(std::cmp::Ordering::Equal)).cloned()
+    products
+        .filter(|figure| figure.median.is_some())
+        .max_by(|a, b| a.median.partial_cmp(&b.median).unwrap_or(std::cmp::Ordering::Equal))
+        .cloned()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Limits;
 use super::exchange::Exchange;
-use crate::bench::report::{Better, Figure, Named, Unit};
+use crate::bench::report::{Figure, Named, Unit};
 use crate::bench::samples::Samples;
 
 /// A round of one server's that came to its end.
@@ -16,16 +16,29 @@ const PERCENTILES: [u32; 4] = [50, 90, 95, 99];
 
 /// The figures of one server; `suffix` is a part of their names.
 pub(super) fn of(rounds: &[Round], limits: Limits, suffix: &str) -> Vec<Figure> {
-    let each = |value: &dyn Fn(&Round) -> Option<f64>| -> Samples { rounds.iter().filter_map(value).collect() };
-    let named = |name: &str, label: &str, unit, how: &str| Named::new(format!("{name}{suffix}"), label, unit).how(how);
+    let each =
+        |value: &dyn Fn(&Round) -> Option<f64>| -> Samples { rounds.iter().filter_map(value).collect() };
+    let named = |name: &str, label: &str, unit, how: &str| {
+        Named::new(format!("{name}{suffix}"), label, unit).how(how)
+    };
     let answered = |round: &Round| round.exchanges.iter().filter(|one| one.error.is_none()).count();
     let tokens = |round: &Round| round.exchanges.iter().map(|one| one.tokens).sum::<u64>();
     let failed = |round: &Round| round.exchanges.len() - answered(round);
     let mut figures = vec![
-        named("throughput.output_tokens", "output tokens/s", Unit::TokensPerSecond, "tokens of all answers by the length of the round")
-            .measured(each(&|round| Some(tokens(round) as f64 / round.seconds))),
-        named("throughput.requests", "requests/s", Unit::RequestsPerSecond, "answers by the length of the round")
-            .measured(each(&|round| Some(answered(round) as f64 / round.seconds))),
+        named(
+            "throughput.output_tokens",
+            "output tokens/s",
+            Unit::TokensPerSecond,
+            "tokens of all answers by the length of the round",
+        )
+        .measured(each(&|round| Some(tokens(round) as f64 / round.seconds))),
+        named(
+            "throughput.requests",
+            "requests/s",
+            Unit::RequestsPerSecond,
+            "answers by the length of the round",
+        )
+        .measured(each(&|round| Some(answered(round) as f64 / round.seconds))),
         goodput(rounds, limits, suffix),
         named("errors.requests", "requests that failed", Unit::Count, "of each round")
             .measured(each(&|round| Some(failed(round) as f64))),
@@ -49,13 +62,15 @@ pub(super) fn of(rounds: &[Round], limits: Limits, suffix: &str) -> Vec<Figure> 
 
 fn goodput(rounds: &[Round], limits: Limits, suffix: &str) -> Figure {
     let named = Named::new(format!("goodput.requests{suffix}"), "good requests/s", Unit::RequestsPerSecond);
-    let told = |what: &str, limit: Option<f64>| limit.map(|limit| format!("{what} within {} ms", limit * 1e3));
+    let told =
+        |what: &str, limit: Option<f64>| limit.map(|limit| format!("{what} within {} ms", limit * 1e3));
     let stated: Vec<String> =
         [told("first token", limits.ttft), told("the others", limits.itl)].into_iter().flatten().collect();
     if stated.is_empty() {
         return named.not_available("no limits were stated (ttft_limit_ms, itl_limit_ms)");
     }
-    let good = |round: &Round| round.exchanges.iter().filter(|one| one.is_good(limits.ttft, limits.itl)).count();
+    let good =
+        |round: &Round| round.exchanges.iter().filter(|one| one.is_good(limits.ttft, limits.itl)).count();
     let how = format!("answers whose {}, on average, by the length of the round", stated.join(" and "));
     named.how(how).measured(rounds.iter().map(|round| good(round) as f64 / round.seconds).collect())
 }
@@ -101,7 +116,9 @@ fn last(all: &[Exchange]) -> impl Iterator<Item = &Exchange> {
 /// The first server's figures by the second's, round by round.
 pub(super) fn ratios(figures: &[Figure]) -> Vec<Figure> {
     let compared = |name: &str| {
-        ["throughput.", "goodput."].iter().any(|group| name.starts_with(group)) || name.ends_with(".p50") || name.ends_with(".p99")
+        ["throughput.", "goodput."].iter().any(|group| name.starts_with(group))
+            || name.ends_with(".p50")
+            || name.ends_with(".p99")
     };
     let pairs = figures.iter().filter(|figure| compared(&figure.name)).filter_map(|first| {
         let other = format!("{}{AGAINST}", first.name);
@@ -125,6 +142,7 @@ pub(super) const AGAINST: &str = ".against";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::report::Better;
 
     fn exchange(ttft: f64, gaps: &[f64], tokens: u64) -> Exchange {
         Exchange {
@@ -172,7 +190,8 @@ mod tests {
     fn what_no_answer_had_is_not_available() {
         let failed = Exchange { error: Some("lost".to_owned()), ..exchange(1.0, &[], 0) };
         let figures = of(&[Round { exchanges: vec![failed], seconds: 1.0 }], Limits::default(), "");
-        let reason = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().not_available.clone();
+        let reason =
+            |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().not_available.clone();
         assert!(reason("latency.ttft.p99").is_some() && reason("goodput.requests").is_some());
         check(&figures, "throughput.requests", &[0.0]);
     }
@@ -184,6 +203,9 @@ mod tests {
         figures.extend(of(&[round(0.1), round(0.1)], Limits::default(), AGAINST));
         let ratios = ratios(&figures);
         check(&ratios, "ratio.latency.ttft.p50", &[2.0, 4.0]);
-        assert_eq!(ratios.iter().find(|one| one.name == "ratio.latency.ttft.p50").unwrap().better, Better::Lower);
+        assert_eq!(
+            ratios.iter().find(|one| one.name == "ratio.latency.ttft.p50").unwrap().better,
+            Better::Lower
+        );
     }
 }

@@ -65,7 +65,8 @@ pub async fn serve(targets: &[Target], options: &ServeOptions, recorder: &mut Re
             return Ok(());
         }
         let warm = warm_up(options);
-        let round = Load { client: &client, target, options: &warm, seed, number: (0, 0), done: Mutex::default() };
+        let round =
+            Load { client: &client, target, options: &warm, seed, number: (0, 0), done: Mutex::default() };
         let first = stopper.or(round.converse(0, Instant::now())).await;
         let failed = first.and_then(|()| held(&round.done).iter().find_map(|one| one.error.clone()));
         if let Some(error) = failed {
@@ -79,8 +80,14 @@ pub async fn serve(targets: &[Target], options: &ServeOptions, recorder: &mut Re
                 break 'all;
             }
             let seed = seed.wrapping_add(1 + u64::from(number) * 16 + at as u64);
-            let load =
-                Load { client: &client, target, options, seed, number: (at as u32, number), done: Mutex::default() };
+            let load = Load {
+                client: &client,
+                target,
+                options,
+                seed,
+                number: (at as u32, number),
+                done: Mutex::default(),
+            };
             let started = Instant::now();
             let ended = stopper.or(load.round(started)).await;
             let seconds = started.elapsed().as_secs_f64();
