@@ -43,6 +43,8 @@ pub struct Config {
     pub plugin: BTreeMap<String, PluginEntry>,
     /// Where what can be found out again may be kept; `None` where the user has no such folder.
     pub cache: Option<PathBuf>,
+    /// Where what cannot be found out again is kept, such as results of benchmarks; `None` where the user has no such folder.
+    pub data: Option<PathBuf>,
     /// What is not wrong but unwise, for the log.
     pub warnings: Vec<String>,
 }
@@ -88,7 +90,8 @@ impl Config {
             configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display()))
         })?;
         config.path = path;
-        config.cache = cache_folder();
+        config.cache = own_folder("XDG_CACHE_HOME", ".cache");
+        config.data = own_folder("XDG_DATA_HOME", ".local/share");
         config.apply(overrides, &here);
         config.read_keys()?;
         config.warnings = readable_secrets(&config.server);
@@ -121,6 +124,7 @@ impl Config {
             formats: file.formats,
             plugin: file.plugin,
             cache: None,
+            data: None,
             warnings: Vec::new(),
         };
         config.plugins.folder = base.join(&config.plugins.folder);
@@ -171,11 +175,11 @@ impl Config {
     }
 }
 
-/// As the XDG base directories have it.
-fn cache_folder() -> Option<PathBuf> {
+/// As the XDG base directories have it: below the folder of a variable, else below the user's own.
+fn own_folder(variable: &str, otherwise: &str) -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
-    Some(caches.join("impetus"))
+    let base = folder(variable).or_else(|| folder("HOME").map(|home| home.join(otherwise)))?;
+    Some(base.join("impetus"))
 }
 
 fn check_connections(server: &Server) -> Result<()> {

@@ -61,6 +61,19 @@ pub enum Change {
         /// Why, where it failed.
         reason: Option<String>,
     },
+    /// A benchmark began, went on or ended.
+    Benchmark {
+        /// Its id.
+        id: String,
+        /// What is measured.
+        kind: crate::bench::Kind,
+        /// Where it stands.
+        state: crate::bench::JobState,
+        /// How far it is.
+        progress: Option<crate::bench::Progress>,
+        /// Why it failed.
+        reason: Option<String>,
+    },
     /// The listener was too slow, and this many changes were passed over: look at the lists again.
     Missed {
         /// How many.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod benchmarks;
+mod benchmarks_served;
 mod calls;
 mod capabilities;
 mod chat;

@@ -54,6 +54,7 @@ async fn what_is_answered_is_what_the_document_says() {
         "/api/ps",
         "/api/server",
         "/api/uploads",
+        "/api/benchmarks",
         "/health",
         "/livez",
         "/readyz",
@@ -87,6 +88,21 @@ async fn what_is_answered_is_what_the_document_says() {
     let answer = exchange(&server, &document, "/v1/responses", body).await;
     let kept = format!("/v1/responses/{}", answer.json["id"].as_str().unwrap());
     check(&document, "get", "/v1/responses/{id}", &server.get(&kept).await);
+
+    let body = json!({"kind": "machine", "parts": ["devices"], "runs": 1});
+    let job = exchange(&server, &document, "/api/benchmarks", body).await;
+    let job = format!("/api/benchmarks/{}", job.json["id"].as_str().unwrap());
+    for _ in 0..200 {
+        let answer = server.get(&job).await;
+        check(&document, "get", "/api/benchmarks/{id}", &answer);
+        if answer.json["state"] != "running" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let twice = format!("{job}/against/{}", job.rsplit('/').next().unwrap());
+    check(&document, "get", "/api/benchmarks/{id}/against/{other}", &server.get(&twice).await);
+    check(&document, "get", "/api/benchmarks/{id}", &server.get("/api/benchmarks/nobody").await);
 
     let tokens = exchange(&server, &document, "/tokenize", json!({"content": "abc"})).await;
     exchange(&server, &document, "/tokenize", json!({"content": "abc", "with_pieces": true})).await;

@@ -104,6 +104,8 @@ impl House {
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         // Verdicts on plugins are the house's own.
         command.env("XDG_CACHE_HOME", self.path("cache"));
+        // And so is what it keeps.
+        command.env("XDG_DATA_HOME", self.path("data"));
         command
     }
 

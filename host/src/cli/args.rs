@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(super) use self::plugins::{NewPlugin, PluginsAction, PluginsCommand};
 pub(super) use self::run::Run;
+use super::bench::args::Bench;
 use crate::config::{LogFormat, Overrides};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -27,6 +28,7 @@ Examples:
   impetus inspect ./my.gguf                what a model file is, without loading it
   impetus plugins                          what became of each plugin, and why
   impetus plugins add ./libmine.so         check a plugin and install it
+  impetus bench machine                    what memory, processor and disk allow
   impetus bench model my-model             how fast it is on this machine
   impetus ps                               what a running server has loaded
 
@@ -77,7 +79,7 @@ pub(super) enum Command {
     Plugins(PluginsCommand),
     /// Say what a model file or folder is, or what is wrong with it, without loading it
     Inspect(Inspect),
-    /// Measure a model's speed in this process, or servers under load
+    /// Measure the machine, a model or servers; keep and compare what was measured
     #[command(subcommand)]
     Bench(Bench),
     /// Say what a running server has loaded: processes, memory, speed
@@ -114,99 +116,8 @@ pub(super) enum Role {
     Probe,
     /// Open a plugin, to see how that goes
     Trial,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Bench {
-    /// Prefill and decode through the engine, as llama-bench defines them
-    Model(BenchModel),
-    /// How well a model foretells a text, as llama-perplexity defines it
-    Perplexity(BenchPerplexity),
-    /// Clients that chat with an OpenAI-compatible server; with --against, with two in turn
-    Serve(Box<BenchServe>),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchModel {
-    /// A model's id (see `impetus models`) or the path of a model file or folder
-    pub(super) model: String,
-    /// Tokens of the prompt whose prefill is timed
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
-    pub(super) prompt: u32,
-    /// Tokens generated whose decode is timed
-    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
-    pub(super) generate: u32,
-    /// Tokens that stand before the generated ones
-    #[arg(long, value_name = "TOKENS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1_000_000))]
-    pub(super) depth: u32,
-    /// Measure this often
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) runs: u32,
-    /// JSON with every sample instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchPerplexity {
-    /// A model's id (see `impetus models`) or the path of a model file or folder
-    pub(super) model: String,
-    /// A text file
-    pub(super) text: PathBuf,
-    /// Tokens of a window, of whose second half each counts
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..1_000_000))]
-    pub(super) window: u32,
-    /// JSON with the cost of every window instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchServe {
-    /// Address of the server, such as http://127.0.0.1:8484
-    pub(super) url: String,
-    /// The model to ask for
-    #[arg(long, value_name = "ID")]
-    pub(super) model: String,
-    /// A second server, measured in turn with the first; the ratio is the first by the second
-    #[arg(long, value_name = "URL")]
-    pub(super) against: Option<String>,
-    /// Fields added to each request, as a JSON object
-    #[arg(long, value_name = "JSON")]
-    pub(super) body: Option<String>,
-    /// The same for the second server; without --against the first server is measured with it in turn
-    #[arg(long, value_name = "JSON")]
-    pub(super) against_body: Option<String>,
-    /// Clients at once
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(super) clients: u32,
-    /// Conversations in a round [default: twice the clients]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) requests: Option<u32>,
-    /// Random words of each message
-    #[arg(long, value_name = "COUNT", default_value_t = 200)]
-    pub(super) prompt_words: u32,
-    /// Words of a system message that all conversations of a round share
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    pub(super) shared_words: u32,
-    /// Messages of the user in a conversation; the last answer is measured
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) turns: u32,
-    /// Tokens of each answer
-    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) max_tokens: u32,
-    /// Measure each server this often
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) rounds: u32,
-    /// Same seed: same words [default: new ones each time]
-    #[arg(long)]
-    pub(super) seed: Option<u64>,
-    /// Allow an address that is not this machine
-    #[arg(long)]
-    pub(super) remote: bool,
-    /// JSON with every sample instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
+    /// Measure a plugin's kernels
+    Bench,
 }
 
 #[derive(Debug, Args)]

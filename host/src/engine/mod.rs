@@ -87,6 +87,7 @@ pub struct Engine {
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    most_sequences: usize,
     /// Cells of the KV cache, shared by all sequences.
     total_cells: usize,
     /// Closed when the loop has ended.
@@ -201,6 +202,7 @@ impl Engine {
             next_id: AtomicU64::new(0),
             capacity,
             longest_sequence: room.longest_sequence,
+            most_sequences: room.sequences as usize,
             total_cells: room.cells,
             ended,
             told_to_end: AtomicBool::new(false),
@@ -235,6 +237,11 @@ impl Engine {
     /// The longest that prompt and answer together may be, in tokens; for a model that only embeds, the longest input.
     pub fn longest_sequence(&self) -> u32 {
         self.longest_sequence
+    }
+
+    /// How many sequences are computed together at most.
+    pub fn most_sequences(&self) -> usize {
+        self.most_sequences
     }
 
     /// Admits one request.

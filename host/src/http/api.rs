@@ -132,6 +132,9 @@ fn public_change(change: Change) -> Change {
             Change::Plugin { id, version, state, reason: public(reason), hint: public(hint) }
         }
         Change::Model { id, state, reason } => Change::Model { id, state, reason: public(reason) },
+        Change::Benchmark { id, kind, state, progress, reason } => {
+            Change::Benchmark { id, kind, state, progress, reason: public(reason) }
+        }
         Change::ConfigurationRefused { reason } => {
             Change::ConfigurationRefused { reason: without_paths(&reason) }
         }

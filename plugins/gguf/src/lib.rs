@@ -23,6 +23,7 @@
 //! of their own would cut the context into as many parts as there are sequences and copy whole parts where a beginning is shared.
 //! Measured and not better: flash attention off (0.8 times), no kept sequences, steps of 512 rows.
 
+mod benchmarks;
 mod context;
 mod embedder;
 mod header;
@@ -36,12 +37,13 @@ mod summary;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress, inspection};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks, inspection};
 use impetus_plugin_api::{
-    Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+    BENCHMARKS, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
 };
 use llama_cpp_2::llama_backend::LlamaBackend;
 
+use crate::benchmarks::GgmlBenchmarks;
 use crate::model::{GgufModel, Loading};
 use crate::options::Options;
 
@@ -98,7 +100,11 @@ impl FormatPlugin for Gguf {
     }
 
     fn extension(&self, name: &str) -> Option<Extension> {
-        (name == INSPECTION).then(inspection::<Self>)
+        match name {
+            BENCHMARKS => Some(benchmarks(GgmlBenchmarks { _backend: Arc::clone(&self.backend) })),
+            INSPECTION => Some(inspection::<Self>()),
+            _ => None,
+        }
     }
 
     fn build() -> String {

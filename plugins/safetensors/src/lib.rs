@@ -10,6 +10,7 @@
 //! floats, within 0.02 (both are tested).
 
 mod any;
+mod benchmarks;
 mod cache;
 mod checkpoint;
 mod config;
@@ -32,13 +33,14 @@ mod golden_tests;
 
 use std::path::Path;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress, inspection};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks, inspection};
 use impetus_plugin_api::{
-    ErrorCode, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
+    BENCHMARKS, ErrorCode, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
     export_plugin,
 };
 
 use crate::any::CheckpointModel;
+use crate::benchmarks::KernelBenchmarks;
 use crate::checkpoint::Checkpoint;
 use crate::config::Description;
 use crate::encoder::{Encoder, is_encoder};
@@ -88,7 +90,11 @@ impl FormatPlugin for Safetensors {
     }
 
     fn extension(&self, name: &str) -> Option<Extension> {
-        (name == INSPECTION).then(inspection::<Self>)
+        match name {
+            BENCHMARKS => Some(benchmarks(KernelBenchmarks { level: self.options.level() })),
+            INSPECTION => Some(inspection::<Self>()),
+            _ => None,
+        }
     }
 
     fn build() -> String {

@@ -32,10 +32,15 @@ pub(crate) fn summary(
         "embedding_length": figure("hidden_size", |decoder| decoder.hidden),
         "layers": figure("num_hidden_layers", |decoder| decoder.layers.len()),
         "estimated_bytes": decoder.map(bytes),
+        "weight_bytes": weights.bytes(),
+        "experts": EXPERTS.iter().find_map(|name| description.config.get(*name)?.as_u64()),
         "chat_template": description.chat_template.is_some(),
         "license": description.license,
     })
 }
+
+/// What families call the number of their experts.
+const EXPERTS: [&str; 4] = ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"];
 
 /// Weights as they will be in memory.
 struct Weights<'a> {

@@ -19,7 +19,7 @@ fn plain() -> Reader {
 
 fn reading(stamp: Stamp, include_usage: bool, logprobs: bool, reader: &Reader) -> ChatShape {
     let answers = (0..2).map(|_| Answer::new(reader.clone())).collect();
-    ChatShape { stamp, include_usage, logprobs, ids: Ids::Short, answers }
+    ChatShape { stamp, include_usage, so_far: None, logprobs, ids: Ids::Short, answers }
 }
 
 fn text(text: &str) -> Event {
@@ -52,6 +52,16 @@ fn a_stream_has_the_original_s_shape() {
         json!("[DONE]"),
     ];
     assert_eq!(said, expected);
+}
+
+#[test]
+fn usage_so_far_is_in_every_piece_when_asked_for() {
+    let before = Usage { prompt_tokens: 3, ..Usage::default() };
+    let shape = ChatShape { so_far: Some(vec![before; 2]), ..shape(true, false) };
+    let said = script(shape, 1, &[(0, text("a")), (0, FINISHED)]);
+    let told: Vec<u64> = said.iter().filter_map(|line| line["usage"]["completion_tokens"].as_u64()).collect();
+    assert_eq!(told, [0, 1, 2, 2]);
+    assert!(said[..4].iter().all(|line| line["usage"]["prompt_tokens"] == 3), "{said:?}");
 }
 
 #[test]

@@ -51,15 +51,19 @@ async fn start(app: App, request: CompletionRequest) -> Result<(Generation, Comp
     // Answers are compared by their log probabilities, whether these are told or not.
     let wanted = logprobs.or(best.map(|_| 0));
     let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, wanted)).collect();
-    let shape = CompletionShape {
+    let throughout = parameters.delivery.includes_usage_throughout();
+    let mut shape = CompletionShape {
         stamp: Stamp::new("cmpl", &model.id),
-        include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
+        include_usage: parameters.delivery.includes_usage(),
+        so_far: None,
         logprobs: logprobs.map(|_| vec![TextShape::default(); prompts.len() * told]),
         echo: if echo { echoed(prompts, told, &model).await } else { Vec::new() },
         best,
     };
     let generation = Generation::start(model, requests, choices_per_prompt).await;
-    Ok((generation.map_err(|error| about_prompt(error, choices_per_prompt))?, shape))
+    let generation = generation.map_err(|error| about_prompt(error, choices_per_prompt))?;
+    shape.so_far = throughout.then(|| generation.so_far());
+    Ok((generation, shape))
 }
 
 /// A list of prompts is one of the ways to ask for many answers; the engine knows only of `n`.
@@ -174,6 +178,8 @@ fn mean_logprob(choice: &Choice) -> f32 {
 struct CompletionShape {
     stamp: Stamp,
     include_usage: bool,
+    /// What each choice took so far, where every piece tells it.
+    so_far: Option<Vec<Usage>>,
     /// One for each choice, where log probabilities were asked for.
     logprobs: Option<Vec<TextShape>>,
     /// Each choice's prompt, where it is to stand before the answer.
@@ -184,7 +190,12 @@ struct CompletionShape {
 
 impl CompletionShape {
     fn chunk(&self, choice: TextChoice) -> Line {
-        Line::Data(json(&self.streamed(vec![choice])))
+        let index = choice.index;
+        let mut envelope = self.streamed(vec![choice]);
+        if let Some(usage) = self.so_far.as_ref().and_then(|so_far| so_far.get(index)) {
+            envelope.usage = UsageField::told(*usage, 0);
+        }
+        Line::Data(json(&envelope))
     }
 
     fn streamed(&self, choices: Vec<TextChoice>) -> Envelope<'_, TextChoice> {
@@ -202,11 +213,17 @@ impl Shape for CompletionShape {
     }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
+        if let Some(so_far) = &mut self.so_far {
+            so_far[index].completion_tokens = piece.told;
+        }
         let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&piece.tokens));
         vec![self.chunk(TextChoice { text: piece.text, index, logprobs, finish_reason: None })]
     }
 
-    fn ending(&mut self, index: usize, reason: FinishReason, _: Usage) -> Vec<Line> {
+    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<Line> {
+        if let Some(so_far) = &mut self.so_far {
+            so_far[index] = usage;
+        }
         let choice = TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) };
         vec![self.chunk(choice)]
     }

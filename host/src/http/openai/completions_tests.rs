@@ -48,6 +48,7 @@ fn shape(include_usage: bool, echo: &[&str]) -> CompletionShape {
     CompletionShape {
         stamp: Stamp { id: "cmpl-1".to_owned(), created: 9, model: "m".to_owned() },
         include_usage,
+        so_far: None,
         logprobs: None,
         echo: echo.iter().map(|&text| text.to_owned()).collect(),
         best: None,

@@ -106,7 +106,7 @@ fn top() -> Value {
     json!({"type": "integer", "minimum": 0, "maximum": 20})
 }
 fn stream_options() -> Value {
-    json!({"type": "object", "properties": {"include_usage": {"type": "boolean"}}})
+    json!({"type": "object", "properties": {"include_usage": {"type": "boolean"}, "continuous_usage_stats": {"type": "boolean"}}})
 }
 fn format() -> Value {
     json!({"type": "object", "required": ["type"], "properties": {
@@ -207,7 +207,7 @@ pub(crate) const KNOWN: &[Known] = &[
         "stream_options",
         ALL,
         GENERATE,
-        "include_usage: the last event tells what it took",
+        "include_usage: the last event tells what it took; continuous_usage_stats: so does each before",
         stream_options,
     ),
     field("logprobs", &[Chat], "logprobs", "tell each token's log probability", flag),

@@ -18,7 +18,7 @@
 //! | `stop` | a string or up to 16, none empty |
 //! | `ignore_eos` | end tokens are never sampled |
 //! | `n` | 1 to 128, as far as the queue takes so many |
-//! | `stream`, `stream_options.include_usage` | `stream_options` only with `stream: true` |
+//! | `stream`, `stream_options.include_usage`, `.continuous_usage_stats` | `stream_options` only with `stream: true` |
 //! | `logprobs`, `top_logprobs` | chat: a flag and 0 to 20; completions: a number, 0 to 20 |
 //! | `chat_template_kwargs` | variables of the model's template; one that it never names is refused, unless it switches something off |
 //! | `reasoning_effort` | the template's variable of that name; refused where it has none |

@@ -196,9 +196,11 @@ impl Matrix {
     }
 
     /// A matrix of these numbers.
-    #[cfg(test)]
+    ///
+    /// # Panics
+    /// When there are more or fewer than rows and columns say.
     pub(crate) fn made(dtype: Dtype, rows: usize, columns: usize, floats: &[f32]) -> Self {
-        assert_eq!(floats.len(), rows * columns);
+        assert_eq!(floats.len(), rows * columns, "a matrix is full: this is a bug");
         let bytes: Vec<u8> = floats
             .iter()
             .flat_map(|&float| match dtype {

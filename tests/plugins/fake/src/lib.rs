@@ -4,21 +4,24 @@
 //! mixed up are noticed. It is a real plugin, loaded through the same door as every other.
 
 mod behaviour;
+mod benchmarks;
 mod crash;
 mod embedder;
 mod reader;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress, embeddings};
+use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress, benchmarks, embeddings};
 use impetus_plugin_api::*;
 
 use crate::behaviour::Behaviour;
+use crate::benchmarks::Devices;
 use crate::reader::Reader;
 
 /// The plugin, and how its options tell it to misbehave beyond its start.
 struct Fake {
     aborts_in_probe: bool,
+    options: String,
 }
 
 /// Does what the option `x` of plugins.toml says.
@@ -45,7 +48,7 @@ fn start_as_told(options_json: &str) -> Result<Fake, PluginError> {
         let _ = std::io::stderr().write_all(b"told to abort\n");
         std::process::abort();
     }
-    Ok(Fake { aborts_in_probe: told("abort_in_probe") })
+    Ok(Fake { aborts_in_probe: told("abort_in_probe"), options: options_json.to_owned() })
 }
 
 impl FormatPlugin for Fake {
@@ -79,6 +82,11 @@ impl FormatPlugin for Fake {
         );
         let result = ProbeResult::exact("fake", summary);
         Ok(if behaviour.has("cannot_run") { result.cannot_run("told that it cannot run") } else { result })
+    }
+
+    fn extension(&self, name: &str) -> Option<Extension> {
+        let devices = Devices::told(&self.options).filter(|_| name == BENCHMARKS);
+        devices.map(benchmarks)
     }
 
     fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<Script, PluginError> {
