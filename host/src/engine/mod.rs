@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod budget;
 mod embedding;
 mod guide;
 mod lookup;

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::budget::Budget;
 use super::message::RequestId;
 use super::prefix::{Match, PrefixTree, common_prefix};
 pub(super) use super::room::{Edit, Limits, Reuse};
@@ -153,22 +154,25 @@ impl Scheduler {
         std::mem::take(&mut self.edits)
     }
 
-    /// Fills `step` with what to compute next, of about `budget` rows. Empty rows mean that nobody has anything to compute.
+    /// Fills `step` with what to compute next: a token of every answer, and about `budget` rows of prompts. Empty rows mean
+    /// that nobody has anything to compute.
     pub(super) fn plan(&mut self, step: &mut Step, budget: usize) {
         step.clear();
         self.running.iter_mut().for_each(|sequence| Self::cut_ahead(sequence, &mut self.edits));
         while self.demand() > self.limits.total_tokens && self.running.len() > 1 && self.preempt_last() {}
         self.start_waiting(step);
-        // Everybody who generates takes part, however small the budget.
-        let mut budget = budget.max(self.running.len()).min(self.limits.step_tokens);
         let mut cells = self.limits.total_tokens.saturating_sub(self.tree.pinned());
         // Those with one token to go are generating: they come first, so that no prompt stalls them for long.
         let (answers, prompts): (Vec<usize>, Vec<usize>) =
             (0..self.running.len()).partition(|&at| self.running[at].pending() == 1);
-        for at in answers.into_iter().chain(prompts) {
-            let rows = self.running[at].emit(budget.min(cells), step);
-            budget -= rows;
-            cells -= rows;
+        for at in answers {
+            let room = self.limits.step_tokens - step.rows.len();
+            cells -= self.running[at].emit(room.min(cells), step);
+        }
+        let mut budget = Budget::new(budget.min(self.limits.step_tokens - step.rows.len()));
+        for at in prompts {
+            let room = (self.limits.step_tokens - step.rows.len()).min(cells);
+            cells -= self.running[at].emit(budget.take(self.running[at].pending(), room), step);
         }
         while self.tree.cells() + step.rows.len() > self.limits.total_tokens && self.evict(None) {}
     }

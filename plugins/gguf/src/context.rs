@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use impetus_plugin_api::sdk;
-use impetus_plugin_api::{Batch, ContextLimits, ErrorCode, PluginError, PosRange, Position, SeqId};
+use impetus_plugin_api::{Batch, Capabilities, ContextLimits, ErrorCode, PluginError, PosRange, Position, SeqId};
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
@@ -11,12 +11,31 @@ use crate::log;
 use crate::model::GgufModel;
 use crate::native::{DecodeFailure, NativeContext};
 use crate::options::FlashAttention;
+use crate::pieces::{Columns, Piece, cut};
 
 /// The working state of one model.
 pub(crate) struct GgufContext {
     inner: NativeContext,
     limits: ContextLimits,
     cache_bytes: u64,
+    /// Whether batches are cut: on a processor, where what was computed can be undone.
+    cuts: bool,
+    columns: Columns,
+    /// Where the logits of each row are that wanted them.
+    logits: Vec<Logits>,
+    /// Those that llama.cpp has overwritten since.
+    kept: Vec<f32>,
+}
+
+/// Where a row's logits are.
+#[derive(Debug, Clone, Copy)]
+enum Logits {
+    /// Nowhere: they were not wanted.
+    None,
+    /// In `kept`, from here on.
+    Kept(usize),
+    /// With llama.cpp, as this row of its last batch.
+    Native(usize),
 }
 
 /// What the host wishes; the options of plugins.toml go before it.
@@ -69,7 +88,52 @@ impl GgufContext {
             max_sequences,
             batch_tokens: inner.n_batch().min(batch_tokens),
         };
-        Ok(GgufContext { inner, limits, cache_bytes: cache_bytes(&model, total_tokens) })
+        let can_undo = sdk::Model::capabilities(&*model).has(Capabilities::PARTIAL_SEQ_RM);
+        Ok(GgufContext {
+            inner,
+            limits,
+            cache_bytes: cache_bytes(&model, total_tokens),
+            cuts: can_undo && options.gpu_layers == 0,
+            columns: Columns::default(),
+            logits: Vec::new(),
+            kept: Vec::new(),
+        })
+    }
+
+    /// Computes a batch piece by piece. Where one fails, those before it are undone.
+    fn decode_pieces(&mut self, batch: Batch<'_>, pieces: &[Piece]) -> Result<(), DecodeFailure> {
+        for (at, piece) in pieces.iter().enumerate() {
+            let done = self.inner.decode(self.columns.piece(batch, piece));
+            if done.is_err() {
+                pieces[..at].iter().for_each(|piece| self.undo(batch, piece));
+                return done;
+            }
+            self.find_logits(batch, piece, at + 1 == pieces.len())?;
+        }
+        Ok(())
+    }
+
+    /// Notes where the logits of a piece are that was just computed; the last one's stay where they are.
+    fn find_logits(&mut self, batch: Batch<'_>, piece: &Piece, is_last: bool) -> Result<(), DecodeFailure> {
+        for (native, row) in piece.rows().enumerate().filter(|&(_, row)| batch.wants_logits[row]) {
+            self.logits[row] = if is_last {
+                Logits::Native(native)
+            } else {
+                let start = self.kept.len();
+                self.kept.extend_from_slice(self.inner.logits(native).ok_or(DecodeFailure::NoLogits)?);
+                Logits::Kept(start)
+            };
+        }
+        Ok(())
+    }
+
+    /// Cuts each sequence of a piece back to where the batch began it.
+    fn undo(&mut self, batch: Batch<'_>, piece: &Piece) {
+        let begins = |&row: &usize| row == 0 || batch.sequences[row - 1] != batch.sequences[row];
+        for row in piece.rows().filter(begins) {
+            let (sequence, position) = (batch.sequences[row].0, batch.positions[row].0);
+            self.inner.seq_rm(sequence.cast_signed(), position.cast_signed(), -1);
+        }
     }
 }
 
@@ -111,14 +175,23 @@ impl sdk::Context for GgufContext {
     }
 
     fn decode(&mut self, batch: Batch<'_>) -> Result<(), PluginError> {
-        let (result, lines) = log::with_lines(|| self.inner.decode(batch));
+        let rows = batch.tokens.len();
+        self.kept.clear();
+        self.logits.clear();
+        self.logits.resize(rows, Logits::None);
+        let pieces = if self.cuts { cut(batch.sequences.as_slice()) } else { vec![Piece::Run(0..rows)] };
+        let (result, lines) = log::with_lines(|| self.decode_pieces(batch, &pieces));
         result.map_err(|failure| decode_error(failure, lines))
     }
 
     fn logits(&self, row: usize) -> Result<&[f32], PluginError> {
-        // The adapter has checked that this row wanted logits, so llama.cpp has them.
+        // The adapter has checked that this row wanted logits, so they are somewhere.
         let missing = || PluginError::internal(format!("llama.cpp has no logits of row {row}"));
-        self.inner.logits(row).ok_or_else(missing)
+        match self.logits.get(row).copied().unwrap_or(Logits::None) {
+            Logits::None => Err(missing()),
+            Logits::Kept(start) => Ok(&self.kept[start..start + self.inner.vocab_size()]),
+            Logits::Native(native) => self.inner.logits(native).ok_or_else(missing),
+        }
     }
 
     fn seq_rm(&mut self, sequence: SeqId, range: PosRange) -> Result<(), PluginError> {
@@ -167,6 +240,9 @@ fn decode_error(failure: DecodeFailure, lines: String) -> PluginError {
         DecodeFailure::Refused => {
             let cause = log::cause(&lines).unwrap_or("no reason given").to_owned();
             PluginError::invalid_argument(format!("llama.cpp refused the batch: {cause}")).with_detail(lines)
+        }
+        DecodeFailure::NoLogits => {
+            PluginError::internal("llama.cpp has no logits of a row that wanted them").with_detail(lines)
         }
         DecodeFailure::Code(code) => {
             PluginError::internal(format!("llama_decode failed with {code}")).with_detail(lines)

@@ -31,6 +31,7 @@ mod model;
 mod native;
 mod options;
 mod parts;
+mod pieces;
 mod summary;
 
 use std::sync::Arc;

@@ -46,6 +46,8 @@ pub(crate) enum DecodeFailure {
     NoCells,
     /// The batch itself is wrong; the log says why.
     Refused,
+    /// Computed, and yet no logits.
+    NoLogits,
     /// Its code for anything else.
     Code(i32),
 }
@@ -126,6 +128,11 @@ impl NativeContext {
         let logits = NonNull::new(unsafe { sys::llama_get_logits_ith(self.context.as_ptr(), row) })?;
         // SAFETY: see above.
         Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocab_size) })
+    }
+
+    /// Logits of a row.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.vocab_size
     }
 
     /// Numbers of a vector.
