@@ -92,6 +92,7 @@ async fn timed(engine: &Engine, prompt: Vec<u32>, max_tokens: u32) -> Result<Tim
         structure: None,
         priority: 0,
         time_limit_ms: None,
+        prompt_logprobs: false,
         shown: Vec::new(),
     };
     let started = Instant::now();
@@ -99,7 +100,7 @@ async fn timed(engine: &Engine, prompt: Vec<u32>, max_tokens: u32) -> Result<Tim
     let mut events = engine.submit(request)?;
     while let Some(event) = events.next().await {
         match event {
-            Event::Accepted { .. } | Event::Vector { .. } => {}
+            Event::Accepted { .. } | Event::Prompt { .. } | Event::Vector { .. } => {}
             Event::Text { .. } => {
                 first.get_or_insert_with(Instant::now);
             }

@@ -53,6 +53,7 @@ pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
         structure: None,
         priority: 0,
         time_limit_ms: None,
+        prompt_logprobs: false,
         shown: Vec::new(),
     })
 }

@@ -205,6 +205,7 @@ impl Runner {
     fn advance(&mut self) {
         self.scheduler.done(&self.step);
         let patience = if self.scheduler.running() > 1 { PATIENCE } else { PATIENCE_ALONE };
+        self.score();
         let mut parted = None;
         for (row, id) in std::mem::take(&mut self.step.wanted) {
             // The rows after a token that did not come as proposed say nothing.
@@ -227,6 +228,17 @@ impl Runner {
             };
             if self.progress(id, progress) != Some(Growth::AsProposed) {
                 parted = Some(id);
+            }
+        }
+    }
+
+    /// Tells answers how probable the tokens of their prompts are.
+    fn score(&mut self) {
+        for (row, id, token) in std::mem::take(&mut self.step.scored) {
+            let Some(answer) = self.answers.get_mut(&id) else { continue };
+            match self.context.logits(row) {
+                Ok(logits) => answer.score(logits, token, &self.vocabulary),
+                Err(error) => self.fail_one(id, Error::new(Kind::EngineCrashed, error.message)),
             }
         }
     }

@@ -74,6 +74,11 @@ impl Scheduler {
         self.queue(Sequence::new(id, priority, prompt));
     }
 
+    /// The same for a prompt each of whose tokens is to be told how probable it is: nothing that is held is used again.
+    pub(super) fn add_scored(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>) {
+        self.queue(Sequence::new(id, priority, prompt).scored());
+    }
+
     /// Lets a sequence go, wherever it stands. What the context holds of it may be used again.
     pub(super) fn remove(&mut self, id: RequestId) {
         if let Some(mut sequence) = self.take(id) {
@@ -184,7 +189,7 @@ impl Scheduler {
             if let Some((sequence, slot)) = sequence.and_then(|found| found.slot.map(|slot| (found, slot))) {
                 let end = sequence.computed + rows;
                 self.tree.extend(slot, &sequence.tokens[sequence.computed..end]);
-                sequence.computed = end;
+                sequence.computed_to(end);
             }
         }
     }
@@ -273,13 +278,14 @@ impl Scheduler {
         let tokens = &self.waiting[at].tokens;
         // The last token is always computed: its logits decide the next.
         let wanted = &tokens[..tokens.len() - 1];
-        let found = match self.limits.reuse {
+        let reuse = if self.waiting[at].unscored.is_empty() { self.limits.reuse } else { Reuse::Nothing };
+        let found = match reuse {
             Reuse::Beginnings => self.tree.find(wanted, false),
             Reuse::WholeStates => self.tree.find(wanted, true),
             Reuse::Nothing => None,
         };
         let (reused, pinned) = found.map_or((0, 0), |found| (found.tokens, found.pinned));
-        if self.limits.reuse == Reuse::Beginnings && self.being_computed(wanted) >= reused + WORTH_WAITING {
+        if reuse == Reuse::Beginnings && self.being_computed(wanted) >= reused + WORTH_WAITING {
             return Start::WaitsForAnother;
         }
         let reserve = usize::from(!self.running.is_empty()) * (1 + self.running.len());

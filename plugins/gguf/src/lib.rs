@@ -23,6 +23,7 @@
 //! of their own would cut the context into as many parts as there are sequences and copy whole parts where a beginning is shared.
 //! Measured and not better: flash attention off (0.8 times), no kept sequences, steps of 512 rows.
 
+mod caches;
 mod context;
 mod embedder;
 mod header;

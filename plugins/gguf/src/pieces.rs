@@ -10,7 +10,7 @@ use std::ops::Range;
 use impetus_plugin_api::{Batch, Position, SeqId, Token};
 
 /// Rows from which on attention computes tiles.
-const TILE_ROWS: usize = 64;
+pub(crate) const TILE_ROWS: usize = 64;
 
 /// Rows that are computed together, by their places in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

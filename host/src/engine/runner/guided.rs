@@ -33,7 +33,11 @@ impl Runner {
         self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
         self.answers
             .insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide).until(deadline));
-        self.scheduler.add(id, request.priority, prompt);
+        if request.prompt_logprobs {
+            self.scheduler.add_scored(id, request.priority, prompt);
+        } else {
+            self.scheduler.add(id, request.priority, prompt);
+        }
     }
 
     /// The requests whose schemas and grammars were read in the meantime.

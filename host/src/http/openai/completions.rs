@@ -4,13 +4,13 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{self, Choice, Piece, Shape};
+use super::answer::{self, Choice, Piece, PromptScores, Shape};
 use super::generation::{self, Generation, about};
 use super::logprobs::TextShape;
 use super::params::{Delivery, MAX_CHOICES, MAX_LOGPROBS, Parameters};
 use super::prompts;
 use super::types::{Envelope, Stamp, TextChoice, UsageField};
-use crate::engine::message::{FinishReason, Prompt, Usage};
+use crate::engine::message::{FinishReason, Prompt, Request, Usage};
 use crate::error::{Error, Kind};
 use crate::http::App;
 use crate::http::account::Account;
@@ -50,7 +50,9 @@ async fn start(app: App, request: CompletionRequest) -> Result<(Generation, Comp
     let best = (choices_per_prompt > told).then_some(Best { of: choices_per_prompt, told });
     // Answers are compared by their log probabilities, whether these are told or not.
     let wanted = logprobs.or(best.map(|_| 0));
-    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, wanted)).collect();
+    let score = echo && logprobs.is_some();
+    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, wanted));
+    let requests = requests.map(|request| Request { prompt_logprobs: score, ..request }).collect();
     let shape = CompletionShape {
         stamp: Stamp::new("cmpl", &model.id),
         include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
@@ -106,15 +108,11 @@ impl CompletionRequest {
         let asked = fields.names();
         let model = fields.required_text("model")?;
         let prompts = prompts::take(&mut fields, "prompt")?;
-        let mut parameters = Parameters::take(&mut fields)?;
-        parameters.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-        let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
         let echo = fields.flag("echo")?.unwrap_or(false);
-        if echo && logprobs.is_some() {
-            let message =
-                "`echo` with `logprobs` is not supported: log probabilities of prompts are not computed";
-            return Err(Error::unsupported("echo", message).into());
-        }
+        let only_prompt = echo && takes_nothing(&mut fields);
+        let mut parameters = Parameters::take(&mut fields)?;
+        parameters.max_tokens.get_or_insert(if only_prompt { 0 } else { DEFAULT_MAX_TOKENS });
+        let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
         let best_of = best_of(&mut fields, &parameters)?;
         if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
             let message = "`suffix` is not supported: this version fills no gaps; leave it out";
@@ -123,6 +121,12 @@ impl CompletionRequest {
         fields.finish()?;
         Ok(CompletionRequest { model, asked, prompts, parameters, logprobs, echo, best_of })
     }
+}
+
+/// Whether no token is wanted, as programs say that only want to know how probable a text is. Takes the field then.
+fn takes_nothing(fields: &mut Fields) -> bool {
+    let nothing = fields.peek("max_tokens").is_some_and(|value| value.as_u64() == Some(0));
+    nothing && fields.value("max_tokens").is_some()
 }
 
 /// How many answers are computed for each prompt.
@@ -196,9 +200,16 @@ impl CompletionShape {
 
 impl Shape for CompletionShape {
     fn opening(&mut self, index: usize) -> Vec<Line> {
-        let echo = self.echo.get(index).cloned();
+        // With log probabilities it waits for those of its tokens.
+        let echo = self.echo.get(index).filter(|_| self.logprobs.is_none()).cloned();
         let chunk = |text| self.chunk(TextChoice { text, index, logprobs: None, finish_reason: None });
         echo.map(chunk).into_iter().collect()
+    }
+
+    fn prompt(&mut self, index: usize, scores: PromptScores) -> Vec<Line> {
+        let text = self.echo.get(index).cloned().unwrap_or_default();
+        let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].prompt(&scores));
+        vec![self.chunk(TextChoice { text, index, logprobs, finish_reason: None })]
     }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
@@ -225,9 +236,13 @@ impl Shape for CompletionShape {
         };
         let choice = |(index, choice): (usize, Choice)| {
             let finish_reason = Some(choice.reason);
+            let scores = choice.prompt.clone();
             let (text, tokens) = choice.joined();
             let text = self.echo.get(index).cloned().unwrap_or_default() + &text;
-            let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&tokens));
+            let logprobs = self.logprobs.as_mut().map(|shapes| {
+                let prompt = scores.map(|scores| shapes[index].prompt(&scores)).unwrap_or_default();
+                prompt.and(shapes[index].push(&tokens))
+            });
             TextChoice { text, index, logprobs, finish_reason }
         };
         let choices = choices.into_iter().enumerate().map(choice).collect();
