@@ -87,7 +87,7 @@ pub(super) async fn stream(
         };
         match event {
             Some(Event::Accepted { prompt_tokens }) => answer.prompt_tokens = prompt_tokens,
-            Some(Event::Vector { .. }) => {}
+            Some(Event::Prompt { .. } | Event::Vector { .. }) => {}
             Some(Event::Text { text, .. }) => {
                 answer.first_text_after = answer.first_text_after.or(Some(started.elapsed()));
                 out.write(&text)?;

@@ -177,7 +177,8 @@ impl Scheduler {
         let mut budget = Budget::new(budget.min(self.limits.step_tokens - step.rows.len()));
         for at in prompts {
             let room = (self.limits.step_tokens - step.rows.len()).min(cells);
-            cells -= self.running[at].emit(budget.take(self.running[at].pending(), room), step);
+            let rows = budget.take(self.running[at].pending(), room);
+            cells -= self.running[at].emit(rows, step);
         }
         while self.tree.cells() + step.rows.len() > self.limits.total_tokens && self.evict(None) {}
     }

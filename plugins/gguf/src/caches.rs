@@ -61,7 +61,12 @@ impl Caches {
     ///
     /// # Errors
     /// llama.cpp's, and `NoCells` where a sequence finds no room in the pool; its state is what it was.
-    pub(crate) fn decode(&mut self, batch: Batch<'_>, piece: &Piece, rows: Batch<'_>) -> Result<Place, DecodeFailure> {
+    pub(crate) fn decode(
+        &mut self,
+        batch: Batch<'_>,
+        piece: &Piece,
+        rows: Batch<'_>,
+    ) -> Result<Place, DecodeFailure> {
         let place = if self.grows_up(batch, piece) { Place::Nursery } else { Place::Pool };
         if place == Place::Pool && self.nursery.is_some() {
             for row in piece.rows() {

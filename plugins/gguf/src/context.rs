@@ -3,12 +3,14 @@
 use std::sync::{Arc, PoisonError};
 
 use impetus_plugin_api::sdk;
-use impetus_plugin_api::{Batch, Capabilities, ContextLimits, ErrorCode, PluginError, PosRange, Position, SeqId};
+use impetus_plugin_api::{
+    Batch, Capabilities, ContextLimits, ErrorCode, PluginError, PosRange, Position, SeqId,
+};
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
-use crate::log;
 use crate::caches::{Caches, LITTLE, Place};
+use crate::log;
 use crate::model::GgufModel;
 use crate::native::{DecodeFailure, NativeContext, ThreadPool};
 use crate::options::FlashAttention;
@@ -72,7 +74,8 @@ impl GgufContext {
         params.n_threads = threads.cast_signed();
         params.n_threads_batch = batch_threads.cast_signed();
         // Where what was computed can be undone, on a processor: elsewhere other rules hold.
-        let cuts = sdk::Model::capabilities(&*model).has(Capabilities::PARTIAL_SEQ_RM) && options.gpu_layers == 0;
+        let cuts =
+            sdk::Model::capabilities(&*model).has(Capabilities::PARTIAL_SEQ_RM) && options.gpu_layers == 0;
         let prompt_tokens = if cuts { prompt_tokens(&model, context_tokens, max_sequences) } else { 0 };
         if prompt_tokens > 0 {
             // What a prompt that grew up elsewhere no longer shares with others.
@@ -85,7 +88,8 @@ impl GgufContext {
                 let pool = NativeContext::new(Arc::clone(&model), params, Arc::clone(&threads))?;
                 params.n_ctx = prompt_tokens;
                 params.n_ubatch = params.n_ubatch.min(prompt_tokens);
-                let nursery = (prompt_tokens > 0).then(|| NativeContext::new(Arc::clone(&model), params, threads));
+                let nursery =
+                    (prompt_tokens > 0).then(|| NativeContext::new(Arc::clone(&model), params, threads));
                 Some((pool, nursery.flatten()))
             })
         };
@@ -144,7 +148,8 @@ impl GgufContext {
                 Logits::Native(place, native)
             } else {
                 let start = self.kept.len();
-                self.kept.extend_from_slice(self.caches.at(place).logits(native).ok_or(DecodeFailure::NoLogits)?);
+                self.kept
+                    .extend_from_slice(self.caches.at(place).logits(native).ok_or(DecodeFailure::NoLogits)?);
                 Logits::Kept(start)
             };
         }
@@ -168,7 +173,8 @@ const SHARERS: u32 = 8;
 /// grows with a model's heads and layers, and so does a cell; what else a row costs grows with the square of a layer's width.
 fn prompt_tokens(model: &GgufModel, context_tokens: u32, max_sequences: u32) -> u32 {
     let tokens = model.options.prompt_tokens.unwrap_or(DEFAULT_PROMPT_TOKENS);
-    let is_worth_it = model.options.prompt_tokens.is_some() || cache_bytes(model, tokens) <= MOST_PROMPT_BYTES;
+    let is_worth_it =
+        model.options.prompt_tokens.is_some() || cache_bytes(model, tokens) <= MOST_PROMPT_BYTES;
     if is_worth_it && max_sequences > 1 && context_tokens > tokens { tokens } else { 0 }
 }
 

@@ -176,7 +176,12 @@ impl NativeContext {
 
     /// Takes a sequence over from another context of the same model. `false` where there are no cells for it; then this
     /// context has nothing of it.
-    pub(crate) fn take_over(&mut self, other: &mut NativeContext, sequence: i32, state: &mut Vec<u8>) -> bool {
+    pub(crate) fn take_over(
+        &mut self,
+        other: &mut NativeContext,
+        sequence: i32,
+        state: &mut Vec<u8>,
+    ) -> bool {
         let from = other.context.as_ptr();
         // SAFETY: both contexts are valid, and `state` has as many bytes as the first call names.
         unsafe {

@@ -124,7 +124,8 @@ impl Options {
             }
         }
         if let Some(tokens) = self.prompt_tokens.filter(|tokens| *tokens > 1 << 24) {
-            let message = format!("gguf options: prompt_tokens must be between 0 and {}; found {tokens}", 1 << 24);
+            let message =
+                format!("gguf options: prompt_tokens must be between 0 and {}; found {tokens}", 1 << 24);
             return Err(PluginError::invalid_argument(message));
         }
         if self.cache_type_v.is_quantised() && self.flash_attention == FlashAttention::Off {

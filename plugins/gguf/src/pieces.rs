@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_sequence_is_computed_in_order() {
-        let ids: Vec<SeqId> = [(7, 2), (8, 1), (7, 70)].iter().flat_map(|&(id, rows)| vec![SeqId(id); rows]).collect();
+        let ids: Vec<SeqId> =
+            [(7, 2), (8, 1), (7, 70)].iter().flat_map(|&(id, rows)| vec![SeqId(id); rows]).collect();
         assert_eq!(cut(&ids), [Piece::Run(0..73)]);
     }
 
@@ -138,7 +139,8 @@ mod tests {
     #[test]
     fn every_row_is_computed_once() {
         let lengths = [3, 70, 1, 64, 63, 1, 200, 5];
-        let mut seen: Vec<usize> = pieces(&lengths).iter().flat_map(|piece| piece.rows().collect::<Vec<_>>()).collect();
+        let mut seen: Vec<usize> =
+            pieces(&lengths).iter().flat_map(|piece| piece.rows().collect::<Vec<_>>()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..lengths.iter().sum()).collect::<Vec<_>>());
     }

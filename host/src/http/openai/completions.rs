@@ -40,8 +40,12 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
-    let CompletionRequest { model, asked, prompts, mut parameters, logprobs, echo, best_of } = request;
+    let CompletionRequest { model, asked, mut prompts, suffix, mut parameters, logprobs, echo, best_of } =
+        request;
     let model = generation::open_for(&app, &model, &asked).await?;
+    if let Some(suffix) = suffix {
+        prompts = between(prompts, &suffix, &model);
+    }
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
     let told = parameters.choices as usize;
@@ -62,6 +66,15 @@ async fn start(app: App, request: CompletionRequest) -> Result<(Generation, Comp
     };
     let generation = Generation::start(model, requests, choices_per_prompt).await;
     Ok((generation.map_err(|error| about_prompt(error, choices_per_prompt))?, shape))
+}
+
+/// Prompts whose answers stand before this text.
+fn between(prompts: Vec<Prompt>, suffix: &str, model: &Loaded) -> Vec<Prompt> {
+    let fill = |prompt| match (prompt, model.infill()) {
+        (Prompt::Text(text), Some(infill)) => Prompt::Text(infill.prompt(&text, suffix)),
+        (prompt, _) => prompt,
+    };
+    prompts.into_iter().map(fill).collect()
 }
 
 /// A list of prompts is one of the ways to ask for many answers; the engine knows only of `n`.
@@ -96,6 +109,8 @@ pub(super) struct CompletionRequest {
     /// The fields that say something.
     asked: Vec<String>,
     prompts: Vec<Prompt>,
+    /// What follows the answer, which fills the gap before it.
+    suffix: Option<String>,
     parameters: Parameters,
     logprobs: Option<u32>,
     echo: bool,
@@ -105,7 +120,7 @@ pub(super) struct CompletionRequest {
 
 impl CompletionRequest {
     pub(super) fn parse(mut fields: Fields) -> Result<Self> {
-        let asked = fields.names();
+        let mut asked = fields.names();
         let model = fields.required_text("model")?;
         let prompts = prompts::take(&mut fields, "prompt")?;
         let echo = fields.flag("echo")?.unwrap_or(false);
@@ -114,13 +129,27 @@ impl CompletionRequest {
         parameters.max_tokens.get_or_insert(if only_prompt { 0 } else { DEFAULT_MAX_TOKENS });
         let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
         let best_of = best_of(&mut fields, &parameters)?;
-        if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
-            let message = "`suffix` is not supported: this version fills no gaps; leave it out";
-            return Err(Error::unsupported("suffix", message).into());
-        }
+        let suffix = suffix(&mut fields, echo, &prompts)?;
+        // An empty one asks nothing of a model.
+        asked.retain(|name| name != "suffix" || suffix.is_some());
         fields.finish()?;
-        Ok(CompletionRequest { model, asked, prompts, parameters, logprobs, echo, best_of })
+        Ok(CompletionRequest { model, asked, prompts, suffix, parameters, logprobs, echo, best_of })
     }
+}
+
+/// A text that follows the answer.
+fn suffix(fields: &mut Fields, echo: bool, prompts: &[Prompt]) -> Result<Option<String>> {
+    let Some(suffix) = fields.text("suffix")?.filter(|suffix| !suffix.is_empty()) else { return Ok(None) };
+    let refused = |message: &str| Err(Error::unsupported("suffix", message).into());
+    if echo {
+        return refused("`suffix` with `echo` is not supported: the answer stands between the two");
+    }
+    if !prompts.iter().all(|prompt| matches!(prompt, Prompt::Text(_))) {
+        return refused(
+            "`suffix` with a `prompt` of tokens is not supported: write the control tokens among these",
+        );
+    }
+    Ok(Some(suffix))
 }
 
 /// Whether no token is wanted, as programs say that only want to know how probable a text is. Takes the field then.
