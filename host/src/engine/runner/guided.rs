@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Runner, check_length};
+use super::Runner;
+use super::prompts::check_length;
 use crate::engine::answer::{Answer, Progress};
 use crate::engine::guide::Guide;
 use crate::engine::message::{Event, Request, RequestId};
