@@ -24,6 +24,7 @@
 //! Measured and not better: flash attention off (0.8 times), no kept sequences, steps of 512 rows.
 
 mod benchmarks;
+mod caches;
 mod context;
 mod embedder;
 mod header;
@@ -33,6 +34,7 @@ mod model;
 mod native;
 mod options;
 mod parts;
+mod pieces;
 mod summary;
 
 use std::sync::Arc;

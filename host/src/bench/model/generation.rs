@@ -78,7 +78,7 @@ async fn read(mut events: EventStream) -> Result<Sequence> {
     let mut told = Vec::new();
     while let Some(event) = events.next().await {
         match event {
-            Event::Accepted { .. } | Event::Vector { .. } => {}
+            Event::Accepted { .. } | Event::Prompt { .. } | Event::Vector { .. } => {}
             Event::Text { told: count, .. } => told.push((Instant::now(), count)),
             Event::Finished { usage, .. } => return Ok(Sequence { told, ended: Instant::now(), usage }),
             Event::Failed(error) => return Err(error),
@@ -99,6 +99,7 @@ fn request(prompt: Vec<u32>, max_tokens: u32) -> Request {
         structure: None,
         priority: 0,
         time_limit_ms: None,
+        prompt_logprobs: false,
         shown: Vec::new(),
     }
 }

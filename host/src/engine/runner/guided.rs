@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Runner, check_length};
+use super::Runner;
+use super::prompts::check_length;
 use crate::engine::answer::{Answer, Progress};
 use crate::engine::guide::Guide;
 use crate::engine::message::{Event, Request, RequestId};
@@ -35,7 +36,11 @@ impl Runner {
         self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
         self.answers
             .insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide).until(deadline));
-        self.scheduler.add(id, request.priority, prompt);
+        if request.prompt_logprobs {
+            self.scheduler.add_scored(id, request.priority, prompt);
+        } else {
+            self.scheduler.add(id, request.priority, prompt);
+        }
     }
 
     /// The requests whose schemas and grammars were read in the meantime.

@@ -88,6 +88,7 @@ fn log_probabilities_come_with_their_piece() {
 #[test]
 fn an_answer_has_the_original_s_shape() {
     let choice = |text: &str, reason| Choice {
+        prompt: None,
         pieces: vec![Piece { text: text.to_owned(), tokens: Vec::new(), told: 1 }],
         reason,
         usage: USAGE,
@@ -171,7 +172,7 @@ fn reasoning_and_calls_come_in_pieces_of_their_own() {
 fn whole(pieces: &[(&str, u32)], reason: FinishReason) -> Value {
     let pieces =
         pieces.iter().map(|(text, told)| Piece { text: (*text).to_owned(), tokens: Vec::new(), told: *told });
-    let choice = Choice { pieces: pieces.collect(), reason, usage: USAGE };
+    let choice = Choice { prompt: None, pieces: pieces.collect(), reason, usage: USAGE };
     let whole: Value = serde_json::from_str(&hermes_shape().whole(vec![choice], USAGE)).unwrap();
     assert!(whole["usage"]["completion_tokens_details"]["reasoning_tokens"].is_number());
     whole["choices"][0].clone()

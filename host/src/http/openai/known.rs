@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::http::error::Result;
 use crate::models::Loaded;
-use crate::models::capability::{EMBEDDINGS, GENERATE};
+use crate::models::capability::{EMBEDDINGS, GENERATE, INFILL};
 
 /// A request that a model answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,8 +214,20 @@ pub(crate) const KNOWN: &[Known] = &[
     field("logprobs", &[Completions], "logprobs", "tell these with so many alternatives", top),
     field("top_logprobs", CHATS, "logprobs", "alternatives told for each token", top),
     field("include", &[Responses], "logprobs", "only message.output_text.logprobs", texts),
-    field("echo", &[Completions], GENERATE, "the prompt before the answer; without logprobs", flag),
-    field("suffix", &[Completions], GENERATE, "only empty", text),
+    field(
+        "echo",
+        &[Completions],
+        GENERATE,
+        "the prompt before the answer; with logprobs those of its tokens",
+        flag,
+    ),
+    field(
+        "suffix",
+        &[Completions],
+        INFILL,
+        "what follows the answer, which fills the gap; one text as prompt",
+        text,
+    ),
     field(
         "response_format",
         TEXTS,

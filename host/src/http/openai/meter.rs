@@ -38,7 +38,7 @@ impl Meter {
     /// Takes note of an event.
     pub(super) fn hear(&mut self, event: &Event) {
         match event {
-            Event::Accepted { .. } | Event::Vector { .. } => {}
+            Event::Accepted { .. } | Event::Prompt { .. } | Event::Vector { .. } => {}
             Event::Text { told, .. } => self.tokens(*told),
             Event::Finished { reason, usage } => self.finish(*reason, *usage),
             Event::Failed(error) => {

@@ -24,7 +24,7 @@
 //! | `reasoning_effort` | the template's variable of that name; refused where it has none |
 //! | `echo` | without `logprobs` |
 //! | `best_of` | from `n` to 128, above `n` not in streams: the answers whose tokens are the most probable on average are told |
-//! | `suffix` | only empty |
+//! | `suffix` | with the capability `infill`, and where `prompt` is text; not with `echo` |
 //! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict`: arguments are kept to the schema |
 //! | `tool_choice` | `auto`; `none`, with which no tools are offered; `required`, or a function by its name: the answer is kept to calls |
 //! | `parallel_tool_calls` | `false`: calls beyond the first are dropped |

@@ -126,6 +126,7 @@ impl Parameters {
             structure: self.structure.clone(),
             priority: self.priority,
             time_limit_ms: self.deadline.map(milliseconds_to),
+            prompt_logprobs: false,
             shown: Vec::new(),
         };
         (0..self.choices).map(request).collect()

@@ -149,6 +149,11 @@ impl Model for Script {
         };
         let control = match self.behaviour.text("control").filter(|text| !text.is_empty()) {
             Some(text) => format!(r#"[{{"id": {CONTROL}, "text": {text:?}}}]"#),
+            // All of one id: what matters is that the host finds their texts.
+            None if self.behaviour.has("infill") => {
+                let one = |text: &str| format!(r#"{{"id": {CONTROL}, "text": "<|fim_{text}|>"}}"#);
+                format!("[{}]", ["prefix", "suffix", "middle"].map(one).join(", "))
+            }
             None => "[]".to_owned(),
         };
         format!(
