@@ -5,6 +5,8 @@
 use super::affine::{Affine, Totals};
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
+#[cfg(target_arch = "aarch64")]
+use super::bf16_neon;
 use super::multiply::Multiply;
 use super::simd::{Bf16, F16, F32};
 use super::{Activation, Attend, Level, affine, attention, multiply, rows, simd};
@@ -159,12 +161,20 @@ instances!(
     simd::Avx512Vnni,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
 );
+#[cfg(target_arch = "aarch64")]
+instances!(neon, simd::neon::Neon, simd::neon::Neon, "neon");
+#[cfg(target_arch = "aarch64")]
+instances!(neon_dot, simd::neon::Neon, simd::NeonDot, "neon,dotprod");
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels =
     Kernels { narrow_activations: true, multiply_bf16: bf16::run, ..copy_of(&vnni::KERNELS) };
 
+#[cfg(target_arch = "aarch64")]
+static NEON_BF16: Kernels =
+    Kernels { narrow_activations: true, multiply_bf16: bf16_neon::run, ..copy_of(&neon_dot::KERNELS) };
+
 /// The same instances again: `Kernels` is not `Copy`, so that nobody carries it about.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const fn copy_of(kernels: &'static Kernels) -> Kernels {
     Kernels { ..*kernels }
 }
@@ -180,9 +190,14 @@ impl Kernels {
             Level::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => &avx2::KERNELS,
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => &portable::KERNELS,
-            Level::Portable => &portable::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonBf16 => &NEON_BF16,
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot => &neon_dot::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &neon::KERNELS,
+            // What does not run here was replaced above.
+            _ => &portable::KERNELS,
         }
     }
 }

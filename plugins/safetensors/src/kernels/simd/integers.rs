@@ -23,6 +23,10 @@ pub(in super::super) trait Integers: Copy {
     type Codes: Copy;
     /// Whether there are registers for two panels at once.
     const PAIRS: bool = false;
+    /// Whether there are registers for eight rows of activations.
+    const TALL: bool = true;
+    /// What is taken off a code of eight bits before it is multiplied.
+    const OFFSET: f32 = 0.0;
 
     unsafe fn zero() -> Self::Sums;
     /// Codes of eight bits.

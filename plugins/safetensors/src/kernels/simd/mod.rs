@@ -10,11 +10,17 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod integers;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_integers;
 pub(crate) mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::integers::Avx512Vnni;
 pub(super) use self::integers::Integers;
+#[cfg(target_arch = "aarch64")]
+pub(super) use self::neon_integers::NeonDot;
 
 /// Floats in a vector.
 pub(crate) const LANES: usize = 16;
