@@ -30,6 +30,8 @@ mod words;
 mod allocation_tests;
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod measure_tests;
 
 use std::path::Path;
 

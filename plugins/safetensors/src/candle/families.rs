@@ -109,3 +109,28 @@ const HARMLESS: &[&str] = &[
     "use_mambapy",
     "w_init_variance_scale",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_what_runs() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/safetensors.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rows: String = FAMILIES
+            .iter()
+            .map(|family| format!("| `{}` | {} |\n", family.model_type, family.models))
+            .collect();
+        let table = format!("| `model_type` | models |\n|---|---|\n{rows}");
+        let (before, rest) = text.split_once("<!-- candle -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- candle end -->").unwrap();
+        let expected = format!("{before}<!-- candle -->\n{table}<!-- candle end -->{after}");
+        if std::env::var_os("IMPETUS_UPDATE").is_some() {
+            std::fs::write(&path, expected).unwrap();
+        } else {
+            let cure = "IMPETUS_UPDATE=1 cargo test --release -p impetus-plugin-safetensors documentation";
+            assert!(text == expected, "docs/safetensors.md is out of date: run `{cure}`");
+        }
+    }
+}

@@ -16,7 +16,7 @@ pub(super) enum Network {
     /// With the cache of an empty sequence.
     Lfm2(Arc<lfm2::Model>, Box<lfm2::Cache>),
     /// In the state of an empty sequence.
-    RecurrentGemma(Box<recurrent_gemma::Model>, usize),
+    RecurrentGemma(Box<recurrent_gemma::Model>),
     DeepSeekV2(Arc<Config>, VarBuilder<'static>),
 }
 
@@ -39,7 +39,7 @@ impl Network {
             }
             Config::RecurrentGemma(config) => {
                 let model = recurrent_gemma::Model::new(&config, tensors)?;
-                Network::RecurrentGemma(Box::new(model), config.attention_window_size)
+                Network::RecurrentGemma(Box::new(model))
             }
             config @ Config::DeepSeekV2(_) => {
                 let network = Network::DeepSeekV2(Arc::new(config), tensors);
@@ -65,7 +65,7 @@ impl Network {
                 State::Mamba2(Arc::clone(model), state)
             }
             Network::Lfm2(model, cache) => State::Lfm2(Arc::clone(model), cache.clone()),
-            Network::RecurrentGemma(model, _) => State::RecurrentGemma(model.clone()),
+            Network::RecurrentGemma(model) => State::RecurrentGemma(model.clone()),
             Network::DeepSeekV2(config, tensors) => match &**config {
                 Config::DeepSeekV2(config) => {
                     State::DeepSeekV2(Box::new(DeepSeekV2::new(config, tensors.clone())?))

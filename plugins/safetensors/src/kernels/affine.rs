@@ -125,7 +125,7 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, c
             let mut i = 0;
             while i < job.group {
                 if ROWS == 1 {
-                    I::prefetch(at.wrapping_add(AHEAD));
+                    I::Floats::prefetch(at.wrapping_add(AHEAD));
                 }
                 if FOUR {
                     let halves: [_; PANELS] = std::array::from_fn(|p| I::load_halves(at.add(p * size)));

@@ -9,7 +9,7 @@ use super::bf16;
 use super::bf16_neon;
 use super::multiply::Multiply;
 use super::simd::{Bf16, F16, F32};
-use super::{Activation, Attend, Level, affine, attention, multiply, rows, simd};
+use super::{Activation, Attend, Group, Level, Line, affine, attention, fit, multiply, rows, simd};
 
 /// The instances of one level.
 pub(crate) struct Kernels {
@@ -30,6 +30,9 @@ pub(crate) struct Kernels {
     pub(super) activate: unsafe fn(Activation, &mut [f32]),
     pub(super) gate: unsafe fn(Activation, &mut [f32], &[f32]),
     pub(super) narrow: unsafe fn(&[f32], &mut [u16]),
+    pub(super) fit: unsafe fn(&Group<'_>) -> Line,
+    pub(super) span: unsafe fn(&[f32]) -> (f32, f32),
+    pub(super) code: unsafe fn(&Group<'_>, Line, &mut [u8]),
     pub(super) round: unsafe fn(&[f32], usize, &mut [i8], Totals<'_>),
 }
 
@@ -38,7 +41,8 @@ macro_rules! instances {
     ($level:ident, $simd:ty, $integers:ty, $($feature:literal)?) => {
         mod $level {
             use super::{
-                Activation, Affine, Attend, Bf16, F16, F32, Kernels, Multiply, Totals, affine, attention, multiply, rows, simd,
+                Activation, Affine, Attend, Bf16, F16, F32, Group, Kernels, Line, Multiply, Totals, affine, attention, fit,
+                multiply, rows, simd,
             };
 
             $(#[target_feature(enable = $feature)])?
@@ -121,6 +125,22 @@ macro_rules! instances {
                 unsafe { affine::round::<$simd>(row, group, codes, totals) }
             }
 
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn fit_line(group: &Group<'_>) -> Line {
+                // SAFETY: passed on to our caller.
+                unsafe { fit::fit::<$simd>(group) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn span(numbers: &[f32]) -> (f32, f32) {
+                // SAFETY: passed on to our caller.
+                unsafe { fit::span::<$simd>(numbers) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn code(group: &Group<'_>, line: Line, codes: &mut [u8]) {
+                // SAFETY: passed on to our caller.
+                unsafe { fit::code::<$simd>(group, line, codes) }
+            }
+
             pub(super) static KERNELS: Kernels = Kernels {
                 narrow_activations: false,
                 multiply_f32,
@@ -138,6 +158,9 @@ macro_rules! instances {
                 activate,
                 gate,
                 narrow,
+                fit: fit_line,
+                span,
+                code,
                 round,
             };
         }

@@ -1,6 +1,7 @@
 //! Four 128-bit registers: AArch64, which always has them.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 use std::array::from_fn;
 
 use super::Simd;
@@ -70,6 +71,10 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn largest(v: Self::V) -> f32 {
         vmaxvq_f32(vmaxq_f32(vmaxq_f32(v[0], v[1]), vmaxq_f32(v[2], v[3])))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags)) }
     }
     #[inline(always)]
     unsafe fn exp2_whole(n: Self::V) -> Self::V {

@@ -55,10 +55,6 @@ macro_rules! integers {
             unsafe fn to_floats(sums: Sums) -> <Neon as Simd>::V {
                 sums.map(|sums| vcvtq_f32_s32(sums))
             }
-            #[inline(always)]
-            unsafe fn prefetch(at: *const u8) {
-                unsafe { asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags)) }
-            }
         }
     };
 }

@@ -143,7 +143,7 @@ fn rows_of_a_product_are_computed_by_themselves() {
     let plain = Weight::Plain(Matrix::made(Dtype::Bf16, outputs, columns, &floats));
     let rounding = Rounding { bits: CodeBits::Eight, group: 32 };
     let grouped = Matrix::made(Dtype::F32, outputs, columns, &floats);
-    let grouped = Weight::Grouped(std::sync::Arc::new(rounding.round(&grouped, 1).unwrap().unwrap()));
+    let grouped = Weight::Grouped(std::sync::Arc::new(rounding.round((&grouped, None), 1).unwrap().unwrap()));
     for level in levels() {
         let kernels = Kernels::of(level);
         for weight in [&plain, &grouped] {
