@@ -12,6 +12,7 @@
 mod any;
 mod benchmarks;
 mod cache;
+mod candle;
 mod checkpoint;
 mod config;
 mod context;
@@ -25,11 +26,14 @@ mod pool;
 mod stages;
 mod summary;
 mod tokenizer;
+mod words;
 
 #[cfg(test)]
 mod allocation_tests;
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod measure_tests;
 
 use std::path::Path;
 
@@ -41,6 +45,7 @@ use impetus_plugin_api::{
 
 use crate::any::CheckpointModel;
 use crate::benchmarks::KernelBenchmarks;
+use crate::candle::Outline;
 use crate::checkpoint::Checkpoint;
 use crate::config::Description;
 use crate::encoder::{Encoder, is_encoder};
@@ -120,6 +125,9 @@ impl Safetensors {
         if is_encoder(description.family()) {
             return Ok(self.probe_encoder(folder, &description, &checkpoint));
         }
+        if candle::is_ours(description.family()) {
+            return Ok(self.probe_candle(folder, &description, &checkpoint));
+        }
         let decoder = description.decoder();
         let decoder = decoder.and_then(|decoder| told_how(&description, &checkpoint).map(|()| decoder));
         let summary = summary::summary(&description, &checkpoint, decoder.as_ref().ok(), &self.options);
@@ -145,12 +153,33 @@ impl Safetensors {
                 return ProbeResult::exact("safetensors", summary.to_string()).cannot_run(error.message);
             }
         };
-        let summary = encoder.summary(description, checkpoint, &self.options);
-        let result = ProbeResult::exact("safetensors", summary.to_string());
-        match folder.join("tokenizer.json").is_file() {
-            true => result,
-            false => result.cannot_run(NO_TOKENIZER),
+        runs(folder, &encoder.summary(description, checkpoint, &self.options))
+    }
+
+    fn probe_candle(
+        &self,
+        folder: &Path,
+        description: &Description,
+        checkpoint: &Checkpoint,
+    ) -> ProbeResult {
+        let outline = Outline::read(description)
+            .and_then(|(outline, _)| told_how(description, checkpoint).map(|()| outline));
+        match outline {
+            Ok(outline) => runs(folder, &outline.summary(description, checkpoint, &self.options)),
+            Err(error) => {
+                let summary = summary::summary(description, checkpoint, None, &self.options);
+                ProbeResult::exact("safetensors", summary.to_string()).cannot_run(error.message)
+            }
         }
+    }
+}
+
+/// What runs if the folder has a tokeniser too.
+fn runs(folder: &Path, summary: &serde_json::Value) -> ProbeResult {
+    let result = ProbeResult::exact("safetensors", summary.to_string());
+    match folder.join("tokenizer.json").is_file() {
+        true => result,
+        false => result.cannot_run(NO_TOKENIZER),
     }
 }
 

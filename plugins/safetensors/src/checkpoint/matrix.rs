@@ -120,6 +120,11 @@ impl Matrix {
         self.row_bytes(row).as_ptr()
     }
 
+    /// All of its numbers.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes.all()[self.start..self.start + self.rows * self.columns * self.dtype.size()]
+    }
+
     /// Some of the rows as a matrix of their own; nothing is copied.
     ///
     /// # Panics

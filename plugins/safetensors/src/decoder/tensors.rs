@@ -38,6 +38,15 @@ impl<'a> Tensors<'a> {
         Tensors { packing, prefix: self.prefix.clone(), ..*self }
     }
 
+    /// The same for what decides too much to be rounded as all else.
+    fn fine(&self) -> Self {
+        self.with(self.packing.fine())
+    }
+
+    fn fine_down(&self) -> Self {
+        if std::env::var_os("FINE_DOWN").is_some() { self.fine() } else { self.with(self.packing) }
+    }
+
     /// A layer's.
     pub(super) fn layer_of(&self, number: usize) -> Self {
         let prefix = format!("{}{}{number}.", self.prefix, self.decoder.names.layers);
@@ -74,14 +83,18 @@ impl<'a> Tensors<'a> {
             InputNames::Separate([query, key, value]) => Ok(vec![
                 (self.projection(query, (queries, hidden), biased)?, 0),
                 (self.projection(key, (keys, hidden), biased)?, queries),
-                (self.projection(value, (keys, hidden), biased)?, queries + keys),
+                (self.fine().projection(value, (keys, hidden), biased)?, queries + keys),
             ]),
             InputNames::Stacked(name) => {
-                let part = |rows: Range<usize>| {
+                let part = |tensors: &Self, rows: Range<usize>| {
                     let column = rows.start;
-                    Ok((self.part(name, (all, hidden), rows, biased)?, column))
+                    Ok((tensors.part(name, (all, hidden), rows, biased)?, column))
                 };
-                [0..queries, queries..queries + keys, queries + keys..all].into_iter().map(part).collect()
+                Ok(vec![
+                    part(self, 0..queries)?,
+                    part(self, queries..queries + keys)?,
+                    part(&self.fine(), queries + keys..all)?,
+                ])
             }
             InputNames::ByHead(name) => {
                 let group = heads / kv_heads * head_width;
@@ -89,12 +102,13 @@ impl<'a> Tensors<'a> {
                 for head in 0..kv_heads {
                     let first = head * (group + 2 * head_width);
                     let key = first + group;
-                    for (rows, column) in [
-                        (first..key, head * group),
-                        (key..key + head_width, queries + head * head_width),
-                        (key + head_width..key + 2 * head_width, queries + keys + head * head_width),
+                    let value = key + head_width;
+                    for (tensors, rows, column) in [
+                        (self, first..key, head * group),
+                        (self, key..value, queries + head * head_width),
+                        (&self.fine(), value..value + head_width, queries + keys + head * head_width),
                     ] {
-                        parts.push((self.part(name, (all, hidden), rows, biased)?, column));
+                        parts.push((tensors.part(name, (all, hidden), rows, biased)?, column));
                     }
                 }
                 Ok(parts)
@@ -109,20 +123,20 @@ impl<'a> Tensors<'a> {
             MlpNames::Gated { gate, up, down } => Dense {
                 first: self.projection(gate, inside, mlp_bias)?,
                 second: Some(self.projection(up, inside, mlp_bias)?),
-                down: self.projection(down, outside, mlp_bias)?,
+                down: self.fine_down().projection(down, outside, mlp_bias)?,
             },
             MlpNames::Fused { both, down } => {
                 let part = |rows| self.part(both, (2 * intermediate, hidden), rows, mlp_bias);
                 Dense {
                     first: part(0..intermediate)?,
                     second: Some(part(intermediate..2 * intermediate)?),
-                    down: self.projection(down, outside, mlp_bias)?,
+                    down: self.fine_down().projection(down, outside, mlp_bias)?,
                 }
             }
             MlpNames::Plain { up, down } => Dense {
                 first: self.projection(up, inside, mlp_bias)?,
                 second: None,
-                down: self.projection(down, outside, mlp_bias)?,
+                down: self.fine_down().projection(down, outside, mlp_bias)?,
             },
         })
     }
@@ -326,7 +340,7 @@ impl<'a> Tensors<'a> {
     /// Rounded where that is wished and can be.
     fn packed(&self, module: &str, matrix: crate::checkpoint::Matrix) -> Result<Weight, PluginError> {
         let Some(rounding) = self.packing.rounding else { return Ok(Weight::Plain(matrix)) };
-        let panels = rounding.round(&matrix, self.packing.threads).map_err(|error| named(module, error))?;
+        let panels = rounding.round((&matrix, None), self.packing.threads).map_err(|error| named(module, error))?;
         Ok(panels.map_or(Weight::Plain(matrix), |panels| Weight::Grouped(Arc::new(panels))))
     }
 

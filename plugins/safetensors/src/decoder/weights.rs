@@ -117,7 +117,7 @@ impl Weights {
         }
         // Rows that are looked up stay as they are; only what is multiplied with is rounded.
         let kept = root.with(Packing { rounding: None, ..packing });
-        let last = root.with(packing.of_output());
+        let last = root.with(packing.fine());
         let embedding = kept.weight(names.embedding, (vocab_size, hidden))?;
         let shape = (decoder.context_length, hidden);
         let positions = names.positions.map(|name| kept.weight(name, shape)).transpose()?;
@@ -167,6 +167,12 @@ impl LayerWeights {
 
 #[cfg(test)]
 impl Weights {
+    /// Bytes that a step of one token reads.
+    pub(crate) fn step_bytes(&self) -> usize {
+        let all = self.layers.iter().flat_map(LayerWeights::projections).chain([&self.output]);
+        all.map(|projection| projection.matrix.bytes().len()).sum()
+    }
+
     /// Every packed matrix as floats: what is left of a difference is not the activations' rounding.
     pub(crate) fn widen(&mut self) {
         let of_layers = self.layers.iter_mut().flat_map(LayerWeights::projections_mut);
@@ -227,8 +233,9 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    /// The output matrix decides between tokens: it keeps eight bits, as in llama.cpp's files of four.
-    fn of_output(self) -> Packing {
+    /// Eight bits where other matrices have four: for the output matrix, which decides between tokens, and for those of
+    /// values, which are small and whose errors every later token sees (llama.cpp's mixtures spare the same ones).
+    pub(super) fn fine(self) -> Packing {
         let rounding = self.rounding.map(|rounding| Rounding { bits: CodeBits::Eight, ..rounding });
         Packing { rounding, ..self }
     }
