@@ -169,7 +169,10 @@ impl Server {
     pub fn restart(mut self) -> Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let house = std::mem::replace(&mut self.house, House { folder: tempfile::tempdir().expect("a temporary folder can be made") });
+        let house = std::mem::replace(
+            &mut self.house,
+            House { folder: tempfile::tempdir().expect("a temporary folder can be made") },
+        );
         house.serve()
     }
 

@@ -137,7 +137,7 @@ impl Bencher {
 /// When there is no host.
 pub fn serve() -> Result<()> {
     let Begun { mut from_host, mut to_host, task: spec, .. } = child::begin::<Spec>()?;
-    confine::confine(&[PathBuf::from("/")]);
+    confine::confine(&[PathBuf::from("/")], spec.confinement);
     let gone = |error: std::io::Error| Error::new(Kind::Internal, format!("the host is gone: {error}"));
     let opened = Library::open(&spec);
     let table = opened.as_ref().map_err(cannot_open).and_then(|(library, _)| table(*library));

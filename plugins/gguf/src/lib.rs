@@ -41,7 +41,8 @@ use std::sync::Arc;
 
 use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks, inspection};
 use impetus_plugin_api::{
-    BENCHMARKS, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+    BENCHMARKS, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
+    export_plugin,
 };
 use llama_cpp_2::llama_backend::LlamaBackend;
 

@@ -152,11 +152,7 @@ fn lines<S: Shape>(
     })
 }
 
-async fn next_line<S: Shape>(
-    account: &Account,
-    events: &mut Events,
-    script: &mut Script<S>,
-) -> Option<Line> {
+async fn next_line<S: Shape>(account: &Account, events: &mut Events, script: &mut Script<S>) -> Option<Line> {
     loop {
         if let Some(line) = script.ready.pop_front() {
             return Some(line);

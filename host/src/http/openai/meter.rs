@@ -43,7 +43,9 @@ impl Meter {
             Event::Finished { reason, usage } => self.finish(*reason, *usage),
             Event::Failed(error) => {
                 let failure = Failure::from(error.clone());
-                self.account.metrics().request_failed(&self.model, failure.body().error.code.unwrap_or("other"));
+                self.account
+                    .metrics()
+                    .request_failed(&self.model, failure.body().error.code.unwrap_or("other"));
                 self.note("failed", 0);
                 self.ended = true;
             }
