@@ -12,7 +12,7 @@ export interface paths {
             cookie?: never;
         };
         /** The web page */
-        get: operations["page"];
+        get: operations["get_"];
         put?: never;
         post?: never;
         delete?: never;
@@ -29,7 +29,7 @@ export interface paths {
             cookie?: never;
         };
         /** Each change of plugins and models as it happens */
-        get: operations["events"];
+        get: operations["get_api_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -46,7 +46,7 @@ export interface paths {
             cookie?: never;
         };
         /** Which formats can be served */
-        get: operations["formats"];
+        get: operations["get_api_formats"];
         put?: never;
         post?: never;
         delete?: never;
@@ -63,7 +63,7 @@ export interface paths {
             cookie?: never;
         };
         /** Every model that was found, with reasons */
-        get: operations["models"];
+        get: operations["get_api_models"];
         put?: never;
         post?: never;
         delete?: never;
@@ -80,12 +80,12 @@ export interface paths {
             cookie?: never;
         };
         /** What loading a model would take, or all that its headers say */
-        get: operations["about"];
+        get: operations["get_api_models__path_"];
         put?: never;
         /** Loads or unloads a model */
-        post: operations["change"];
+        post: operations["post_api_models__path_"];
         /** Deletes a model's files */
-        delete: operations["delete"];
+        delete: operations["delete_api_models__path_"];
         options?: never;
         head?: never;
         patch?: never;
@@ -99,7 +99,7 @@ export interface paths {
             cookie?: never;
         };
         /** What became of each plugin */
-        get: operations["plugins"];
+        get: operations["get_api_plugins"];
         put?: never;
         post?: never;
         delete?: never;
@@ -116,7 +116,7 @@ export interface paths {
             cookie?: never;
         };
         /** What is loaded: processes, memory, speed */
-        get: operations["processes"];
+        get: operations["get_api_ps"];
         put?: never;
         post?: never;
         delete?: never;
@@ -133,7 +133,7 @@ export interface paths {
             cookie?: never;
         };
         /** How the server goes: machine, processes, models, last answers and failures */
-        get: operations["read"];
+        get: operations["get_api_server"];
         put?: never;
         post?: never;
         delete?: never;
@@ -150,10 +150,10 @@ export interface paths {
             cookie?: never;
         };
         /** Uploads that are not complete */
-        get: operations["list"];
+        get: operations["get_api_uploads"];
         put?: never;
         /** Begins the upload of a model, or goes on with it */
-        post: operations["begin"];
+        post: operations["post_api_uploads"];
         delete?: never;
         options?: never;
         head?: never;
@@ -169,10 +169,10 @@ export interface paths {
         };
         get?: never;
         /** Takes the next piece of an upload */
-        put: operations["take"];
+        put: operations["put_api_uploads__id_"];
         post?: never;
         /** Throws an upload away */
-        delete: operations["discard"];
+        delete: operations["delete_api_uploads__id_"];
         options?: never;
         head?: never;
         patch?: never;
@@ -188,7 +188,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** A chat as the model's template writes it */
-        post: operations["apply_template"];
+        post: operations["post_apply_template"];
         delete?: never;
         options?: never;
         head?: never;
@@ -203,7 +203,7 @@ export interface paths {
             cookie?: never;
         };
         /** A file of the web page */
-        get: operations["asset"];
+        get: operations["get_assets__path_"];
         put?: never;
         post?: never;
         delete?: never;
@@ -222,7 +222,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Tokens to text */
-        post: operations["detokenize"];
+        post: operations["post_detokenize"];
         delete?: never;
         options?: never;
         head?: never;
@@ -237,7 +237,7 @@ export interface paths {
             cookie?: never;
         };
         /** This document as a page */
-        get: operations["read"];
+        get: operations["get_docs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -254,7 +254,7 @@ export interface paths {
             cookie?: never;
         };
         /** Whether the process answers */
-        get: operations["alive"];
+        get: operations["get_health"];
         put?: never;
         post?: never;
         delete?: never;
@@ -271,7 +271,7 @@ export interface paths {
             cookie?: never;
         };
         /** Whether the process answers */
-        get: operations["live"];
+        get: operations["get_livez"];
         put?: never;
         post?: never;
         delete?: never;
@@ -288,7 +288,7 @@ export interface paths {
             cookie?: never;
         };
         /** What was counted, for Prometheus */
-        get: operations["read"];
+        get: operations["get_metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -305,7 +305,7 @@ export interface paths {
             cookie?: never;
         };
         /** This document */
-        get: operations["read"];
+        get: operations["get_openapi_json"];
         put?: never;
         post?: never;
         delete?: never;
@@ -322,7 +322,7 @@ export interface paths {
             cookie?: never;
         };
         /** Whether every required plugin is loaded */
-        get: operations["ready"];
+        get: operations["get_readyz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -341,7 +341,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** A text to tokens */
-        post: operations["tokenize"];
+        post: operations["post_tokenize"];
         delete?: never;
         options?: never;
         head?: never;
@@ -358,7 +358,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** A chat goes on */
-        post: operations["handle"];
+        post: operations["post_v1_chat_completions"];
         delete?: never;
         options?: never;
         head?: never;
@@ -375,7 +375,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** A prompt goes on */
-        post: operations["handle"];
+        post: operations["post_v1_completions"];
         delete?: never;
         options?: never;
         head?: never;
@@ -392,7 +392,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Texts become vectors */
-        post: operations["handle"];
+        post: operations["post_v1_embeddings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -407,7 +407,7 @@ export interface paths {
             cookie?: never;
         };
         /** What can be served now */
-        get: operations["list"];
+        get: operations["get_v1_models"];
         put?: never;
         post?: never;
         delete?: never;
@@ -424,7 +424,7 @@ export interface paths {
             cookie?: never;
         };
         /** One model */
-        get: operations["one"];
+        get: operations["get_v1_models__id_"];
         put?: never;
         post?: never;
         delete?: never;
@@ -443,7 +443,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** A response */
-        post: operations["create"];
+        post: operations["post_v1_responses"];
         delete?: never;
         options?: never;
         head?: never;
@@ -458,11 +458,11 @@ export interface paths {
             cookie?: never;
         };
         /** A response that was kept */
-        get: operations["one"];
+        get: operations["get_v1_responses__id_"];
         put?: never;
         post?: never;
         /** Forgets a response */
-        delete: operations["delete"];
+        delete: operations["delete_v1_responses__id_"];
         options?: never;
         head?: never;
         patch?: never;
@@ -478,7 +478,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** A chat goes on */
-        post: operations["handle"];
+        post: operations["post_chat_completions"];
         delete?: never;
         options?: never;
         head?: never;
@@ -493,7 +493,7 @@ export interface paths {
             cookie?: never;
         };
         /** What can be served now */
-        get: operations["list"];
+        get: operations["get_models"];
         put?: never;
         post?: never;
         delete?: never;
@@ -939,7 +939,9 @@ export interface components {
              */
             chat_template: string | null;
             /** @description By the file's own names. */
-            metadata?: Record<string, never>;
+            metadata: {
+                [key: string]: unknown;
+            };
             /**
              * @description In the file's order.
              * @default []
@@ -1473,7 +1475,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    page: {
+    get_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1502,7 +1504,7 @@ export interface operations {
             };
         };
     };
-    events: {
+    get_api_events: {
         parameters: {
             query?: never;
             header?: never;
@@ -1534,7 +1536,7 @@ export interface operations {
             };
         };
     };
-    formats: {
+    get_api_formats: {
         parameters: {
             query?: never;
             header?: never;
@@ -1563,7 +1565,7 @@ export interface operations {
             };
         };
     };
-    models: {
+    get_api_models: {
         parameters: {
             query?: never;
             header?: never;
@@ -1592,7 +1594,7 @@ export interface operations {
             };
         };
     };
-    about: {
+    get_api_models__path_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1624,7 +1626,7 @@ export interface operations {
             };
         };
     };
-    change: {
+    post_api_models__path_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1661,7 +1663,7 @@ export interface operations {
             };
         };
     };
-    delete: {
+    delete_api_models__path_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1693,7 +1695,7 @@ export interface operations {
             };
         };
     };
-    plugins: {
+    get_api_plugins: {
         parameters: {
             query?: never;
             header?: never;
@@ -1722,7 +1724,7 @@ export interface operations {
             };
         };
     };
-    processes: {
+    get_api_ps: {
         parameters: {
             query?: never;
             header?: never;
@@ -1751,7 +1753,7 @@ export interface operations {
             };
         };
     };
-    read: {
+    get_api_server: {
         parameters: {
             query?: never;
             header?: never;
@@ -1780,7 +1782,7 @@ export interface operations {
             };
         };
     };
-    list: {
+    get_api_uploads: {
         parameters: {
             query?: never;
             header?: never;
@@ -1809,7 +1811,7 @@ export interface operations {
             };
         };
     };
-    begin: {
+    post_api_uploads: {
         parameters: {
             query?: never;
             header?: never;
@@ -1842,7 +1844,7 @@ export interface operations {
             };
         };
     };
-    take: {
+    put_api_uploads__id_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1883,7 +1885,7 @@ export interface operations {
             };
         };
     };
-    discard: {
+    delete_api_uploads__id_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1915,7 +1917,7 @@ export interface operations {
             };
         };
     };
-    apply_template: {
+    post_apply_template: {
         parameters: {
             query?: never;
             header?: never;
@@ -1952,7 +1954,7 @@ export interface operations {
             };
         };
     };
-    asset: {
+    get_assets__path_: {
         parameters: {
             query?: never;
             header?: never;
@@ -1984,7 +1986,7 @@ export interface operations {
             };
         };
     };
-    detokenize: {
+    post_detokenize: {
         parameters: {
             query?: never;
             header?: never;
@@ -2021,7 +2023,7 @@ export interface operations {
             };
         };
     };
-    read: {
+    get_docs: {
         parameters: {
             query?: never;
             header?: never;
@@ -2050,7 +2052,7 @@ export interface operations {
             };
         };
     };
-    alive: {
+    get_health: {
         parameters: {
             query?: never;
             header?: never;
@@ -2079,7 +2081,7 @@ export interface operations {
             };
         };
     };
-    live: {
+    get_livez: {
         parameters: {
             query?: never;
             header?: never;
@@ -2108,7 +2110,7 @@ export interface operations {
             };
         };
     };
-    read: {
+    get_metrics: {
         parameters: {
             query?: never;
             header?: never;
@@ -2137,7 +2139,7 @@ export interface operations {
             };
         };
     };
-    read: {
+    get_openapi_json: {
         parameters: {
             query?: never;
             header?: never;
@@ -2166,7 +2168,7 @@ export interface operations {
             };
         };
     };
-    ready: {
+    get_readyz: {
         parameters: {
             query?: never;
             header?: never;
@@ -2204,7 +2206,7 @@ export interface operations {
             };
         };
     };
-    tokenize: {
+    post_tokenize: {
         parameters: {
             query?: never;
             header?: never;
@@ -2244,7 +2246,7 @@ export interface operations {
             };
         };
     };
-    handle: {
+    post_v1_chat_completions: {
         parameters: {
             query?: never;
             header?: never;
@@ -2403,7 +2405,7 @@ export interface operations {
             };
         };
     };
-    handle: {
+    post_v1_completions: {
         parameters: {
             query?: never;
             header?: never;
@@ -2554,7 +2556,7 @@ export interface operations {
             };
         };
     };
-    handle: {
+    post_v1_embeddings: {
         parameters: {
             query?: never;
             header?: never;
@@ -2598,7 +2600,7 @@ export interface operations {
             };
         };
     };
-    list: {
+    get_v1_models: {
         parameters: {
             query?: never;
             header?: never;
@@ -2627,7 +2629,7 @@ export interface operations {
             };
         };
     };
-    one: {
+    get_v1_models__id_: {
         parameters: {
             query?: never;
             header?: never;
@@ -2659,7 +2661,7 @@ export interface operations {
             };
         };
     };
-    create: {
+    post_v1_responses: {
         parameters: {
             query?: never;
             header?: never;
@@ -2816,7 +2818,7 @@ export interface operations {
             };
         };
     };
-    one: {
+    get_v1_responses__id_: {
         parameters: {
             query?: never;
             header?: never;
@@ -2848,7 +2850,7 @@ export interface operations {
             };
         };
     };
-    delete: {
+    delete_v1_responses__id_: {
         parameters: {
             query?: never;
             header?: never;
@@ -2880,7 +2882,7 @@ export interface operations {
             };
         };
     };
-    handle: {
+    post_chat_completions: {
         parameters: {
             query?: never;
             header?: never;
@@ -3039,7 +3041,7 @@ export interface operations {
             };
         };
     };
-    list: {
+    get_models: {
         parameters: {
             query?: never;
             header?: never;
