@@ -53,12 +53,11 @@ build() {
 
 # Runs a command with the address of a server of the built binary in $IMPETUS_URL.
 with_server() {
-    local folder
     folder=$(mktemp -d)
     mkdir "$folder/plugins" "$folder/models"
     printf '[plugins]\nfolder = "plugins"\n[server]\nport = 0\n' >"$folder/plugins.toml"
     (cd "$folder" && XDG_CACHE_HOME=$folder exec "$release/impetus" serve >"$folder/out" 2>/dev/null) &
-    local server=$!
+    server=$!
     trap 'kill $server 2>/dev/null || true; rm -rf "$folder"' EXIT
     for _ in $(seq 100); do
         IMPETUS_URL=$(sed -n 's/^Impetus .* listens on //p' "$folder/out" 2>/dev/null)

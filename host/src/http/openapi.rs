@@ -107,7 +107,10 @@ fn document() -> Value {
     });
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::iter_mut);
     for (path, operations) in paths {
-        for (_, operation) in operations.as_object_mut().into_iter().flat_map(Map::iter_mut) {
+        for (method, operation) in operations.as_object_mut().into_iter().flat_map(Map::iter_mut) {
+            // Handlers of several routes have one name; an operation has one of its own.
+            operation["operationId"] =
+                format!("{method}{path}").replace(|letter: char| !letter.is_ascii_alphanumeric(), "_").into();
             operation["responses"]["default"] = error.clone();
             if OPEN_TO_ALL.contains(&path.as_str()) || web::is_of_the_page(path) {
                 operation["security"] = json!([]);
@@ -250,6 +253,8 @@ mod tests {
                 let answers = operation["responses"].as_object().unwrap();
                 assert!(answers.contains_key("200") && answers.contains_key("default"), "{method} {path}");
                 assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+                let id = operation["operationId"].as_str().unwrap();
+                assert_eq!(DOCUMENT.to_string().matches(&format!("\"{id}\"")).count(), 1, "{id} names two operations");
                 if ["post", "put"].contains(&method.as_str()) {
                     assert!(operation["requestBody"].is_object(), "{method} {path} takes nothing");
                 }

@@ -16,9 +16,10 @@ use crate::error::{Error, Kind, Result};
 #[schema(as = ModelDetails)]
 pub struct Inspection {
     /// By the file's own names.
-    #[schema(value_type = Object)]
+    #[schema(required, value_type = BTreeMap<String, Value>)]
     pub metadata: Map<String, Value>,
     /// In the file's order.
+    #[schema(required)]
     pub tensors: Vec<Tensor>,
     /// The Jinja text of the chat template.
     pub chat_template: Option<String>,

@@ -174,6 +174,8 @@ impl Uploads {
         }
         let mut state = staged.state();
         if state.next.is_none() {
+            staged.hash_all()?;
+            state = staged.state();
             let placed = staged.place(&self.root()?)?;
             held(&self.open).remove(id);
             let entry = self.models.inspect(&placed).map_err(Stop::Host)?;

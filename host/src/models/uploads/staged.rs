@@ -1,7 +1,7 @@
 //! One upload on the disk: a folder with `state.json` and, under `files`, the files at their full length.
 //!
 //! What was received is written down after it is there. Hashes grow with what comes; after a restart of the server they
-//! are made anew of what is there.
+//! are made anew of what is there, once somebody goes on with the upload.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -73,12 +73,7 @@ impl Staged {
     /// One that is there. `None` where none is, or a broken one.
     pub(super) fn open(folder: PathBuf) -> Option<Self> {
         let noted: Noted = serde_json::from_slice(&std::fs::read(folder.join(STATE)).ok()?).ok()?;
-        let mut hashes = HashMap::new();
-        for part in &noted.files {
-            let file = File::open(folder.join(FILES).join(&part.path)).ok()?;
-            hashes.insert(part.path.clone(), hash_of(file.take(part.received)).ok()?);
-        }
-        Some(Staged { folder, noted, hashes })
+        Some(Staged { folder, noted, hashes: HashMap::new() })
     }
 
     /// How it stands.
@@ -134,14 +129,35 @@ impl Staged {
                 "the next piece is {what}; found {found} bytes of `{path}` from {offset} on"
             )));
         }
+        let mut hash = self.hash(path, offset)?;
         let file = File::options().write(true).open(self.folder.join(FILES).join(path));
         let written = file.and_then(|file| file.write_all_at(bytes, offset));
         written.map_err(|error| failed("writing the piece", &error))?;
-        self.hashes.entry(path.to_owned()).or_default().update(bytes);
+        hash.update(bytes);
+        self.hashes.insert(path.to_owned(), hash);
         if let Some(part) = self.noted.files.iter_mut().find(|part| part.path == path) {
             part.received += bytes.len() as u64;
         }
         self.note()
+    }
+
+    /// Of the first bytes of a file.
+    fn hash(&mut self, path: &str, bytes: u64) -> Result<Sha256> {
+        if let Some(known) = self.hashes.remove(path) {
+            return Ok(known);
+        }
+        let file = File::open(self.folder.join(FILES).join(path));
+        let hash = file.and_then(|file| hash_of(file.take(bytes)));
+        hash.map_err(|error| failed("reading what had come", &error))
+    }
+
+    /// Makes the hashes that are missing since the server was started.
+    pub(super) fn hash_all(&mut self) -> Result<()> {
+        for Part { path, received, .. } in self.noted.files.clone() {
+            let hash = self.hash(&path, received)?;
+            self.hashes.insert(path, hash);
+        }
+        Ok(())
     }
 
     /// Whether the beginnings are there, and nobody has judged them.
@@ -283,9 +299,10 @@ mod tests {
         }
         send(&mut staged);
         let before = staged.state();
-        let after = Staged::open(folder.path().join("cd")).unwrap().state();
-        assert_eq!(after, before);
-        assert!(after.files[0].sha256.is_some());
+        let mut after = Staged::open(folder.path().join("cd")).unwrap();
+        after.hash_all().unwrap();
+        assert_eq!(after.state(), before);
+        assert!(before.files[0].sha256.is_some());
         assert!(Staged::open(folder.path().join("ef")).is_none());
     }
 }

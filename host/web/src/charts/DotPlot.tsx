@@ -30,7 +30,7 @@ export function DotPlot({ axis, title }: { axis: Axis; title: string }) {
               </li>
             ))}
           </ul>
-          <div ref={element}>
+          <div ref={element} className="min-w-0 overflow-hidden">
             <svg width={width} height={shown.length * ROW + AXIS} role="img" aria-label={`${title}: ${shown.map((figure) => `${figure.label} ${inUnit(figure.median, figure.unit)}`).join("; ")}`}>
               {marks.map((value) => (
                 <g key={value}>

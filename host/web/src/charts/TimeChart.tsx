@@ -12,6 +12,8 @@ interface Props {
   series: Series[];
   /** Where the axis ends at least. */
   least?: number;
+  /** What round numbers are round in: GiB rather than bytes. */
+  unit?: number;
   /** A fixed end of the axis. */
   most?: number | null;
   show: (value: number) => string;
@@ -23,15 +25,15 @@ interface Props {
 const STROKES = { accent: "stroke-accent", "series-2": "stroke-series-2", "series-3": "stroke-series-3", faint: "stroke-faint" };
 const FILLS = { accent: "fill-accent", "series-2": "fill-series-2", "series-3": "fill-series-3", faint: "fill-faint" };
 const HEIGHT = 132;
-const LEFT = 52;
+const LEFT = 60;
 const BOTTOM = 18;
 const TOP = 8;
 
 /** How something went over the last minutes. Where nothing was measured there is no line. */
-export function TimeChart({ title, series, least = 1, most, show, now, spanMs = 300_000 }: Props) {
+export function TimeChart({ title, series, least = 1, unit = 1, most, show, now, spanMs = 300_000 }: Props) {
   const [element, width] = useWidth<HTMLDivElement>();
   const highest = Math.max(least, ...series.flatMap((one) => one.points.map((point) => point.value)));
-  const top = most ?? roof(highest);
+  const top = most ?? roof(highest / unit) * unit;
   const x = (at: number) => LEFT + (1 - (now - at) / spanMs) * (width - LEFT - 4);
   const y = (value: number) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
   return (
@@ -48,16 +50,19 @@ export function TimeChart({ title, series, least = 1, most, show, now, spanMs = 
           </span>
         ))}
       </figcaption>
-      <div ref={element}>
+      <div ref={element} className="overflow-hidden">
         <svg width={width} height={HEIGHT} role="img" aria-label={`${title} over the last ${Math.round(spanMs / 60_000)} minutes`}>
-          {ticks(0, top, 2).map((value) => (
+          {ticks(0, top / unit, 2).map((rounded) => {
+            const value = rounded * unit;
+            return (
             <g key={value}>
               <line x1={LEFT} x2={width} y1={y(value)} y2={y(value)} className="stroke-line" />
               <text x={LEFT - 8} y={y(value) + 4} textAnchor="end" className="fill-faint font-mono text-[11px]">
                 {show(value)}
               </text>
             </g>
-          ))}
+            );
+          })}
           {[5, 4, 3, 2, 1].map((minutes) => (
             <text key={minutes} x={x(now - minutes * 60_000)} y={HEIGHT - 3} textAnchor={minutes === 5 ? "start" : "middle"} className="fill-faint text-[11px]">
               {width > 420 || minutes % 2 === 1 ? `−${minutes} min` : ""}

@@ -61,7 +61,7 @@ export function Tensors({ id }: { id: string }) {
 export function Metadata({ id }: { id: string }) {
   const { data, error } = useDetails(id);
   if (!data) return <Waiting error={error} />;
-  const entries = Object.entries(data.metadata);
+  const entries = Object.entries(data.metadata as Record<string, unknown>);
   if (entries.length === 0) return <p className="text-soft">Its headers say nothing more.</p>;
   return (
     <dl className="divide-y divide-line text-[13.5px]">

@@ -71,6 +71,7 @@ export function ServerPage() {
             title="Memory"
             now={now}
             most={status.machine.memory_bytes ?? null}
+            unit={2 ** 30}
             show={bytes}
             series={[
               {

@@ -21,7 +21,7 @@ export function Page({ title, lead, actions, children }: { title: string; lead?:
 
 export function Panel({ title, aside, children, className }: { title?: string; aside?: ReactNode; children: ReactNode; className?: string }) {
   return (
-    <section className={cx("rounded-xl border border-line bg-panel", className)}>
+    <section className={cx("min-w-0 rounded-xl border border-line bg-panel", className)}>
       {title && (
         <header className="flex flex-wrap items-baseline justify-between gap-2 border-b border-line px-4 py-2.5">
           <h2 className="font-semibold">{title}</h2>
