@@ -101,11 +101,11 @@ CASES = {
 }
 CANDLE_CASES = {
     "mamba": ("MambaConfig", dict()),
-    "mamba2": ("Mamba2Config", dict(state_size=8, num_heads=8, head_dim=8, n_groups=2, chunk_size=16, tie_word_embeddings=True)),
+    "mamba2": ("Mamba2Config", dict(state_size=8, num_heads=8, head_dim=8, n_groups=1, chunk_size=16, tie_word_embeddings=True)),
     "lfm2": ("Lfm2Config", dict(layer_types=["conv", "full_attention", "conv"], block_multiple_of=16)),
     "recurrent_gemma": ("RecurrentGemmaConfig", dict(attention_window_size=256, intermediate_size=96)),
     "deepseek_v2": ("DeepseekV2Config", DEEPSEEK),
-    "deepseek_v2_low_rank": ("DeepseekV2Config", dict(DEEPSEEK, q_lora_rank=24, first_k_dense_replace=0, topk_method="group_limited_greedy", n_group=2, topk_group=1, routed_scaling_factor=2.0)),
+    "deepseek_v2_low_rank": ("DeepseekV2Config", dict(DEEPSEEK, q_lora_rank=24, first_k_dense_replace=0, routed_scaling_factor=2.0)),
 }
 FOLDERS = {"checkpoints": CASES, "candle": CANDLE_CASES}
 # Whose positions depend on the length of the sequence; they change at 32 tokens.

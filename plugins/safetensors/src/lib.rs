@@ -32,8 +32,6 @@ mod words;
 mod allocation_tests;
 #[cfg(test)]
 mod golden_tests;
-#[cfg(test)]
-mod measure_tests;
 
 use std::path::Path;
 
@@ -156,12 +154,7 @@ impl Safetensors {
         runs(folder, &encoder.summary(description, checkpoint, &self.options))
     }
 
-    fn probe_candle(
-        &self,
-        folder: &Path,
-        description: &Description,
-        checkpoint: &Checkpoint,
-    ) -> ProbeResult {
+    fn probe_candle(&self, folder: &Path, description: &Description, checkpoint: &Checkpoint) -> ProbeResult {
         let outline = Outline::read(description)
             .and_then(|(outline, _)| told_how(description, checkpoint).map(|()| outline));
         match outline {

@@ -3,7 +3,10 @@
 //! candle's networks have much of their configuration built in; what is built in is demanded here.
 
 use candle_transformers::models::deepseek2::DeepSeekV2Config;
-use candle_transformers::models::{lfm2 as candle_lfm2, mamba as candle_mamba, mamba2 as candle_mamba2, recurrent_gemma as candle_recurrent_gemma};
+use candle_transformers::models::{
+    lfm2 as candle_lfm2, mamba as candle_mamba, mamba2 as candle_mamba2,
+    recurrent_gemma as candle_recurrent_gemma,
+};
 use impetus_plugin_api::PluginError;
 
 use super::read::{deepseek_v2, lfm2, mamba, mamba2, recurrent_gemma};
@@ -47,10 +50,14 @@ struct Family {
 /// Every family that runs so.
 const FAMILIES: &[Family] = &[
     Family { model_type: "mamba", models: "Mamba", read: mamba },
-    Family { model_type: "mamba2", models: "Mamba 2 with tied embeddings", read: mamba2 },
+    Family { model_type: "mamba2", models: "Mamba 2 of one group, with tied embeddings", read: mamba2 },
     Family { model_type: "lfm2", models: "LFM2", read: lfm2 },
     Family { model_type: "recurrent_gemma", models: "RecurrentGemma", read: recurrent_gemma },
-    Family { model_type: "deepseek_v2", models: "DeepSeek V2 without a scaled rope", read: deepseek_v2 },
+    Family {
+        model_type: "deepseek_v2",
+        models: "DeepSeek V2 without a scaled rope and groups of experts",
+        read: deepseek_v2,
+    },
 ];
 
 /// Whether a `model_type` runs through candle.
@@ -73,7 +80,8 @@ impl Outline {
         let fields = Fields::new(&description.config);
         let _ = (fields.value("quantization"), fields.value("quantization_config"));
         let family = FAMILIES.iter().find(|family| family.model_type == description.family());
-        let family = family.ok_or_else(|| PluginError::internal("a family that is not candle's: this is a bug"))?;
+        let family =
+            family.ok_or_else(|| PluginError::internal("a family that is not candle's: this is a bug"))?;
         let read = (family.read)(&fields)?;
         fields.check_all_read_but(HARMLESS)?;
         Ok(read)

@@ -155,10 +155,12 @@ fn a_state_is_neither_cut_nor_copied_and_says_so() {
         assert_eq!(context.seq_pos_max(SeqId(0)), Some(Position(2)));
         // Behind its end there is nothing to forget.
         context.seq_rm(SeqId(0), PosRange::from(Position(3))).unwrap();
-        let rows = rows_of(1, 0, &vec![1; 510]);
+        let mut rows = rows_of(1, 0, &[1; 255]);
+        rows.extend(rows_of(2, 0, &[1; 255]));
         let tokens: Vec<Token> = rows.iter().map(|row| Token(row.2)).collect();
         let positions: Vec<Position> = rows.iter().map(|row| Position(row.1)).collect();
-        let (sequences, wants_logits) = (vec![SeqId(1); rows.len()], vec![false; rows.len()]);
+        let sequences: Vec<SeqId> = rows.iter().map(|row| SeqId(row.0)).collect();
+        let wants_logits = vec![false; rows.len()];
         let full = context.decode(Batch {
             tokens: tokens.as_slice().into(),
             positions: positions.as_slice().into(),

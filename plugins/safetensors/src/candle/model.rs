@@ -50,8 +50,8 @@ impl CandleModel {
         }
         let used = tensors.used();
         let builder = VarBuilder::from_backend(Box::new(tensors), DType::F32, Device::Cpu);
-        let network = Network::load(config, builder)
-            .map_err(|error| PluginError::corrupt_model(error.to_string()))?;
+        let network =
+            Network::load(config, builder).map_err(|error| PluginError::corrupt_model(error.to_string()))?;
         // The embedding again, where they are tied.
         used.check_all(|name| outline.tied && name == "lm_head.weight")?;
         let summary = outline.summary(&description, &checkpoint, &options);
@@ -66,7 +66,8 @@ impl CandleModel {
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {
-        let recurrent = if self.outline.recurrent { Capabilities::RECURRENT } else { Capabilities::default() };
+        let recurrent =
+            if self.outline.recurrent { Capabilities::RECURRENT } else { Capabilities::default() };
         Capabilities::GENERATE.with(recurrent)
     }
 

@@ -1,6 +1,9 @@
 //! Reads the `config.json` of each family that runs through candle: what candle has built in is demanded.
 
-use candle_transformers::models::{lfm2 as candle_lfm2, mamba as candle_mamba, mamba2 as candle_mamba2, recurrent_gemma as candle_recurrent_gemma};
+use candle_transformers::models::{
+    lfm2 as candle_lfm2, mamba as candle_mamba, mamba2 as candle_mamba2,
+    recurrent_gemma as candle_recurrent_gemma,
+};
 use impetus_plugin_api::PluginError;
 use serde_json::{Value, json};
 
@@ -46,13 +49,19 @@ pub(super) fn mamba(fields: &Fields<'_>) -> Result<(Outline, Config), PluginErro
         // The vocabulary is padded already.
         pad_vocab_size_multiple: 1,
     };
-    Ok((Outline { renamed: Some(("embeddings.weight", "embedding.weight")), ..outline }, Config::Mamba(config)))
+    Ok((
+        Outline { renamed: Some(("embeddings.weight", "embedding.weight")), ..outline },
+        Config::Mamba(config),
+    ))
 }
 
 pub(super) fn mamba2(fields: &Fields<'_>) -> Result<(Outline, Config), PluginError> {
     let outline = state_space(fields)?;
     need_tied(fields, false)?;
     let _ = (fields.value("pad_vocab_size_multiple"), fields.value("time_step_rank"));
+    // candle's gated norm is over the whole width.
+    fields.need_said("n_groups")?;
+    fields.only("n_groups", &json!(1))?;
     let unlimited = json!([0.0, {"__float__": "Infinity"}]);
     fields.only("time_step_limit", &unlimited)?;
     let config = candle_mamba2::Config {
@@ -62,14 +71,14 @@ pub(super) fn mamba2(fields: &Fields<'_>) -> Result<(Outline, Config), PluginErr
         d_state: fields.need_size("state_size")?,
         expand: 2,
         headdim: fields.need_size("head_dim")?,
-        ngroups: fields.need_size("n_groups")?,
+        ngroups: 1,
         pad_vocab_size_multiple: 1,
     };
-    let heads = (2 * outline.hidden).checked_div(config.headdim).unwrap_or(0);
-    if heads == 0 || config.ngroups == 0 || !heads.is_multiple_of(config.ngroups) {
+    if config.headdim == 0 || !(2 * outline.hidden).is_multiple_of(config.headdim) {
         return Err(PluginError::corrupt_model(format!(
-            "config.json: {heads} heads of {} cannot share {} groups evenly",
-            config.headdim, config.ngroups
+            "config.json: a width of {} is not of whole heads of {}",
+            2 * outline.hidden,
+            config.headdim
         )));
     }
     Ok((outline, Config::Mamba2(config)))
@@ -151,12 +160,15 @@ fn lfm2_layers(fields: &Fields<'_>, layers: usize) -> Result<Vec<candle_lfm2::La
     let wrong = || PluginError::corrupt_model("config.json: `layer_types` does not name each layer");
     if let Some(types) = fields.value("layer_types") {
         let _ = fields.value("full_attn_idxs");
-        let types: Vec<candle_lfm2::LayerType> = serde_json::from_value(types.clone()).map_err(|_| wrong())?;
+        let types: Vec<candle_lfm2::LayerType> =
+            serde_json::from_value(types.clone()).map_err(|_| wrong())?;
         return if types.len() == layers { Ok(types) } else { Err(wrong()) };
     }
     let full = fields.value("full_attn_idxs").and_then(Value::as_array).ok_or_else(wrong)?;
     let is_full = |layer: usize| full.iter().any(|index| index.as_u64() == Some(layer as u64));
-    let kind = |layer| if is_full(layer) { candle_lfm2::LayerType::FullAttention } else { candle_lfm2::LayerType::Conv };
+    let kind = |layer| {
+        if is_full(layer) { candle_lfm2::LayerType::FullAttention } else { candle_lfm2::LayerType::Conv }
+    };
     Ok((0..layers).map(kind).collect())
 }
 
@@ -224,6 +236,8 @@ pub(super) fn deepseek_v2(fields: &Fields<'_>) -> Result<(Outline, Config), Plug
     let heads = fields.need_size("num_attention_heads")?;
     fields.only("num_key_value_heads", &json!(heads))?;
     fields.only("moe_layer_freq", &json!(1))?;
+    // candle's choice among groups of experts fails.
+    fields.only("topk_method", &json!("greedy"))?;
     // As `qk_rope_head_dim` and its sum with the other say.
     let _ = (fields.value("head_dim"), fields.value("qk_head_dim"));
     let longest = fields.need_size("max_position_embeddings")?;
@@ -237,7 +251,7 @@ pub(super) fn deepseek_v2(fields: &Fields<'_>) -> Result<(Outline, Config), Plug
         "n_shared_experts": fields.size("n_shared_experts")?,
         "n_routed_experts": fields.size("n_routed_experts")?,
         "routed_scaling_factor": fields.need_number("routed_scaling_factor")?,
-        "topk_method": fields.text("topk_method")?.unwrap_or("greedy"),
+        "topk_method": "greedy",
         "num_experts_per_tok": fields.size("num_experts_per_tok")?,
         "moe_layer_freq": 1,
         "first_k_dense_replace": fields.need_size("first_k_dense_replace")?,
@@ -258,7 +272,8 @@ pub(super) fn deepseek_v2(fields: &Fields<'_>) -> Result<(Outline, Config), Plug
         "n_group": fields.size("n_group")?.unwrap_or(1),
         "topk_group": fields.size("topk_group")?.unwrap_or(1),
     });
-    let figure = |name: &str| config[name].as_u64().and_then(|figure| usize::try_from(figure).ok()).unwrap_or(0);
+    let figure =
+        |name: &str| config[name].as_u64().and_then(|figure| usize::try_from(figure).ok()).unwrap_or(0);
     let outline = Outline {
         vocab_size: figure("vocab_size"),
         hidden: figure("hidden_size"),

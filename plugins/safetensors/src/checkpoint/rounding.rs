@@ -20,6 +20,11 @@ pub(crate) struct Rounding {
 }
 
 impl Rounding {
+    /// Eight bits, for a matrix that does not bear this rounding.
+    pub(crate) fn fine(self) -> Rounding {
+        Rounding { bits: CodeBits::Eight, group: self.group.max(64) }
+    }
+
     /// The layout of a matrix after rounding, in groups of 32 where the wished ones do not fit; none where its columns
     /// are no whole groups at all.
     pub(crate) fn layout(self, rows: usize, columns: usize) -> Option<Layout> {
@@ -119,12 +124,13 @@ mod tests {
         panels.read_row(0, &mut found);
         assert_eq!(found, [0.25; 32]);
         let odd = Matrix::made(Dtype::F32, 1, 33, &[0.25; 33]);
-        assert!(Rounding { bits: CodeBits::Four, group: 32 }.round(&odd, 1).unwrap().is_none());
+        assert!(Rounding { bits: CodeBits::Four, group: 32 }.round((&odd, None), 1).unwrap().is_none());
         for bad in [f32::NAN, f32::INFINITY, 1e30] {
             let mut numbers = [0.0; 32];
             numbers[3] = bad;
             let matrix = Matrix::made(Dtype::F32, 1, 32, &numbers);
-            let error = Rounding { bits: CodeBits::Eight, group: 32 }.round((&matrix, None), 1).err().unwrap();
+            let error =
+                Rounding { bits: CodeBits::Eight, group: 32 }.round((&matrix, None), 1).err().unwrap();
             assert!(error.message.contains("row 0"), "{}", error.message);
         }
     }

@@ -81,10 +81,7 @@ fn figures_of_experts_and_lengths_are_checked() {
             "`attention_out_bias` without",
         ),
         (serde_json::json!({"model_type": "cohere2"}), "`sliding_window` is missing"),
-        (
-            serde_json::json!({"model_type": "cohere2", "sliding_window": 8, "head_dim": 8}),
-            "`head_dim` is 8",
-        ),
+        (serde_json::json!({"model_type": "cohere2", "sliding_window": 8, "head_dim": 8}), "`head_dim` is 8"),
         (serde_json::json!({"model_type": "glm4"}), "`head_dim` is missing"),
         (serde_json::json!({"model_type": "gpt2"}), "`n_embd` is missing"),
         (
@@ -99,8 +96,7 @@ fn figures_of_experts_and_lengths_are_checked() {
         let mut config = base.as_object().unwrap().clone();
         config.extend(change.as_object().unwrap().clone());
         let (generation, tokenizer) = (Map::new(), Map::new());
-        let description =
-            Description { config, generation, tokenizer, chat_template: None, license: None };
+        let description = Description { config, generation, tokenizer, chat_template: None, license: None };
         let error = description.decoder().unwrap_err();
         assert!(error.message.contains(expected), "{}", error.message);
     }

@@ -43,10 +43,6 @@ impl<'a> Tensors<'a> {
         self.with(self.packing.fine())
     }
 
-    fn fine_down(&self) -> Self {
-        if std::env::var_os("FINE_DOWN").is_some() { self.fine() } else { self.with(self.packing) }
-    }
-
     /// A layer's.
     pub(super) fn layer_of(&self, number: usize) -> Self {
         let prefix = format!("{}{}{number}.", self.prefix, self.decoder.names.layers);
@@ -65,7 +61,10 @@ impl<'a> Tensors<'a> {
             kind,
             norms: self.norms()?,
             inputs: self.inputs()?,
-            attention_output: self.projection(names.attention_output, shape, biased)?,
+            attention_output: match std::env::var_os("FINE_O") {
+                Some(_) => self.fine().projection(names.attention_output, shape, biased)?,
+                None => self.projection(names.attention_output, shape, biased)?,
+            },
             mlp: match self.decoder.experts.filter(|_| kind.experts) {
                 Some(experts) => FeedForward::Experts(self.experts(experts)?),
                 None => FeedForward::Dense(self.dense()?),
@@ -82,7 +81,7 @@ impl<'a> Tensors<'a> {
         match &names.inputs {
             InputNames::Separate([query, key, value]) => Ok(vec![
                 (self.projection(query, (queries, hidden), biased)?, 0),
-                (self.projection(key, (keys, hidden), biased)?, queries),
+                (self.fine().projection(key, (keys, hidden), biased)?, queries),
                 (self.fine().projection(value, (keys, hidden), biased)?, queries + keys),
             ]),
             InputNames::Stacked(name) => {
@@ -92,7 +91,7 @@ impl<'a> Tensors<'a> {
                 };
                 Ok(vec![
                     part(self, 0..queries)?,
-                    part(self, queries..queries + keys)?,
+                    part(&self.fine(), queries..queries + keys)?,
                     part(&self.fine(), queries + keys..all)?,
                 ])
             }
@@ -105,7 +104,7 @@ impl<'a> Tensors<'a> {
                     let value = key + head_width;
                     for (tensors, rows, column) in [
                         (self, first..key, head * group),
-                        (self, key..value, queries + head * head_width),
+                        (&self.fine(), key..value, queries + head * head_width),
                         (&self.fine(), value..value + head_width, queries + keys + head * head_width),
                     ] {
                         parts.push((tensors.part(name, (all, hidden), rows, biased)?, column));
@@ -119,24 +118,25 @@ impl<'a> Tensors<'a> {
     fn dense(&self) -> Result<Dense, PluginError> {
         let Decoder { hidden, intermediate, names, mlp_bias, .. } = *self.decoder;
         let (inside, outside) = ((intermediate, hidden), (hidden, intermediate));
+        let fine = self.fine();
         Ok(match names.mlp {
             MlpNames::Gated { gate, up, down } => Dense {
                 first: self.projection(gate, inside, mlp_bias)?,
                 second: Some(self.projection(up, inside, mlp_bias)?),
-                down: self.fine_down().projection(down, outside, mlp_bias)?,
+                down: fine.projection(down, outside, mlp_bias)?,
             },
             MlpNames::Fused { both, down } => {
                 let part = |rows| self.part(both, (2 * intermediate, hidden), rows, mlp_bias);
                 Dense {
                     first: part(0..intermediate)?,
                     second: Some(part(intermediate..2 * intermediate)?),
-                    down: self.fine_down().projection(down, outside, mlp_bias)?,
+                    down: fine.projection(down, outside, mlp_bias)?,
                 }
             }
             MlpNames::Plain { up, down } => Dense {
                 first: self.projection(up, inside, mlp_bias)?,
                 second: None,
-                down: self.fine_down().projection(down, outside, mlp_bias)?,
+                down: fine.projection(down, outside, mlp_bias)?,
             },
         })
     }
@@ -155,7 +155,7 @@ impl<'a> Tensors<'a> {
             let network = Dense {
                 first: below.projection(gate, (width, hidden), false)?,
                 second: Some(below.projection(up, (width, hidden), false)?),
-                down: below.projection(down, (hidden, width), false)?,
+                down: below.fine().projection(down, (hidden, width), false)?,
             };
             Ok::<_, PluginError>(SharedExpert {
                 network,
@@ -170,22 +170,23 @@ impl<'a> Tensors<'a> {
         let (hidden, names) = (self.decoder.hidden, &self.decoder.names.experts);
         let has = |name: &str| self.checkpoint.has(&format!("{}.weight", self.name(name)));
         let bare = |matrix| Projection { matrix, bias: None };
-        let one = |name: &str, shape: [usize; 2], rows: Range<usize>| {
-            self.one_of(name, (count, shape), (number, rows)).map(bare)
+        let one = |tensors: &Self, name: &str, shape: [usize; 2], rows: Range<usize>| {
+            tensors.one_of(name, (count, shape), (number, rows)).map(bare)
         };
+        let fine = self.fine();
         if let Some([both, down]) = names.fused.filter(|[both, _]| has(both)) {
             return Ok(Expert {
-                gate: one(both, [2 * width, hidden], 0..width)?,
-                up: one(both, [2 * width, hidden], width..2 * width)?,
-                down: one(down, [hidden, width], 0..hidden)?,
+                gate: one(self, both, [2 * width, hidden], 0..width)?,
+                up: one(self, both, [2 * width, hidden], width..2 * width)?,
+                down: one(&fine, down, [hidden, width], 0..hidden)?,
             });
         }
         if has(names.stacked[0]) {
             let [gate, up, down] = names.stacked;
             return Ok(Expert {
-                gate: one(gate, [width, hidden], 0..width)?,
-                up: one(up, [width, hidden], 0..width)?,
-                down: one(down, [hidden, width], 0..hidden)?,
+                gate: one(self, gate, [width, hidden], 0..width)?,
+                up: one(self, up, [width, hidden], 0..width)?,
+                down: one(&fine, down, [hidden, width], 0..hidden)?,
             });
         }
         let below = self.below(&format!("{}{number}.", names.each));
@@ -193,7 +194,7 @@ impl<'a> Tensors<'a> {
         Ok(Expert {
             gate: bare(below.weight(gate, (width, hidden))?),
             up: bare(below.weight(up, (width, hidden))?),
-            down: bare(below.weight(down, (hidden, width))?),
+            down: bare(below.fine().weight(down, (hidden, width))?),
         })
     }
 
@@ -340,7 +341,8 @@ impl<'a> Tensors<'a> {
     /// Rounded where that is wished and can be.
     fn packed(&self, module: &str, matrix: crate::checkpoint::Matrix) -> Result<Weight, PluginError> {
         let Some(rounding) = self.packing.rounding else { return Ok(Weight::Plain(matrix)) };
-        let panels = rounding.round((&matrix, None), self.packing.threads).map_err(|error| named(module, error))?;
+        let panels =
+            rounding.round((&matrix, None), self.packing.threads).map_err(|error| named(module, error))?;
         Ok(panels.map_or(Weight::Plain(matrix), |panels| Weight::Grouped(Arc::new(panels))))
     }
 

@@ -5,7 +5,7 @@ use impetus_plugin_api::PluginError;
 
 use super::norm::Norm;
 use super::tensors::Tensors;
-use crate::checkpoint::{Checkpoint, CodeBits, Rounding, Weight};
+use crate::checkpoint::{Checkpoint, Rounding, Weight};
 use crate::config::{Decoder, Layer};
 use crate::kernels::{Forms, Kernels};
 
@@ -233,10 +233,11 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    /// Eight bits where other matrices have four: for the output matrix, which decides between tokens, and for those of
-    /// values, which are small and whose errors every later token sees (llama.cpp's mixtures spare the same ones).
+    /// Eight bits where other matrices have four, for those in which four would cost the most (docs/safetensors.md has the
+    /// figures): the output matrix, which decides between tokens; keys and values, which are small and seen by every later
+    /// token; and what a feed-forward network adds to the stream.
     pub(super) fn fine(self) -> Packing {
-        let rounding = self.rounding.map(|rounding| Rounding { bits: CodeBits::Eight, ..rounding });
+        let rounding = self.rounding.map(Rounding::fine);
         Packing { rounding, ..self }
     }
 }

@@ -12,11 +12,11 @@ use std::ops::Range;
 
 use crate::checkpoint::Matrix;
 use crate::kernels::Level;
+#[cfg(target_arch = "aarch64")]
+use crate::kernels::simd::neon::Neon;
 use crate::kernels::simd::{LANES, Simd, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{avx2::Avx2, avx512::Avx512};
-#[cfg(target_arch = "aarch64")]
-use crate::kernels::simd::neon::Neon;
 use crate::pool::Shared;
 
 /// A matrix `[outputs][inputs]` as `[panels][inputs][LANES]` floats; outputs beyond the last are zeros.

@@ -51,7 +51,11 @@ impl Words for Pairs {
         unsafe { u32::from(*from) }
     }
     #[inline(always)]
-    unsafe fn add(sums: <Neon as Simd>::V, weights: <Neon as Simd>::V, activations: u32) -> <Neon as Simd>::V {
+    unsafe fn add(
+        sums: <Neon as Simd>::V,
+        weights: <Neon as Simd>::V,
+        activations: u32,
+    ) -> <Neon as Simd>::V {
         let activations = vreinterpretq_f32_u32(vdupq_n_u32(activations));
         from_fn(|i| unsafe { dotted(sums[i], weights[i], activations) })
     }

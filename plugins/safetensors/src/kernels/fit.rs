@@ -84,7 +84,8 @@ unsafe fn better<S: Simd>(group: &Group<'_>, tried: Line, best: &mut (Line, f32)
     // SAFETY: whole vectors.
     unsafe {
         let zero = S::splat(0.0);
-        let (inverse, start, most) = (S::splat(1.0 / tried.scale), S::splat(tried.bias), S::splat(group.most));
+        let (inverse, start, most) =
+            (S::splat(1.0 / tried.scale), S::splat(tried.bias), S::splat(group.most));
         // Sums of weights and of their products with codes and numbers; numbers from `start` on, for exactness.
         let [mut w, mut wq, mut wqq, mut wx, mut wqx, mut wxx] = [zero; 6];
         for (x, weight) in group.numbers.chunks_exact(LANES).zip(group.weights.chunks_exact(LANES)) {
