@@ -89,6 +89,17 @@ async fn what_is_answered_is_what_the_document_says() {
     let kept = format!("/v1/responses/{}", answer.json["id"].as_str().unwrap());
     check(&document, "get", "/v1/responses/{id}", &server.get(&kept).await);
 
+    let tokens = exchange(&server, &document, "/tokenize", json!({"content": "abc"})).await;
+    exchange(&server, &document, "/tokenize", json!({"content": "abc", "with_pieces": true})).await;
+    exchange(&server, &document, "/detokenize", json!({"tokens": tokens.json["tokens"]})).await;
+    let messages = json!([{"role": "user", "content": "hello"}]);
+    exchange(&server, &document, "/apply-template", json!({"messages": messages, "model": "m"})).await;
+}
+
+#[tokio::test]
+async fn benchmarks_are_told_as_the_document_says() {
+    let server = House::with(&["fake"]).model("m.fake", "say = abcdef").serve();
+    let document = server.get("/openapi.json").await.json;
     let body = json!({"kind": "machine", "parts": ["devices"], "runs": 1});
     let job = exchange(&server, &document, "/api/benchmarks", body).await;
     let job = format!("/api/benchmarks/{}", job.json["id"].as_str().unwrap());
@@ -103,10 +114,4 @@ async fn what_is_answered_is_what_the_document_says() {
     let twice = format!("{job}/against/{}", job.rsplit('/').next().unwrap());
     check(&document, "get", "/api/benchmarks/{id}/against/{other}", &server.get(&twice).await);
     check(&document, "get", "/api/benchmarks/{id}", &server.get("/api/benchmarks/nobody").await);
-
-    let tokens = exchange(&server, &document, "/tokenize", json!({"content": "abc"})).await;
-    exchange(&server, &document, "/tokenize", json!({"content": "abc", "with_pieces": true})).await;
-    exchange(&server, &document, "/detokenize", json!({"tokens": tokens.json["tokens"]})).await;
-    let messages = json!([{"role": "user", "content": "hello"}]);
-    exchange(&server, &document, "/apply-template", json!({"messages": messages, "model": "m"})).await;
 }
