@@ -40,9 +40,7 @@ pub(crate) fn build_of(program: &Path) -> io::Result<String> {
     if let Some(Ok(Some(mark))) = marked.map(|file| file.build_id().map(|mark| mark.map(hexadecimal))) {
         return Ok(mark);
     }
-    let mut hasher = Sha256::new();
-    io::copy(&mut File::open(program)?, &mut hasher)?;
-    Ok(hexadecimal(&hasher.finalize()))
+    Ok(hexadecimal(&Sha256::digest(std::fs::read(program)?)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Who may ask: the keys of plugins.toml, of files and of the environment.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
