@@ -4,11 +4,11 @@
 /// Gives the system back what was freed and is still kept.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "no crate has a safe name for it")]
-pub fn give_back() {
+pub(crate) fn give_back() {
     // SAFETY: it takes a number, and locks what it touches as every other call of the allocator does.
     unsafe { nix::libc::malloc_trim(0) };
 }
 
 /// This system's allocator takes no such wishes.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn give_back() {}
+pub(crate) fn give_back() {}
