@@ -28,6 +28,7 @@ model:
 test: model
 	@scripts/checkpoint.sh
 	@scripts/minilm.sh
+	@scripts/clients.sh >/dev/null
 	@scripts/need.sh build
 	@scripts/build.sh --workspace --all-targets
 	# One after another: llama.cpp's threads spin, and two servers on the same cores starve each other.

@@ -1,17 +1,18 @@
 //! plugins.toml and the command line become one checked `Config`. Nothing below reads flags, files or environment.
 
+mod keys;
 mod live;
+mod tables;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-
+pub use self::keys::ApiKey;
+use self::keys::{keys, readable_secrets};
 pub use self::live::{Edited, Reader};
+use self::tables::File;
+pub use self::tables::{Confinement, Engine, Isolation, LogFormat, Models, PluginEntry, Plugins, Server};
 use crate::error::{Error, Kind, Result};
 
 /// The name looked for in the working folder when no `--config` is given.
@@ -42,6 +43,8 @@ pub struct Config {
     pub plugin: BTreeMap<String, PluginEntry>,
     /// Where what can be found out again may be kept; `None` where the user has no such folder.
     pub cache: Option<PathBuf>,
+    /// Where what cannot be found out again is kept, such as results of benchmarks; `None` where the user has no such folder.
+    pub data: Option<PathBuf>,
     /// What is not wrong but unwise, for the log.
     pub warnings: Vec<String>,
 }
@@ -63,244 +66,6 @@ pub struct Overrides {
     pub model_folders: Vec<PathBuf>,
     /// `--plugins`: this folder in place of the file's.
     pub plugin_folder: Option<PathBuf>,
-}
-
-/// `[server]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Server {
-    /// Address to listen on; loopback unless said otherwise.
-    pub host: IpAddr,
-    /// Port to listen on; 0 lets the system choose.
-    pub port: u16,
-    /// Largest request body, in bytes.
-    pub max_body_bytes: usize,
-    /// Longest request line and headers together, in bytes.
-    pub max_header_bytes: usize,
-    /// How long a client may take to send its headers, and may leave a connection idle; in seconds.
-    pub header_timeout_secs: u32,
-    /// How long a client may take to send a body, in seconds.
-    pub body_timeout_secs: u32,
-    /// A PEM file with the certificate that encrypts connections, and those above it. Goes with `tls_key`.
-    pub tls_cert: Option<PathBuf>,
-    /// A PEM file with the certificate's key.
-    pub tls_key: Option<PathBuf>,
-    /// How log lines are written.
-    pub log_format: LogFormat,
-    /// Responses of `/v1/responses` that are kept in memory; 0: none.
-    pub kept_responses: usize,
-    /// Bytes that these may have together.
-    pub kept_response_bytes: usize,
-    /// Keys of which every request needs one; none: nobody is asked for a key.
-    pub api_keys: Vec<ApiKey>,
-    /// A file with further keys, one in each line.
-    pub api_key_file: Option<PathBuf>,
-    /// Keys of those who may load and unload models; each counts as an API key too. None: whoever is on this machine may.
-    pub admin_keys: Vec<ApiKey>,
-    /// A file with further ones, one in each line.
-    pub admin_key_file: Option<PathBuf>,
-    /// Names under which the server is reached, beside addresses and `localhost`.
-    pub hosts: Vec<String>,
-    /// Web pages that may use the server, as `https://chat.example`; `*` is every page.
-    pub origins: Vec<String>,
-    /// Listen beyond this machine without a key.
-    pub open: bool,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object in each line, for programs.
-    Json,
-}
-
-/// A key's SHA-256: the key itself is not kept, and cannot get into a log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ApiKey([u8; 32]);
-
-impl TryFrom<String> for ApiKey {
-    type Error = &'static str;
-
-    fn try_from(key: String) -> Result<Self, Self::Error> {
-        if key.trim().is_empty() {
-            return Err("an API key is empty: everybody would have it");
-        }
-        Ok(ApiKey(Sha256::digest(key.as_bytes()).into()))
-    }
-}
-
-impl ApiKey {
-    /// Whether this is the key; takes equally long for every key of one length.
-    pub fn is(&self, key: &str) -> bool {
-        let other = Sha256::digest(key.as_bytes());
-        self.0.ct_eq(other.as_slice()).into()
-    }
-}
-
-impl Default for Server {
-    fn default() -> Self {
-        Server {
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 8484,
-            max_body_bytes: 16 << 20,
-            max_header_bytes: 32 << 10,
-            header_timeout_secs: 30,
-            body_timeout_secs: 120,
-            tls_cert: None,
-            tls_key: None,
-            log_format: LogFormat::Text,
-            kept_responses: 1000,
-            kept_response_bytes: 64 << 20,
-            api_keys: Vec::new(),
-            api_key_file: None,
-            admin_keys: Vec::new(),
-            admin_key_file: None,
-            hosts: Vec::new(),
-            origins: Vec::new(),
-            open: false,
-        }
-    }
-}
-
-/// `[models]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Models {
-    /// Folders searched for models, with their subfolders.
-    pub folders: Vec<PathBuf>,
-    /// Bytes that loaded models may take together; without it, a share of what the machine has.
-    pub memory_bytes: Option<u64>,
-    /// After how many seconds without use a model is unloaded; 0: when room is needed.
-    pub keep_alive_secs: u64,
-}
-
-impl Default for Models {
-    fn default() -> Self {
-        Models { folders: vec!["models".into()], memory_bytes: None, keep_alive_secs: 0 }
-    }
-}
-
-/// `[engine]`
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Engine {
-    /// Sequences that a model computes at once.
-    pub max_sequences: u32,
-    /// Requests that may wait beyond these; one more is answered 429.
-    pub queue: u32,
-    /// Tokens computed in one step at most: bounds how long a new prompt holds up running answers.
-    pub step_tokens: u32,
-    /// How long a step may last while others wait for it, in milliseconds.
-    pub step_ms: u32,
-    /// Ended sequences whose keys and values are kept for prompts that begin as they do; 0: none.
-    pub kept_sequences: u32,
-    /// Verify guesses of a lone sequence's next tokens where that was measured to be faster.
-    pub speculate: bool,
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        Engine {
-            max_sequences: 8,
-            queue: 64,
-            step_tokens: 512,
-            step_ms: 250,
-            kept_sequences: 32,
-            speculate: true,
-        }
-    }
-}
-
-/// `[plugins]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Plugins {
-    /// Folder of plugin libraries: each library dropped into it is a plugin.
-    pub folder: PathBuf,
-    /// Where plugins' code runs, unless a plugin's own table says otherwise.
-    pub isolation: Isolation,
-    /// Bytes of memory that a process with a plugin's code may allocate; 0: no limit.
-    pub memory_bytes: u64,
-    /// How long nothing may be heard of an engine that has work, in seconds, before it counts as hung.
-    pub hang_secs: u64,
-    /// After this many crashes of one model's engine within five minutes it is not started again.
-    pub max_crashes: u32,
-}
-
-/// Where a plugin's code runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// In processes of its own: what it does to them ends them alone.
-    #[default]
-    Process,
-    /// In the host's process.
-    None,
-}
-
-impl Default for Plugins {
-    fn default() -> Self {
-        Plugins {
-            folder: "plugins/installed".into(),
-            isolation: Isolation::Process,
-            memory_bytes: 0,
-            hang_secs: 120,
-            max_crashes: 3,
-        }
-    }
-}
-
-/// `[plugin.ID]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PluginEntry {
-    /// `false`: the library is not opened.
-    pub enabled: bool,
-    /// The host is not ready (`/readyz`) while this plugin is not loaded.
-    pub required: bool,
-    /// A library outside the plugin folder.
-    pub path: Option<PathBuf>,
-    /// The file's SHA-256 in hexadecimal: another file is refused.
-    pub sha256: Option<String>,
-    /// The plugin's version: another one is refused.
-    pub version: Option<String>,
-    /// Where its code runs, if not as `[plugins]` says.
-    pub isolation: Option<Isolation>,
-    /// The bound of its processes' memory, if not as `[plugins]` says.
-    pub memory_bytes: Option<u64>,
-    /// Options for the plugin's `init`; the plugin refuses what it does not know.
-    pub options: toml::Table,
-}
-
-impl Default for PluginEntry {
-    fn default() -> Self {
-        PluginEntry {
-            enabled: true,
-            required: false,
-            path: None,
-            sha256: None,
-            version: None,
-            isolation: None,
-            memory_bytes: None,
-            options: toml::Table::new(),
-        }
-    }
-}
-
-/// The file as it stands; a key that is not here is an error with its line.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    server: Server,
-    models: Models,
-    engine: Engine,
-    plugins: Plugins,
-    formats: BTreeMap<String, String>,
-    plugin: BTreeMap<String, PluginEntry>,
 }
 
 impl Config {
@@ -325,7 +90,8 @@ impl Config {
             configuration(format!("{}: {error}", path.as_deref().unwrap_or(&here).display()))
         })?;
         config.path = path;
-        config.cache = cache_folder();
+        config.cache = own_folder("XDG_CACHE_HOME", ".cache");
+        config.data = own_folder("XDG_DATA_HOME", ".local/share");
         config.apply(overrides, &here);
         config.read_keys()?;
         config.warnings = readable_secrets(&config.server);
@@ -358,6 +124,7 @@ impl Config {
             formats: file.formats,
             plugin: file.plugin,
             cache: None,
+            data: None,
             warnings: Vec::new(),
         };
         config.plugins.folder = base.join(&config.plugins.folder);
@@ -408,11 +175,11 @@ impl Config {
     }
 }
 
-/// As the XDG base directories have it.
-fn cache_folder() -> Option<PathBuf> {
+/// As the XDG base directories have it: below the folder of a variable, else below the user's own.
+fn own_folder(variable: &str, otherwise: &str) -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
-    Some(caches.join("impetus"))
+    let base = folder(variable).or_else(|| folder("HOME").map(|home| home.join(otherwise)))?;
+    Some(base.join("impetus"))
 }
 
 fn check_connections(server: &Server) -> Result<()> {
@@ -434,45 +201,6 @@ fn check_connections(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// The keys of a file, one in each line, and of an environment variable.
-fn keys(field: &str, file: Option<&Path>, variable: &str) -> Result<Vec<ApiKey>> {
-    let mut texts = Vec::new();
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            configuration(format!("server.{field} {} cannot be read: {error}", path.display()))
-        })?;
-        texts.extend(text.lines().map(str::to_owned));
-        if texts.iter().all(|line| line.trim().is_empty()) {
-            let message = format!("server.{field} {} has no key: write one in each line", path.display());
-            return Err(configuration(message));
-        }
-    }
-    if let Ok(keys) = std::env::var(variable) {
-        texts.extend(keys.split(',').map(str::to_owned));
-    }
-    Ok(texts.iter().filter_map(|key| ApiKey::try_from(key.trim().to_owned()).ok()).collect())
-}
-
-/// Files with secrets that other users of this machine can read, one line about each.
-fn readable_secrets(server: &Server) -> Vec<String> {
-    let files = [
-        ("api_key_file", &server.api_key_file),
-        ("admin_key_file", &server.admin_key_file),
-        ("tls_key", &server.tls_key),
-    ];
-    let mode =
-        |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o777);
-    let warning = |(field, path): (&str, &Option<PathBuf>)| {
-        let path = path.as_deref()?;
-        let mode = mode(path);
-        (mode & 0o077 != 0).then(|| {
-            let path = path.display();
-            format!("server.{field} {path} is open to other users (mode {mode:03o}): `chmod 600` keeps it to yourself")
-        })
-    };
-    files.into_iter().filter_map(warning).collect()
-}
-
 fn checked_sha256(id: &str, hex: &str) -> Result<String> {
     if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(hex.to_ascii_lowercase());
@@ -486,6 +214,8 @@ fn configuration(message: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -542,6 +272,11 @@ mod tests {
         assert_eq!(config.server.kept_response_bytes, defaults.server.kept_response_bytes);
         assert_eq!(config.models.folders, defaults.models.folders);
         assert_eq!(config.plugins.folder, defaults.plugins.folder);
+        assert_eq!(config.plugins.isolation, defaults.plugins.isolation);
+        assert_eq!(config.plugins.confinement, defaults.plugins.confinement);
+        assert_eq!(config.plugins.memory_bytes, defaults.plugins.memory_bytes);
+        assert_eq!(config.plugins.hang_secs, defaults.plugins.hang_secs);
+        assert_eq!(config.plugins.max_crashes, defaults.plugins.max_crashes);
         assert_eq!(config.engine.queue, defaults.engine.queue);
         assert_eq!(config.engine.max_sequences, defaults.engine.max_sequences);
         assert_eq!(config.engine.step_tokens, defaults.engine.step_tokens);

@@ -61,6 +61,19 @@ pub enum Change {
         /// Why, where it failed.
         reason: Option<String>,
     },
+    /// A benchmark began, went on or ended.
+    Benchmark {
+        /// Its id.
+        id: String,
+        /// What is measured.
+        kind: crate::bench::Kind,
+        /// Where it stands.
+        state: crate::bench::JobState,
+        /// How far it is.
+        progress: Option<crate::bench::Progress>,
+        /// Why it failed.
+        reason: Option<String>,
+    },
     /// The listener was too slow, and this many changes were passed over: look at the lists again.
     Missed {
         /// How many.
@@ -68,7 +81,10 @@ pub enum Change {
     },
 }
 
-/// What happens to a model.
+/// What happens to a model. Each is told once, when it happens: `loading` again whenever it has come further.
+///
+/// From `loading` it goes on to `loaded`, `failed` or `stopped`; from `loaded` over `unloading`, `draining` or `evicted` to
+/// `unloaded`, or to `crashed` and from there to `restarting` or `stopped`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
 pub enum ModelChange {
@@ -79,16 +95,46 @@ pub enum ModelChange {
     },
     /// It answers.
     Loaded,
+    /// It takes no more requests, and nobody uses it: it ends.
+    Unloading,
     /// It takes no more requests, and ends with its running ones.
     Draining,
-    /// It is out of memory, and loads again when it is asked for.
+    /// It has to give its room to another model, and ends.
+    Evicted,
+    /// Its memory is back, and it loads again when it is asked for.
     Unloaded,
     /// It could not be loaded.
-    Failed,
+    Failed {
+        /// It is tried again after so long, when it is asked for.
+        retry_after_secs: u64,
+    },
     /// Its engine ended by itself.
     Crashed,
     /// Its engine is started again.
-    Restarting,
+    Restarting {
+        /// After so long.
+        after_secs: u64,
+    },
+    /// It crashed too often, and is started again only when somebody asks for just that.
+    Stopped,
+}
+
+impl ModelChange {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelChange::Loading { .. } => "loading",
+            ModelChange::Loaded => "loaded",
+            ModelChange::Unloading => "unloading",
+            ModelChange::Draining => "draining",
+            ModelChange::Evicted => "evicted",
+            ModelChange::Unloaded => "unloaded",
+            ModelChange::Failed { .. } => "failed",
+            ModelChange::Crashed => "crashed",
+            ModelChange::Restarting { .. } => "restarting",
+            ModelChange::Stopped => "stopped",
+        }
+    }
 }
 
 /// Where changes are told. Clones tell on the same bus.

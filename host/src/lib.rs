@@ -12,6 +12,7 @@ pub mod events;
 pub mod journal;
 pub mod machine;
 pub mod metrics;
+pub mod pinning;
 pub mod plugins;
 
 pub mod http;

@@ -145,7 +145,8 @@
 //!
 //! A model may offer more than the traits name, each under a name with a number, which is the extension's own major:
 //! [`EMBEDDINGS`] turns texts into vectors ([`sdk::Embedding`]). A plugin may, too: [`INSPECTION`] shows all that a model's
-//! headers say ([`sdk::Inspection`]). A host that does not know a name asks for none.
+//! headers say ([`sdk::Inspection`]), [`BENCHMARKS`] lets the host measure its kernels and devices ([`sdk::Benchmarks`]). A
+//! host that does not know a name asks for none.
 //!
 //! # Ownership
 //!
@@ -169,6 +170,7 @@
 //! goes through [`Extension`]s. The host compares the manifest's `api_version` before it opens a library and the layout
 //! of every type while opening it.
 
+mod benchmarks;
 mod context;
 mod embeddings;
 mod error;
@@ -185,6 +187,10 @@ pub mod sdk;
 
 pub use abi_stable;
 
+pub use benchmarks::{
+    AbiBenchmarks, AbiBenchmarks_TO, AbiWork, AbiWork_TO, BENCHMARKS, BenchDevice, BenchTask,
+    BenchmarksTable, WorkBox, operation,
+};
 pub use context::{AbiContext, AbiContext_TO, Batch, ContextBox, ContextLimits};
 pub use embeddings::{
     AbiEmbedder, AbiEmbedder_TO, EMBEDDINGS, EmbedderBox, EmbeddingBatch, EmbeddingLimits, EmbeddingsTable,

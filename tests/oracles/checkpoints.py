@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/checkpoints: a small random checkpoint of each decoder family, and what `transformers` makes of it.
+"""Makes tests/fixtures/checkpoints, a small random checkpoint of each decoder family, and tests/fixtures/candle, the same of
+those that run through candle; with what `transformers` makes of them.
 
     python3 -m venv oracle && oracle/bin/pip install torch transformers && oracle/bin/python tests/oracles/checkpoints.py
+
+Names of folders as arguments choose among the two.
 
 The weights are brain floats, so that they take little room; the reference computes with them in float32. Each prompt is
 longer than the sliding window and than the length that a scaled rope was trained for. The answers are log
@@ -15,13 +18,14 @@ import copy
 import json
 import pathlib
 import shutil
+import sys
 
 import torch
 import transformers
 
 from checkpoints_tokenizer import tokenizer
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "checkpoints"
+FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
 VOCABULARY = 258
 PROMPT_TOKENS = 80
 GREEDY_TOKENS = 24
@@ -45,6 +49,10 @@ LLAMA3 = dict(
 )
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
 LINEAR = dict(rope_type="linear", rope_theta=10000.0, factor=4.0)
+DEEPSEEK = dict(
+    num_key_value_heads=4, q_lora_rank=None, kv_lora_rank=16, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16,
+    n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2, moe_intermediate_size=24, first_k_dense_replace=1,
+)
 CASES = {
     "llama": ("LlamaConfig", dict(head_dim=16, rope_parameters=LLAMA3, attention_bias=True, mlp_bias=True)),
     "llama_narrow": ("LlamaConfig", dict(rope_parameters=LINEAR, tie_word_embeddings=True)),
@@ -91,6 +99,15 @@ CASES = {
     "ernie4_5": ("Ernie4_5Config", dict(head_dim=16, use_bias=True)),
     "helium": ("HeliumConfig", dict(head_dim=8, attention_bias=True)),
 }
+CANDLE_CASES = {
+    "mamba": ("MambaConfig", dict()),
+    "mamba2": ("Mamba2Config", dict(state_size=8, num_heads=8, head_dim=8, n_groups=1, chunk_size=16, tie_word_embeddings=True)),
+    "lfm2": ("Lfm2Config", dict(layer_types=["conv", "full_attention", "conv"], block_multiple_of=16)),
+    "recurrent_gemma": ("RecurrentGemmaConfig", dict(attention_window_size=256, intermediate_size=96)),
+    "deepseek_v2": ("DeepseekV2Config", DEEPSEEK),
+    "deepseek_v2_low_rank": ("DeepseekV2Config", dict(DEEPSEEK, q_lora_rank=24, first_k_dense_replace=0, routed_scaling_factor=2.0)),
+}
+FOLDERS = {"checkpoints": CASES, "candle": CANDLE_CASES}
 # Whose positions depend on the length of the sequence; they change at 32 tokens.
 BY_LENGTH = ["phi3_longrope", "llama_dynamic"]
 SHORT_PROMPT = 24
@@ -104,6 +121,11 @@ def small(config_class):
     if config_class == "FalconConfig":
         names = dict(intermediate_size="ffn_hidden_size")
         return {names.get(name, name): value for name, value in SMALL.items() if name != "num_key_value_heads"}
+    if config_class in ["MambaConfig", "Mamba2Config"]:
+        names = ["vocab_size", "hidden_size", "num_hidden_layers", "bos_token_id", "eos_token_id", "pad_token_id"]
+        return {name: SMALL[name] for name in names}
+    if config_class == "RecurrentGemmaConfig":
+        return {name: value for name, value in SMALL.items() if name != "max_position_embeddings"}
     if config_class not in ["GPT2Config", "GPTJConfig", "GPTBigCodeConfig"]:
         return SMALL
     names = dict(hidden_size="n_embd", intermediate_size="n_inner", num_hidden_layers="n_layer", num_attention_heads="n_head", max_position_embeddings="n_positions")
@@ -153,10 +175,10 @@ def in_pieces(model, prompt):
     return rounded(torch.log_softmax(logits, dim=-1)[None])[0]
 
 
-def main():
-    shutil.rmtree(FOLDER, ignore_errors=True)
+def make(folder, cases):
+    shutil.rmtree(folder, ignore_errors=True)
     answers = {"transformers": transformers.__version__, "rows": ROWS, "cases": {}, "growing": {}, "pieces": {}}
-    for number, (name, (config_class, options)) in enumerate(CASES.items()):
+    for number, (name, (config_class, options)) in enumerate(cases.items()):
         generator = torch.Generator().manual_seed(number)
         config = getattr(transformers, config_class)(**{**small(config_class), **options})
         config._attn_implementation = "eager"
@@ -170,12 +192,13 @@ def main():
             if name in BY_LENGTH:
                 answers["growing"][name] = greedy(model, prompt[:SHORT_PROMPT])
                 answers["pieces"][name] = in_pieces(model, prompt)
-        folder = FOLDER / name
-        model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
-        (folder / "generation_config.json").unlink(missing_ok=True)
-        (folder / "tokenizer.json").write_text(json.dumps(tokenizer(), ensure_ascii=False) + "\n")
-    (FOLDER / "answers.json").write_text(json.dumps(answers) + "\n")
+        of_case = folder / name
+        model.to(torch.bfloat16).save_pretrained(of_case, safe_serialization=True)
+        (of_case / "generation_config.json").unlink(missing_ok=True)
+        (of_case / "tokenizer.json").write_text(json.dumps(tokenizer(), ensure_ascii=False) + "\n")
+    (folder / "answers.json").write_text(json.dumps(answers) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    for name in sys.argv[1:] or FOLDERS:
+        make(FIXTURES / name, FOLDERS[name])

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod benchmarks;
+mod benchmarks_served;
 mod calls;
 mod capabilities;
 mod chat;
 mod checkpoints;
 mod compatibility;
+mod confinement;
 mod crowd;
 mod embeddings;
 mod engine;
+mod events;
 mod guide;
 mod house;
 mod http;
@@ -17,10 +21,12 @@ mod layout;
 mod life;
 mod live;
 mod metrics;
+mod openai_python;
 mod openapi;
 mod plugin_commands;
 mod plugins;
 mod responses;
+mod scores;
 mod security;
 mod states;
 mod structured;

@@ -4,6 +4,7 @@
 //! against it, and loaded into today's host.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use impetus_tests::{House, root};
 
@@ -35,6 +36,20 @@ fn build(fixture: &Path) -> PathBuf {
     cargo_build(folder.path(), "parrot")
 }
 
+/// The version of plugin-api at each tag of the repository; none where there is no repository.
+fn tagged_versions() -> Vec<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(root()).output().ok();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    };
+    let version = |tag: &str| {
+        let manifest = git(&["show", &format!("{tag}:plugin-api/Cargo.toml")]);
+        let line = manifest.lines().find_map(|line| line.strip_prefix("version = \""))?;
+        Some(line.trim_end_matches('"').to_owned())
+    };
+    git(&["tag", "--list", "v*"]).lines().filter_map(version).collect()
+}
+
 #[test]
 fn a_plugin_of_each_older_version_runs() {
     let fixtures =
@@ -42,6 +57,13 @@ fn a_plugin_of_each_older_version_runs() {
     let is_api = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("plugin-api-1.");
     let kept: Vec<PathBuf> = fixtures.filter(is_api).collect();
     assert!(!kept.is_empty(), "no older version is kept: correct this test");
+    for version in tagged_versions() {
+        let is_kept = kept.iter().any(|path| path.ends_with(format!("plugin-api-{version}")));
+        assert!(
+            is_kept,
+            "plugin-api {version} was tagged: tests/fixtures/plugin-api-1.0.0/README.md says how to keep it"
+        );
+    }
     for fixture in kept {
         let house = House::with(&[]).model("cracker.parrot", "Polly wants a cracker");
         std::fs::copy(build(&fixture), house.path("plugins/libparrot.so")).unwrap();

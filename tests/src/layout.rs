@@ -150,6 +150,7 @@ fn a_plugin_of_another_layout_is_refused_and_the_side_to_upgrade_is_named() {
             "build it with",
         ),
         ("a newer major", Change { version: "2.0.0", edits: &[] }, "incompatible_api", "upgrade impetus"),
+        ("an older major", Change { version: "0.9.0", edits: &[] }, "incompatible_api", "upgrade the plugin"),
     ] {
         let house = House::with(&[]);
         std::fs::copy(build(&change), house.path("plugins/libfake.so")).unwrap();

@@ -2,63 +2,11 @@
 //! `/api/events` tells it.
 
 use std::io::Write;
-use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use impetus_tests::{House, Server, file_name, library};
 use serde_json::{Value, json};
 
-/// Long enough for any machine; a change that is never told fails the test.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The stream of `/api/events`.
-struct Events {
-    pieces: BoxStream<'static, Vec<u8>>,
-    rest: String,
-    /// All that was heard.
-    heard: Vec<Value>,
-}
-
-impl Events {
-    async fn of(server: &Server) -> Self {
-        let response = server.client.get(format!("{}/api/events", server.address)).send().await.unwrap();
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let pieces = response.bytes_stream().map(|piece| piece.unwrap().to_vec()).boxed();
-        Events { pieces, rest: String::new(), heard: Vec::new() }
-    }
-
-    /// Listens until something like this is told.
-    async fn until(&mut self, what: impl Fn(&Value) -> bool) -> Value {
-        let heard = &mut self.heard;
-        let listening = async {
-            loop {
-                while let Some((event, rest)) = self.rest.split_once("\n\n") {
-                    let data = event.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap());
-                    self.rest = rest.to_owned();
-                    if let Some(event) = data {
-                        heard.push(event);
-                        if heard.last().is_some_and(&what) {
-                            return heard.last().cloned().unwrap();
-                        }
-                    }
-                }
-                let piece = self.pieces.next().await.expect("the server goes on telling");
-                self.rest += std::str::from_utf8(&piece).unwrap();
-            }
-        };
-        let found = tokio::time::timeout(PATIENCE, listening).await;
-        found.unwrap_or_else(|_| panic!("it was never told; heard: {:#?}", self.heard))
-    }
-
-    async fn formats(&mut self, expected: Value) {
-        self.until(|event| event["type"] == "formats" && event["formats"] == expected).await;
-    }
-
-    async fn plugin(&mut self, id: &str, state: &str) -> Value {
-        self.until(|event| event["type"] == "plugin" && event["id"] == id && event["state"] == state).await
-    }
-}
+use crate::events::Events;
 
 async fn complete(server: &Server) -> u16 {
     let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 2});
@@ -176,4 +124,25 @@ async fn a_replaced_plugin_ends_with_its_requests_and_the_next_one_gets_the_new(
     events.until(|event| event["type"] == "plugin_removed" && event["id"] == "fake").await;
     assert_eq!(server.get("/api/plugins").await.json["plugins"].as_array().unwrap().len(), 1);
     assert_eq!(complete(&server).await, 200);
+}
+
+#[tokio::test]
+async fn a_removed_plugin_ends_with_its_requests() {
+    let server = House::with(&["fake"]).model("tiny.fake", "say = hello\nstall_ms = 20").serve();
+    let mut events = Events::of(&server).await;
+    events.formats(json!(["fake"])).await;
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 150, "stream": true});
+    let mut answer = server.send("/v1/completions", &body).await;
+    let mut said = answer.chunk().await.unwrap().unwrap().to_vec();
+    std::fs::remove_file(server.house.path(&format!("plugins/{}", file_name("fake")))).unwrap();
+    let draining = events.model("tiny", "draining").await;
+    assert!(draining["reason"].as_str().unwrap().contains("replaced or removed"), "{draining}");
+    events.formats(json!([])).await;
+    assert_eq!(complete(&server).await, 404);
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        said.extend(piece);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.ends_with("data: [DONE]\n\n") && !said.contains("\"error\""), "{said}");
+    events.model("tiny", "unloaded").await;
 }

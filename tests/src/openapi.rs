@@ -54,6 +54,7 @@ async fn what_is_answered_is_what_the_document_says() {
         "/api/ps",
         "/api/server",
         "/api/uploads",
+        "/api/benchmarks",
         "/health",
         "/livez",
         "/readyz",
@@ -93,4 +94,24 @@ async fn what_is_answered_is_what_the_document_says() {
     exchange(&server, &document, "/detokenize", json!({"tokens": tokens.json["tokens"]})).await;
     let messages = json!([{"role": "user", "content": "hello"}]);
     exchange(&server, &document, "/apply-template", json!({"messages": messages, "model": "m"})).await;
+}
+
+#[tokio::test]
+async fn benchmarks_are_told_as_the_document_says() {
+    let server = House::with(&["fake"]).model("m.fake", "say = abcdef").serve();
+    let document = server.get("/openapi.json").await.json;
+    let body = json!({"kind": "machine", "parts": ["devices"], "runs": 1});
+    let job = exchange(&server, &document, "/api/benchmarks", body).await;
+    let job = format!("/api/benchmarks/{}", job.json["id"].as_str().unwrap());
+    for _ in 0..200 {
+        let answer = server.get(&job).await;
+        check(&document, "get", "/api/benchmarks/{id}", &answer);
+        if answer.json["state"] != "running" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let twice = format!("{job}/against/{}", job.rsplit('/').next().unwrap());
+    check(&document, "get", "/api/benchmarks/{id}/against/{other}", &server.get(&twice).await);
+    check(&document, "get", "/api/benchmarks/{id}", &server.get("/api/benchmarks/nobody").await);
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use impetus_tests::{House, Server};
 use reqwest::Method;
+use serde_json::json;
 
 fn guarded() -> Server {
     let house = House::with(&["fake"]).model("m.fake", "");
@@ -122,4 +123,39 @@ fn listening_beyond_this_machine_needs_a_key_or_a_word() {
     for error in [with(&["--open"], ""), with(&[], "one,two")] {
         assert!(error.contains(&port) && !error.contains("no API key is set: set"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn no_path_that_a_client_names_is_opened() {
+    let house = House::with(&["fake"]).model("m.fake", "");
+    std::fs::write(house.path("outside.fake"), "").unwrap();
+    let outside = house.path("outside.fake").display().to_string();
+    let server = house.serve();
+    for name in ["../outside", "../outside.fake", "models/m.fake", &outside, outside.trim_start_matches('/')]
+    {
+        let body = json!({"model": name, "prompt": "x", "max_tokens": 1});
+        let answer = server.post("/v1/completions", &body).await;
+        assert_eq!(
+            (answer.status, &answer.json["error"]["code"]),
+            (404, &json!("model_not_found")),
+            "{name}"
+        );
+        let escaped = name.replace('/', "%2f");
+        let load = server.post(&format!("/api/models/{escaped}/load"), &json!({})).await;
+        assert_eq!(load.status, 404, "{name}: {}", load.text);
+        assert_eq!(server.get(&format!("/api/models/{escaped}/plan")).await.status, 404, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn plugins_are_not_changed_over_http() {
+    let server = House::with(&["fake"]).serve();
+    let before = server.get("/api/plugins").await.text;
+    for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+        for path in ["/api/plugins", "/api/plugins/fake", "/api/plugins/fake/disable", "/api/formats"] {
+            let (status, _, _) = send(&server, method.clone(), path, &[]).await;
+            assert!(status == 404 || status == 405, "{method} {path}: {status}");
+        }
+    }
+    assert_eq!(server.get("/api/plugins").await.text, before);
 }

@@ -122,6 +122,8 @@ fn a_crash_is_remembered_until_something_changes_and_a_check_tries_again() {
     let text = std::fs::read_to_string(&files()[0]).unwrap();
     std::fs::write(&files()[0], text.replace("SIGABRT", "REMEMBERED")).unwrap();
     check(&house, "crashed", "REMEMBERED");
+    std::fs::set_permissions(&files()[0], PermissionsExt::from_mode(0o666)).unwrap();
+    check(&house, "crashed", "SIGABRT");
     std::fs::write(&files()[0], "{").unwrap();
     check(&house, "crashed", "SIGABRT");
 

@@ -104,6 +104,8 @@ impl House {
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         // Verdicts on plugins are the house's own.
         command.env("XDG_CACHE_HOME", self.path("cache"));
+        // And so is what it keeps.
+        command.env("XDG_DATA_HOME", self.path("data"));
         command
     }
 
@@ -167,7 +169,10 @@ impl Server {
     pub fn restart(mut self) -> Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let house = std::mem::replace(&mut self.house, House { folder: tempfile::tempdir().expect("a temporary folder can be made") });
+        let house = std::mem::replace(
+            &mut self.house,
+            House { folder: tempfile::tempdir().expect("a temporary folder can be made") },
+        );
         house.serve()
     }
 

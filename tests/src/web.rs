@@ -46,7 +46,8 @@ async fn the_page_or_a_word_why_not_is_at_the_root_with_a_strict_policy() {
     }
     let script = assets.iter().find(|path| path.ends_with(".js")).unwrap();
     for (accepted, expected) in [("gzip, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip", "gzip")] {
-        let packed = server.client.get(format!("{}{script}", server.address)).header("accept-encoding", accepted);
+        let packed =
+            server.client.get(format!("{}{script}", server.address)).header("accept-encoding", accepted);
         let packed = packed.send().await.unwrap();
         assert_eq!(packed.headers()["content-encoding"], expected);
         assert_eq!(packed.headers()["content-type"], "text/javascript; charset=utf-8");
@@ -64,7 +65,12 @@ async fn put(server: &Server, place: &str, piece: Vec<u8>) -> Answer {
 }
 
 /// Sends the pieces that the server asks for, at most `most`. The last answer.
-async fn send_pieces(server: &Server, mut state: Value, content: impl Fn(&str) -> Vec<u8>, most: usize) -> Answer {
+async fn send_pieces(
+    server: &Server,
+    mut state: Value,
+    content: impl Fn(&str) -> Vec<u8>,
+    most: usize,
+) -> Answer {
     for sent in 1.. {
         let (id, next) = (state["id"].as_str().unwrap(), &state["next"]);
         let (path, offset) = (next["path"].as_str().unwrap(), next["offset"].as_u64().unwrap());
@@ -129,7 +135,11 @@ async fn what_no_plugin_can_run_is_refused_by_its_header_and_leaves_nothing() {
     let begun = server.post("/api/uploads", &json!({"files": [{"path": "cut.gguf", "bytes": cut}]})).await;
     let refused = send_pieces(&server, begun.json, |_| model.clone(), usize::MAX).await;
     assert_eq!((refused.status, &refused.json["error"]["code"]), (400, &json!("model_load_failed")));
-    assert!(refused.text.contains("bytes are missing") && !refused.text.contains("/models"), "{}", refused.text);
+    assert!(
+        refused.text.contains("bytes are missing") && !refused.text.contains("/models"),
+        "{}",
+        refused.text
+    );
     let left = std::fs::read_dir(server.house.path("models/.uploads")).unwrap().count();
     assert_eq!(left, 0);
 
@@ -163,7 +173,10 @@ async fn only_administrators_and_the_own_page_change_anything() {
     let keyed = House::with(&["gguf"]).smollm2().config("admin_keys = [\"b\"]").serve();
     assert_eq!(ask(&keyed, reqwest::Method::DELETE, &path, &[]).await.status, 401);
     assert_eq!(ask(&keyed, reqwest::Method::DELETE, &path, &[("x-api-key", "b")]).await.status, 200);
-    assert!(root().join("models").join(format!("{SMOLLM2}.gguf")).exists(), "a link goes, not what it leads to");
+    assert!(
+        root().join("models").join(format!("{SMOLLM2}.gguf")).exists(),
+        "a link goes, not what it leads to"
+    );
 }
 
 #[tokio::test]
@@ -179,15 +192,22 @@ async fn the_status_tells_processes_answers_and_failures() {
     assert_eq!(processes[0]["pid"], server.pid());
     assert_eq!((&processes[1]["name"], &processes[1]["kind"]), (&json!("m"), &json!("model")));
     assert!(processes.iter().all(|process| process["memory_bytes"].as_u64() > Some(0)));
-    assert_eq!((&status["models"][0]["model"], &status["models"][0]["generated_tokens"]), (&json!("m"), &json!(4)));
+    assert_eq!(
+        (&status["models"][0]["model"], &status["models"][0]["generated_tokens"]),
+        (&json!("m"), &json!(4))
+    );
     let first = &status["answers"][0];
     assert_eq!((&first["request"], &first["completion_tokens"]), (&json!(answered), &json!(4)));
     assert!(first["first_token_secs"].as_f64().unwrap() <= first["total_secs"].as_f64().unwrap());
     let last = &status["failures"][0];
-    assert_eq!((&last["request"], &last["status"], &last["path"]), (&json!(failed), &json!(400), &json!("/v1/chat/completions")));
+    assert_eq!(
+        (&last["request"], &last["status"], &last["path"]),
+        (&json!(failed), &json!(400), &json!("/v1/chat/completions"))
+    );
     assert!(!status.to_string().contains("hello"), "no prompts");
 
-    let mut stream = server.client.get(format!("{}/api/events?status=true", server.address)).send().await.unwrap();
+    let mut stream =
+        server.client.get(format!("{}/api/events?status=true", server.address)).send().await.unwrap();
     let mut text = String::new();
     while text.matches("\"type\":\"status\"").count() < 2 {
         let more = tokio::time::timeout(Duration::from_secs(60), stream.chunk()).await.unwrap().unwrap();

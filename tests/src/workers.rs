@@ -1,6 +1,5 @@
 //! Engines in processes of their own: how they crash, hang and are killed, and that nothing else notices.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -8,16 +7,16 @@ use futures_util::future::join_all;
 use impetus_tests::{Answer, House, SMOLLM2, Server};
 use serde_json::{Value, json};
 
-const COMPLETIONS: &str = "/v1/completions";
+pub(crate) const COMPLETIONS: &str = "/v1/completions";
 
 /// Long before this a test has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn body(model: &str, prompt: &str, max_tokens: u32) -> Value {
+pub(crate) fn body(model: &str, prompt: &str, max_tokens: u32) -> Value {
     json!({"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0})
 }
 
-fn streamed(model: &str, prompt: &str, max_tokens: u32) -> Value {
+pub(crate) fn streamed(model: &str, prompt: &str, max_tokens: u32) -> Value {
     json!({"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "stream": true})
 }
 
@@ -25,26 +24,26 @@ fn fake(script: &str, config: &str) -> Server {
     House::with(&["fake"]).model("m.fake", script).config(config).serve()
 }
 
-/// With `isolation` and `max_crashes` of `[plugins]`, which the house's own table begins.
-fn with_plugins(house: House, keys: &str) -> House {
+/// With keys of `[plugins]`, which the house's own table begins.
+pub(crate) fn with_plugins(house: House, keys: &str) -> House {
     let path = house.path("plugins.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(path, text.replace("[plugins]\n", &format!("[plugins]\n{keys}\n"))).unwrap();
     house
 }
 
-async fn processes(server: &Server) -> Vec<Value> {
+pub(crate) async fn processes(server: &Server) -> Vec<Value> {
     server.get("/api/ps").await.json["processes"].as_array().unwrap().clone()
 }
 
 /// The process of a model that is loaded.
-async fn pid(server: &Server, model: &str) -> u64 {
+pub(crate) async fn pid(server: &Server, model: &str) -> u64 {
     let processes = processes(server).await;
     let found = processes.iter().find(|process| process["model"] == model);
     found.unwrap_or_else(|| panic!("{model} is none of {processes:?}"))["pid"].as_u64().unwrap()
 }
 
-fn kill(pid: u64) {
+pub(crate) fn kill(pid: u64) {
     assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
@@ -53,8 +52,16 @@ fn is_alive(pid: u64) -> bool {
     status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
+/// Processes that a process has started.
+pub(crate) fn children_of(pid: u64) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
+    let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
+    let lists: Vec<String> = tasks.filter_map(|task| of_task(task).ok()).collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
+}
+
 /// Waits until it is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !is_so().await {
         assert!(started.elapsed() < PATIENCE, "{what}");
@@ -62,7 +69,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn text(answer: &Answer) -> String {
+pub(crate) fn text(answer: &Answer) -> String {
     answer.json["choices"][0]["text"].as_str().unwrap_or_else(|| panic!("{}", answer.text)).to_owned()
 }
 
@@ -74,6 +81,7 @@ async fn whatever_a_plugin_does_to_its_process_costs_its_requests_alone() {
         ("exit_at = 4", "exit code 3"),
         ("hang_at = 4", "hung"),
         ("allocate_at = 4", "SIGABRT"),
+        ("nonsense_at = 4", "is not understood"),
     ] {
         let house = House::with(&["fake"]).model("m.fake", script).model("other.fake", "stall_ms = 1");
         let server = with_plugins(house, "hang_secs = 1\nmemory_bytes = 200000000").serve();
@@ -90,6 +98,10 @@ async fn whatever_a_plugin_does_to_its_process_costs_its_requests_alone() {
         assert!(whole.headers.contains_key("retry-after"), "{script}");
         let next = server.post(COMPLETIONS, &body("m", "hello again", 2)).await;
         assert_eq!(next.status, 200, "{script}: {}", next.text);
+        let why = if words == "hung" { "hang" } else { "crash" };
+        let metrics = server.get("/metrics").await.text;
+        let counted = format!("impetus_engine_restarts_total{{model=\"m\",reason=\"{why}\"}} 2");
+        assert!(metrics.lines().any(|line| line == counted), "{script}: {metrics}");
     }
 }
 
@@ -139,6 +151,8 @@ async fn three_crashes_stop_an_engine_until_somebody_asks_for_it() {
     assert!(refused.text.contains("3 times"), "{}", refused.text);
     let listed = server.get("/api/models").await;
     assert_eq!(listed.json["models"][0]["state"], "crashed", "{}", listed.text);
+    let last = listed.json["models"][0]["detail"].as_str().unwrap();
+    assert!(last.contains("told to abort in decode"), "its last lines: {last}");
     let loaded = server.post("/api/models/m/load", &json!({})).await;
     assert_eq!((loaded.status, &loaded.json["state"]), (200, &"loaded".into()), "{}", loaded.text);
     assert_eq!(server.post(COMPLETIONS, &body("m", "four", 1)).await.status, 200);
@@ -155,6 +169,74 @@ async fn a_request_that_ran_at_two_crashes_is_refused() {
     let refused = server.post(COMPLETIONS, &body("m", "poison", 20)).await;
     assert_eq!((refused.status, &refused.json["error"]["code"]), (400, &"request_crashes_engine".into()));
     assert_eq!(server.post(COMPLETIONS, &body("m", "harmless", 2)).await.status, 200);
+}
+
+#[tokio::test]
+async fn who_only_ran_beside_a_crash_is_no_suspect() {
+    let house = House::with(&["fake"]).model("m.fake", "abort_on = poison\nstall_ms = 10");
+    let server = with_plugins(house, "max_crashes = 9").serve();
+    let (harmless, poison) = (streamed("m", "harmless", 100), body("m", "the poison", 5));
+    for _ in 0..2 {
+        let mut beside = server.send(COMPLETIONS, &harmless).await.bytes_stream();
+        assert!(beside.next().await.unwrap().is_ok(), "it runs");
+        let crashed = server.post(COMPLETIONS, &poison).await;
+        assert_eq!((crashed.status, &crashed.json["error"]["code"]), (503, &"engine_crashed".into()));
+        let rest: Vec<_> = beside.map(|piece| piece.unwrap()).collect().await;
+        assert!(String::from_utf8(rest.concat()).unwrap().contains("engine_crashed"));
+    }
+    let refused = server.post(COMPLETIONS, &poison).await;
+    assert_eq!((refused.status, &refused.json["error"]["code"]), (400, &"request_crashes_engine".into()));
+    let (events, done) = server.post(COMPLETIONS, &harmless).await.events();
+    assert!(done, "{:?}", events.last());
+}
+
+#[tokio::test]
+async fn crashes_while_loading_count_too() {
+    let house = House::with(&["fake"]).model("m.fake", "abort_in_load");
+    let server = with_plugins(house, "max_crashes = 1").serve();
+    let first = server.post(COMPLETIONS, &body("m", "x", 1)).await;
+    assert_eq!((first.status, &first.json["error"]["code"]), (503, &"engine_crashed".into()));
+    let refused = server.post(COMPLETIONS, &body("m", "x", 1)).await;
+    assert_eq!((refused.status, &refused.headers["x-should-retry"]), (503, &"false".parse().unwrap()));
+    assert!(refused.text.contains("crashed 1 times"), "{}", refused.text);
+    assert_eq!(server.get("/api/models").await.json["models"][0]["state"], "crashed");
+}
+
+#[tokio::test]
+async fn the_server_is_not_ready_while_a_required_plugins_engine_is_down() {
+    let house =
+        House::with(&["fake"]).model("m.fake", "abort_at = 4").config("[plugin.fake]\nrequired = true");
+    let server = with_plugins(house, "max_crashes = 1").serve();
+    assert_eq!(server.get("/readyz").await.status, 200);
+    assert_eq!(server.post(COMPLETIONS, &body("m", "x", 2)).await.status, 200);
+    assert_eq!(server.get("/readyz").await.status, 200);
+    assert_eq!(server.post(COMPLETIONS, &body("m", "y", 20)).await.status, 503);
+    until("it is noticed", async || server.get("/readyz").await.status == 503).await;
+    let answer = server.get("/readyz").await;
+    assert_eq!(answer.json["plugins"], json!([{"id": "fake", "state": "engine_down"}]), "{}", answer.text);
+    assert_eq!(server.get("/livez").await.status, 200);
+    assert_eq!(server.post("/api/models/m/load", &json!({})).await.status, 200);
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_and_its_answer_ends() {
+    let script = "say = x\nsequence_tokens = 9000000\ncells = 9000000";
+    let server = fake(script, "");
+    // Each token weighs as much as twenty: what is not read grows quickly.
+    let endless = json!({"model": "m", "messages": [{"role": "user", "content": "go on"}], "stream": true,
+        "max_tokens": 8_000_000, "logprobs": true, "top_logprobs": 20});
+    let unread = server.send("/v1/chat/completions", &endless).await;
+    assert_eq!(unread.status(), 200);
+    let beside = server.post(COMPLETIONS, &body("m", "hello", 20)).await;
+    assert_eq!(beside.status, 200, "{}", beside.text);
+    until("nothing more is computed for it", async || processes(&server).await[0]["running"] == 0).await;
+    let host = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let kib = host.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    assert!(kib.unwrap().parse::<u64>().unwrap() < 256 << 10, "{kib:?} KiB");
+    let said = unread.text().await.unwrap();
+    let last = said.trim_end().lines().last().unwrap();
+    assert!(last.contains("was not read"), "{last}");
 }
 
 #[tokio::test]
@@ -240,59 +322,6 @@ async fn workers_and_probers_die_with_a_host_that_is_killed() {
     kill(server.pid().into());
     server.wait();
     until("they end", async || !children.iter().any(|&child| is_alive(child))).await;
-}
-
-fn children_of(pid: u64) -> Vec<u64> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
-    let of_task = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
-    let lists: Vec<String> = tasks.filter_map(|task| of_task(task).ok()).collect();
-    lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
-}
-
-#[tokio::test]
-async fn a_worker_gets_neither_keys_nor_loader_variables_nor_descriptors() {
-    let house = House::with(&["fake"]).model("m.fake", "");
-    let mut command = house.command(&["serve"]);
-    command.env("LD_LIBRARY_PATH", "/nowhere").env("IMPETUS_API_KEYS", "secret").env("KEPT", "kept");
-    let server = house.serve_by(command);
-    let answer = server.client.post(format!("{}{COMPLETIONS}", server.address)).bearer_auth("secret");
-    assert_eq!(answer.json(&body("m", "x", 1)).send().await.unwrap().status(), 200);
-    for child in children_of(u64::from(server.pid())) {
-        let environment = std::fs::read(format!("/proc/{child}/environ")).unwrap();
-        let environment = String::from_utf8_lossy(&environment);
-        assert!(!environment.contains("secret") && !environment.contains("/nowhere"), "{environment}");
-        assert!(environment.contains("KEPT=kept"), "{environment}");
-        let open = std::fs::read_dir(format!("/proc/{child}/fd")).unwrap();
-        let open: Vec<_> = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap()).collect();
-        let expected = |path: &Path| {
-            ["socket:", "pipe:", "/dev/null"].iter().any(|&it| path.to_string_lossy().starts_with(it))
-        };
-        assert!(open.iter().all(|path| expected(path)) && open.len() <= 6, "{open:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_confined_worker_reads_its_model_and_writes_nothing() {
-    let outside = tempfile::tempdir().unwrap();
-    std::fs::write(outside.path().join("secret"), "x").unwrap();
-    let at = |name: &str| outside.path().join(name).display().to_string();
-    let house =
-        House::with(&["fake"]).model("m.fake", "").model("r.fake", format!("read = {}", at("secret")));
-    let server = house.model("w.fake", format!("write = {}", at("new"))).serve();
-    assert_eq!(server.post(COMPLETIONS, &body("m", "x", 1)).await.status, 200);
-    let confinement = processes(&server).await[0]["confinement"].clone();
-    let names: Vec<&str> =
-        confinement.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    for name in ["dies_with_host", "no_core_dumps", "no_new_privileges"] {
-        assert!(names.contains(&name), "{names:?}");
-    }
-    let is_confined = names.contains(&"files_read_only");
-    for model in ["r", "w"] {
-        let answer = server.post(COMPLETIONS, &body(model, "x", 1)).await;
-        // A kernel without Landlock confines nothing, and then nothing says that it does.
-        assert_eq!(answer.status, if is_confined { 400 } else { 200 }, "{}", answer.text);
-    }
-    assert_eq!(outside.path().join("new").exists(), !is_confined);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,16 +1,37 @@
-//! Measures what runs: a model through the engine of this process, or any OpenAI-compatible server through its API.
+//! Measures what runs: the machine, a model through the engine, or any OpenAI-compatible server through its API.
 //!
-//! Every figure comes from samples taken while the command runs, and stands beside their scatter. It knows no wire types
-//! of our own server: what it sends and reads is what any client of that API does.
+//! Every figure comes from samples taken while the benchmark runs and carries them; what cannot be measured says why.
+//! `options` say what to do, a `recorder` collects what is found, a `report` is the outcome; `store` keeps reports,
+//! `compare` sets two side by side, `jobs` runs benchmarks for a server's clients.
 
-mod client;
-mod load;
+mod compare;
+mod energy;
+mod environment;
+mod jobs;
+mod lengths;
+mod machine;
+pub mod markdown;
 mod model;
+mod options;
 mod perplexity;
 mod prompts;
+mod recorder;
+mod report;
 mod samples;
+mod serve;
+mod store;
+pub mod words;
 
-pub use load::{Comparison, Load, Metric, Target, measure};
-pub use model::{Figures, Speeds, speeds};
-pub use perplexity::{Perplexity, perplexity};
+pub use compare::{Change, Comparison, Verdict, compare};
+pub use environment::{Cache, Machine};
+pub use jobs::{Job, JobState, Jobs, Order, Worked};
+pub use lengths::Lengths;
+pub use machine::machine;
+pub use model::model;
+pub use options::{MachineOptions, ModelOptions, Options, Part, ServeOptions};
+pub use perplexity::{Perplexity, figures as perplexity_figures, perplexity};
+pub use recorder::{OnProgress, Progress, Recorder, Stopper};
+pub use report::{Better, Figure, Kind, Report, Unit};
 pub use samples::Samples;
+pub use serve::{Exchange, Target, serve};
+pub use store::{DATABASE, Saved, Store, new_id};

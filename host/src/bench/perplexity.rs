@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::report::{Figure, Named, Unit};
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Context, Model, Position, Rows, SeqId, Token, TokenizeOptions, call_error};
 
@@ -26,7 +27,26 @@ pub struct Perplexity {
     pub windows: Vec<f64>,
 }
 
-/// Measures; `each` hears of every finished window and of how many there are.
+/// What was found as figures of a report: each window's cost, and the perplexity that follows from these.
+pub fn figures(found: &Perplexity) -> [Figure; 2] {
+    let label = format!("cost of a token, windows of {}", found.window);
+    let cost = Named::new("quality.cost", label, Unit::NatsPerToken).how(
+        "mean negative log probability of the tokens of each window's second half; a sample for each window, and windows \
+         differ as their texts do",
+    );
+    let label = format!("perplexity, windows of {}", found.window);
+    let how = format!(
+        "e to the mean of the costs, over {} tokens; standard error {:.4}; as llama-perplexity defines it",
+        found.tokens, found.standard_error
+    );
+    let perplexity = Named::new("quality.perplexity", label, Unit::Perplexity).how(how);
+    [
+        cost.measured(found.windows.iter().copied().collect()),
+        perplexity.derived([found.perplexity].into_iter().collect(), &["quality.cost"]),
+    ]
+}
+
+/// Measures; `each` hears of every finished window and of how many there are, and says whether to go on.
 ///
 /// # Errors
 /// [`Kind::InvalidRequest`] for a text shorter than a window, or a window that the context has no room for; what the plugin
@@ -35,7 +55,7 @@ pub fn perplexity(
     model: &Arc<Model>,
     text: &str,
     window: u32,
-    mut each: impl FnMut(usize, usize),
+    mut each: impl FnMut(usize, usize) -> bool,
 ) -> Result<Perplexity> {
     let plain = TokenizeOptions { add_special: false, parse_special: false };
     let tokens = model.tokenize(text, plain)?;
@@ -64,7 +84,9 @@ pub fn perplexity(
         let found = window_costs(&mut context, &part)?;
         windows.push(found.iter().sum::<f64>() / found.len() as f64);
         costs.extend(found);
-        each(i + 1, count);
+        if !each(i + 1, count) {
+            break;
+        }
     }
     let mean = costs.iter().sum::<f64>() / costs.len() as f64;
     let square = costs.iter().map(|cost| (cost - mean).powi(2)).sum::<f64>() / costs.len() as f64;

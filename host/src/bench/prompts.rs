@@ -38,6 +38,22 @@ impl Words {
         // The bias of a 64-bit remainder over so few values cannot be measured.
         (self.random.next_u64() % end.max(1) as u64) as usize
     }
+
+    /// A number from 0 to under 1.
+    pub(super) fn share(&mut self) -> f64 {
+        (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number of mean 0 and standard deviation 1, normally distributed (Box & Muller 1958).
+    pub(super) fn normal(&mut self) -> f64 {
+        let (radius, angle) = (1.0 - self.share(), self.share());
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+
+    /// Seconds until the next of events that come independently of each other, so many in a second (a Poisson process).
+    pub(super) fn pause(&mut self, rate: f64) -> f64 {
+        -(1.0 - self.share()).ln() / rate
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! Samples of one figure, and what can be said about them. Pure numbers.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Fewer samples than these say nothing about their scatter.
+const ENOUGH: usize = 5;
+
+/// Samples whose middle half is wider than this share of their median are noisy.
+const NOISY_FROM: f64 = 0.05;
 
 /// Measured values of one figure, all in one unit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Samples(Vec<f64>);
 
@@ -18,6 +25,11 @@ impl Samples {
     /// The values in the order in which they were measured.
     pub fn values(&self) -> &[f64] {
         &self.0
+    }
+
+    /// Each value through the same function.
+    pub fn map(&self, change: impl Fn(f64) -> f64) -> Samples {
+        self.0.iter().map(|&value| change(value)).collect()
     }
 
     /// The value below which this share (0 to 1) of the samples lies, interpolated between neighbours as NumPy does by
@@ -38,6 +50,12 @@ impl Samples {
     /// From the first to the third quartile: how much the samples scatter.
     pub fn interquartile_range(&self) -> Option<f64> {
         Some(self.quantile(0.75)? - self.quantile(0.25)?)
+    }
+
+    /// Whether they scatter too much to be relied on; `None` where there are too few to tell.
+    pub fn is_noisy(&self) -> Option<bool> {
+        let (range, median) = self.interquartile_range().zip(self.median())?;
+        (self.0.len() >= ENOUGH).then_some(range > NOISY_FROM * median.abs())
     }
 }
 
@@ -67,6 +85,14 @@ mod tests {
     fn without_samples_there_is_no_figure() {
         assert_eq!(Samples::default().median(), None);
         let samples: Samples = [f64::NAN, f64::INFINITY].into_iter().collect();
-        assert_eq!(samples.median(), None);
+        assert_eq!((samples.median(), samples.is_noisy()), (None, None));
+    }
+
+    #[test]
+    fn noise_is_told_of_enough_samples() {
+        let of = |values: &[f64]| values.iter().copied().collect::<Samples>().is_noisy();
+        assert_eq!(of(&[100.0, 101.0, 100.0, 99.0, 100.0]), Some(false));
+        assert_eq!(of(&[100.0, 120.0, 80.0, 99.0, 100.0, 140.0]), Some(true));
+        assert_eq!(of(&[100.0, 120.0, 80.0, 99.0]), None);
     }
 }

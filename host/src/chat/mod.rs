@@ -8,6 +8,7 @@ mod dialect;
 mod environment;
 #[cfg(test)]
 mod golden_tests;
+mod infill;
 mod json;
 mod literals;
 mod message;
@@ -18,6 +19,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use self::infill::Infill;
 pub use self::message::Message;
 pub use self::reply::{
     Asked, Call, Callable, Delta, Lookout, Manner, Otherwise, Reader, Reply, Tool, Unkept,

@@ -4,11 +4,12 @@
 //! It lives no longer than its host (`dies_with_host`), leaves no core dumps (`no_core_dumps`), gets no rights by running
 //! other programs (`no_new_privileges`), has a bound of memory of its own where one is set (`memory_limit`), writes no
 //! files and reads those that it needs (`files_read_only`), opens no TCP connection (`no_tcp`), and reaches no other
-//! process by signals or abstract sockets (`no_signals`).
+//! process by signals (`no_signals`). What else it has no use for the system refuses call by call (`syscalls`).
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
+use crate::config::Confinement;
 use crate::error::{Error, Kind, Result};
 
 /// Closes what a careless parent of the host has left open, and takes the socket from stdin, where a plugin could read.
@@ -68,19 +69,37 @@ pub(super) fn limit(host_pid: u32, memory_bytes: u64) -> Result<Vec<String>> {
     Ok(in_force)
 }
 
-/// Leaves nothing of the disk but these files and folders, to be read. Holds for every thread that is started later, and for
-/// ever. Tells what came of it by name.
-pub fn confine(readable: &[PathBuf]) -> Vec<String> {
-    #[cfg(target_os = "linux")]
-    return landlock(readable).unwrap_or_else(|error| {
-        tracing::debug!("the kernel confines nothing: {error}");
-        Vec::new()
-    });
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = readable;
-        Vec::new()
+/// Leaves nothing of the disk but these files and folders, to be read, and no system calls that engines have no use for,
+/// as far as plugins.toml wants that. Holds for every thread that is started later, and for ever. Tells what came of it
+/// by name.
+#[cfg(target_os = "linux")]
+pub fn confine(readable: &[PathBuf], wanted: Confinement) -> Vec<String> {
+    let mut in_force = match wanted {
+        Confinement::Full | Confinement::Files => landlock(readable).unwrap_or_else(|error| {
+            tracing::debug!("the kernel confines no files: {error}");
+            Vec::new()
+        }),
+        Confinement::None => Vec::new(),
+    };
+    let by_calls = match wanted {
+        Confinement::Full => super::syscalls::refuse().unwrap_or_else(|error| {
+            tracing::debug!("the kernel refuses no system calls: {error}");
+            &[]
+        }),
+        Confinement::Files | Confinement::None => &[],
+    };
+    for name in by_calls {
+        if !in_force.iter().any(|known| known == name) {
+            in_force.push((*name).to_owned());
+        }
     }
+    in_force
+}
+
+/// This system offers nothing that could be used here.
+#[cfg(not(target_os = "linux"))]
+pub fn confine(_: &[PathBuf], _: Confinement) -> Vec<String> {
+    Vec::new()
 }
 
 #[cfg(target_os = "linux")]

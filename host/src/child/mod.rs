@@ -7,6 +7,9 @@ pub mod confine;
 mod frame;
 mod log;
 mod process;
+mod program;
+#[cfg(target_os = "linux")]
+mod syscalls;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -16,12 +19,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::frame::{FrameReader, FrameWriter};
 pub use self::log::{CHILD_TARGET, keep_directives};
-pub(crate) use self::process::own_program;
-pub use self::process::{Child, Ending, use_program};
+pub use self::process::{Child, Ending};
+pub use self::program::use_program;
+pub(crate) use self::program::{build_of, own_program};
 use crate::error::{Error, Kind, Result};
 
 /// Both sides of a socket pair must say the same.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 
 /// The first frame, from the host to its child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

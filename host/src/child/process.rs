@@ -3,10 +3,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::Greeting;
 use super::frame::{FrameReader, FrameWriter};
 use super::log::{LastLines, pump};
+use super::program::own_program;
 use crate::error::{Error, Kind, Result};
 
 /// How long a child may take until it has answered the greeting. It has done nothing yet.
@@ -175,25 +174,6 @@ fn is_scrubbed(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let beginnings: [&[u8]; 4] = [b"LD_", b"DYLD_", b"GLIBC_TUNABLES", b"IMPETUS_"];
     beginnings.iter().any(|beginning| name.starts_with(beginning))
-}
-
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-
-/// Children are of this program from now on, not of the one that runs here: for programs that use this library and are no
-/// `impetus` themselves, such as tests. The first call counts.
-pub fn use_program(path: PathBuf) {
-    let _ = PROGRAM.set(path);
-}
-
-/// The program that runs here, also where another has taken its place on the disk in the meantime.
-pub(crate) fn own_program() -> io::Result<PathBuf> {
-    if let Some(path) = PROGRAM.get() {
-        return Ok(path.clone());
-    }
-    let (path, running) = (std::env::current_exe()?, Path::new("/proc/self/exe"));
-    let id = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let is_replaced = id(running).is_some_and(|running| id(&path) != Some(running));
-    Ok(if is_replaced { running.to_owned() } else { path })
 }
 
 struct Order {

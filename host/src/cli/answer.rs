@@ -53,6 +53,7 @@ pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
         structure: None,
         priority: 0,
         time_limit_ms: None,
+        prompt_logprobs: false,
         shown: Vec::new(),
     })
 }
@@ -86,7 +87,7 @@ pub(super) async fn stream(
         };
         match event {
             Some(Event::Accepted { prompt_tokens }) => answer.prompt_tokens = prompt_tokens,
-            Some(Event::Vector { .. }) => {}
+            Some(Event::Prompt { .. } | Event::Vector { .. }) => {}
             Some(Event::Text { text, .. }) => {
                 answer.first_text_after = answer.first_text_after.or(Some(started.elapsed()));
                 out.write(&text)?;

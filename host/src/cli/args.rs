@@ -1,13 +1,18 @@
 //! What may be typed. Words alone: what they mean is checked where they are used.
 
+mod plugins;
+mod run;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(super) use self::plugins::{NewPlugin, PluginsAction, PluginsCommand};
+pub(super) use self::run::Run;
+use super::bench::args::Bench;
 use crate::config::{LogFormat, Overrides};
-use crate::sampling::{Filters, Selection, Settings};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{} (plugin-api {})", env!("CARGO_PKG_VERSION"), impetus_plugin_api::API_VERSION)
@@ -23,6 +28,7 @@ Examples:
   impetus inspect ./my.gguf                what a model file is, without loading it
   impetus plugins                          what became of each plugin, and why
   impetus plugins add ./libmine.so         check a plugin and install it
+  impetus bench machine                    what memory, processor and disk allow
   impetus bench model my-model             how fast it is on this machine
   impetus ps                               what a running server has loaded
 
@@ -73,7 +79,7 @@ pub(super) enum Command {
     Plugins(PluginsCommand),
     /// Say what a model file or folder is, or what is wrong with it, without loading it
     Inspect(Inspect),
-    /// Measure a model's speed in this process, or servers under load
+    /// Measure the machine, a model or servers; keep and compare what was measured
     #[command(subcommand)]
     Bench(Bench),
     /// Say what a running server has loaded: processes, memory, speed
@@ -97,62 +103,6 @@ pub(super) struct Ps {
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(super) struct PluginsCommand {
-    #[command(flatten)]
-    pub(super) listing: Listing,
-    #[command(subcommand)]
-    pub(super) action: Option<PluginsAction>,
-}
-
-/// What can be done with plugins. A running server takes over at once what is done here.
-#[derive(Debug, Subcommand)]
-pub(super) enum PluginsAction {
-    /// List the plugins that were found, those that are not loaded with the reason; so does no command at all
-    List(Listing),
-    /// Take one library through all checks, the last of which runs its code in a process of its own
-    Check(CheckPlugin),
-    /// Check a library, copy it into the plugin folder, and record its version and hash in plugins.toml
-    Add {
-        /// The library
-        file: PathBuf,
-    },
-    /// Take a plugin's library out of the plugin folder, and its pin out of plugins.toml
-    Remove(PluginId),
-    /// Load a plugin again that was disabled
-    Enable(PluginId),
-    /// Leave a plugin's library where it is, and do not load it
-    Disable(PluginId),
-    /// Trust a plugin's file as it is now: record its version and hash in plugins.toml
-    Pin(PluginId),
-    /// Make a folder with a whole plugin of a tiny format, to begin from
-    New(NewPlugin),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CheckPlugin {
-    /// The library
-    pub(super) file: PathBuf,
-    #[command(flatten)]
-    pub(super) listing: Listing,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PluginId {
-    /// The plugin's id (see `impetus plugins`)
-    pub(super) id: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct NewPlugin {
-    /// Id of the plugin, of its format and of the folder: small letters, digits and `-`
-    pub(super) name: String,
-    /// The folder of the crate impetus-plugin-api [default: the one this program was built with]
-    #[arg(long, value_name = "DIR")]
-    pub(super) plugin_api: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct EngineRole {
     #[command(subcommand)]
     pub(super) role: Role,
@@ -166,99 +116,8 @@ pub(super) enum Role {
     Probe,
     /// Open a plugin, to see how that goes
     Trial,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Bench {
-    /// Prefill and decode through the engine, as llama-bench defines them
-    Model(BenchModel),
-    /// How well a model foretells a text, as llama-perplexity defines it
-    Perplexity(BenchPerplexity),
-    /// Clients that chat with an OpenAI-compatible server; with --against, with two in turn
-    Serve(Box<BenchServe>),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchModel {
-    /// A model's id (see `impetus models`) or the path of a model file or folder
-    pub(super) model: String,
-    /// Tokens of the prompt whose prefill is timed
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
-    pub(super) prompt: u32,
-    /// Tokens generated whose decode is timed
-    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
-    pub(super) generate: u32,
-    /// Tokens that stand before the generated ones
-    #[arg(long, value_name = "TOKENS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1_000_000))]
-    pub(super) depth: u32,
-    /// Measure this often
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) runs: u32,
-    /// JSON with every sample instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchPerplexity {
-    /// A model's id (see `impetus models`) or the path of a model file or folder
-    pub(super) model: String,
-    /// A text file
-    pub(super) text: PathBuf,
-    /// Tokens of a window, of whose second half each counts
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..1_000_000))]
-    pub(super) window: u32,
-    /// JSON with the cost of every window instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchServe {
-    /// Address of the server, such as http://127.0.0.1:8484
-    pub(super) url: String,
-    /// The model to ask for
-    #[arg(long, value_name = "ID")]
-    pub(super) model: String,
-    /// A second server, measured in turn with the first; the ratio is the first by the second
-    #[arg(long, value_name = "URL")]
-    pub(super) against: Option<String>,
-    /// Fields added to each request, as a JSON object
-    #[arg(long, value_name = "JSON")]
-    pub(super) body: Option<String>,
-    /// The same for the second server; without --against the first server is measured with it in turn
-    #[arg(long, value_name = "JSON")]
-    pub(super) against_body: Option<String>,
-    /// Clients at once
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(super) clients: u32,
-    /// Conversations in a round [default: twice the clients]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) requests: Option<u32>,
-    /// Random words of each message
-    #[arg(long, value_name = "COUNT", default_value_t = 200)]
-    pub(super) prompt_words: u32,
-    /// Words of a system message that all conversations of a round share
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
-    pub(super) shared_words: u32,
-    /// Messages of the user in a conversation; the last answer is measured
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) turns: u32,
-    /// Tokens of each answer
-    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) max_tokens: u32,
-    /// Measure each server this often
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) rounds: u32,
-    /// Same seed: same words [default: new ones each time]
-    #[arg(long)]
-    pub(super) seed: Option<u64>,
-    /// Allow an address that is not this machine
-    #[arg(long)]
-    pub(super) remote: bool,
-    /// JSON with every sample instead of a table
-    #[arg(long)]
-    pub(super) json: bool,
+    /// Measure a plugin's kernels
+    Bench,
 }
 
 #[derive(Debug, Args)]
@@ -290,56 +149,6 @@ pub(super) struct Inspect {
     pub(super) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Run {
-    /// A model's id (see `impetus models`) or the path of a model file or folder
-    pub(super) model: String,
-    /// The prompt; `-`, or none behind a pipe: what stdin says; none in a terminal: a chat
-    pub(super) prompt: Option<String>,
-    /// The system message
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
-    pub(super) system: Option<String>,
-    /// Send the prompt as it is, without the model's chat template
-    #[arg(long)]
-    pub(super) raw: bool,
-    /// Most tokens of an answer; without it, what the context has room for
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) max_tokens: Option<u32>,
-    /// End the answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub(super) stop: Vec<String>,
-    /// Same seed, same prompt: same answer
-    #[arg(long)]
-    pub(super) seed: Option<u64>,
-    /// Say how fast it was, on stderr; on a terminal one answer does so anyway
-    #[arg(long)]
-    pub(super) stats: bool,
-    #[command(flatten)]
-    sampling: Sampling,
-}
-
-/// How tokens are chosen. The defaults are those of llama.cpp's own command line: small models chat badly without any
-/// filter. The HTTP API's defaults are OpenAI's, which filter nothing.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Sampling")]
-struct Sampling {
-    /// 0 takes the most probable token; the higher, the more surprising
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.8)]
-    temperature: f32,
-    /// Only this many of the most probable tokens; 0: all
-    #[arg(long, value_name = "COUNT", default_value_t = 40)]
-    top_k: u32,
-    /// Only the most probable tokens that together reach this share; 1: all
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
-    top_p: f32,
-    /// Only tokens at least this share as probable as the first; 0: all
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
-    min_p: f32,
-    /// Above 1, what was said lately becomes less probable
-    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
-    repeat_penalty: f32,
-}
-
 impl Common {
     /// What these words say over the settings file.
     pub(super) fn overrides(&self) -> Overrides {
@@ -357,20 +166,6 @@ impl Serve {
     /// Adds what `serve` alone may say.
     pub(super) fn extend(&self, overrides: Overrides) -> Overrides {
         Overrides { host: self.host, port: self.port, open: self.open, ..overrides }
-    }
-}
-
-impl Run {
-    /// The sampling settings, not yet validated.
-    pub(super) fn settings(&self) -> Settings {
-        let &Sampling { temperature, top_k, top_p, min_p, repeat_penalty } = &self.sampling;
-        let filters = Filters { top_k, top_p, min_p, ..Filters::default() };
-        Settings {
-            temperature,
-            selection: Selection::Filters(filters),
-            repeat_penalty,
-            ..Settings::default()
-        }
     }
 }
 

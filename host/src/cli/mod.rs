@@ -28,7 +28,7 @@ use self::args::{Cli, Command, Role};
 use self::output::tell;
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::plugins::{prober, trial};
+use crate::plugins::{bencher, prober, trial};
 use crate::worker;
 
 /// Why a command ended early.
@@ -64,6 +64,7 @@ fn dispatch(cli: &Cli) -> Outcome {
             Role::Model => worker::serve()?,
             Role::Probe => prober::serve()?,
             Role::Trial => trial::answer()?,
+            Role::Bench => bencher::serve()?,
         }
         return Ok(());
     }

@@ -6,8 +6,14 @@ use super::{Config, FILE_NAME, Overrides};
 use crate::error::Result;
 
 /// Tables and keys that hold at once; all others at the next start.
-const LIVE: [&str; 5] =
-    ["formats.", "plugin.", "plugins.folder", "plugins.isolation", "plugins.memory_bytes"];
+const LIVE: [&str; 6] = [
+    "formats.",
+    "plugin.",
+    "plugins.folder",
+    "plugins.isolation",
+    "plugins.confinement",
+    "plugins.memory_bytes",
+];
 
 /// Reads the file again, with the same words of the command line over it.
 pub struct Reader {

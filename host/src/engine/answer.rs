@@ -23,6 +23,8 @@ pub(super) struct Answer {
     /// A stop string was found: what is still held back is no part of the answer.
     stopped: bool,
     logprobs: Option<u32>,
+    /// What is known of the prompt's tokens, until it is told: where it was asked for.
+    prompt: Option<PromptScores>,
     /// Log probabilities of tokens whose text is still held back.
     held: Vec<TokenLogprob>,
     /// Control tokens that are a part of the text.
@@ -33,6 +35,13 @@ pub(super) struct Answer {
     lookup: Lookup,
     guide: Option<Guide>,
     deadline: Option<Instant>,
+}
+
+/// How probable the tokens of a prompt are.
+struct PromptScores {
+    /// The bytes of the first.
+    first: Vec<u8>,
+    tokens: Vec<TokenLogprob>,
 }
 
 /// What a new token led to.
@@ -61,6 +70,10 @@ impl Answer {
             stops: StopMatcher::new(request.stop.clone()),
             stopped: false,
             logprobs: request.logprobs,
+            prompt: request.prompt_logprobs.then(|| PromptScores {
+                first: prompt.first().map(|token| vocabulary.bytes(token.0).to_vec()).unwrap_or_default(),
+                tokens: Vec::new(),
+            }),
             held: Vec::new(),
             shown: if request.shown.is_empty() {
                 Vec::new()
@@ -122,6 +135,14 @@ impl Answer {
         self.usage
     }
 
+    /// The prompt goes on with this token behind these logits.
+    pub(super) fn score(&mut self, logits: &[f32], token: Token, vocabulary: &Vocabulary) {
+        let top = self.logprobs.unwrap_or(0);
+        if let Some(prompt) = &mut self.prompt {
+            prompt.tokens.push(token_logprob(logits, token.0, top, vocabulary));
+        }
+    }
+
     /// Chooses the next token from its logits, and emits what text that gives.
     ///
     /// # Errors
@@ -134,6 +155,12 @@ impl Answer {
         patience: Duration,
         mut emit: impl FnMut(Event),
     ) -> Result<Progress> {
+        if let Some(PromptScores { first, tokens }) = self.prompt.take() {
+            emit(Event::Prompt { first, tokens });
+        }
+        if self.max_tokens == 0 {
+            return Ok(Progress::Ended(FinishReason::Length));
+        }
         let (token, place) = match self.choose(logits, vocabulary, patience)? {
             Choice::Token(token, place) => (token, place),
             Choice::Nothing => return Ok(Progress::Ended(FinishReason::Stop)),

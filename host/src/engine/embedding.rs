@@ -59,6 +59,8 @@ impl Embeddings {
 
     /// Takes a request, or refuses it.
     pub(super) fn submit(&mut self, id: RequestId, inputs: &Inputs) {
+        // The plugin reads its texts now.
+        self.router.computing([id]);
         match self.read(inputs) {
             Ok((dimensions, sequences)) => {
                 let prompt_tokens = sequences.iter().map(Vec::len).sum::<usize>() as u32;
@@ -87,6 +89,7 @@ impl Embeddings {
         if turns.is_empty() {
             return Ok(());
         }
+        self.router.computing(turns.iter().map(|turn| turn.id));
         let tokens: Vec<Token> = turns.iter().flat_map(|turn| turn.tokens.iter().copied()).collect();
         let lengths: Vec<u32> = turns.iter().map(|turn| turn.tokens.len() as u32).collect();
         match self.embedder.embed(&tokens, &lengths) {

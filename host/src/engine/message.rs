@@ -36,6 +36,13 @@ pub enum Event {
         /// Tokens of the prompt.
         prompt_tokens: u32,
     },
+    /// How probable the prompt's own tokens are, before the answer begins; where that was asked for.
+    Prompt {
+        /// The bytes of the first: nothing is before it that could make it probable.
+        first: Vec<u8>,
+        /// Those behind it.
+        tokens: Vec<TokenLogprob>,
+    },
     /// A piece of the answer.
     Text {
         /// Whole UTF-8; may be empty when only `tokens` have something to say.
@@ -72,6 +79,7 @@ impl Event {
         };
         let text = match self {
             Event::Text { text, tokens, .. } => text.len() + tokens.iter().map(token).sum::<usize>(),
+            Event::Prompt { first, tokens } => first.len() + tokens.iter().map(token).sum::<usize>(),
             Event::Vector { vector, .. } => size_of_val(vector.as_slice()),
             Event::Accepted { .. } | Event::Finished { .. } | Event::Failed(_) => 0,
         };
@@ -111,7 +119,8 @@ pub enum Told {
 pub struct Request {
     /// What to go on from.
     pub prompt: Prompt,
-    /// Tokens to generate at most; without it, what the context has room for.
+    /// Tokens to generate at most; without it, what the context has room for. 0 where only the prompt's probabilities are
+    /// wanted.
     pub max_tokens: Option<u32>,
     /// The answer ends before the first of these. None is empty.
     pub stop: Vec<String>,
@@ -123,6 +132,8 @@ pub struct Request {
     pub seed: Option<u64>,
     /// Report each token's log probability, with this many alternatives.
     pub logprobs: Option<u32>,
+    /// Report those of the prompt's tokens too. The whole prompt is then computed, whatever the context holds.
+    pub prompt_logprobs: bool,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
     /// Smaller goes first; those of equal priority in order of arrival.

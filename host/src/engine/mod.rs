@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod budget;
 mod embedding;
 mod guide;
 mod lookup;
@@ -19,33 +20,33 @@ mod runner;
 mod scheduler;
 mod speculation;
 mod step;
+mod stream;
 mod structures;
 mod suspects;
 mod texts;
+mod thread;
 mod vocabulary;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
 pub use self::ask::answer;
-use self::embedding::{EmbeddingRunner, Embeddings};
-use self::message::{Command, Event, Inputs, Question, Request, RequestId, Told};
+use self::message::{Command, Inputs, Question, Request, RequestId, Told};
 use self::remote::Remote;
 pub use self::router::Wire;
 use self::router::{Route, Router};
-use self::runner::Runner;
 use self::runner::chat_tokens;
+pub use self::stream::EventStream;
 pub use self::suspects::Suspects;
+use self::thread::start_loop;
+pub use self::thread::{Running, start};
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::{Capabilities, Model};
-use crate::sampling::constraint::STACK_BYTES;
+use crate::plugins::model::Model;
 
 /// How much an engine takes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,7 @@ pub struct Engine {
     next_id: AtomicU64,
     capacity: u32,
     longest_sequence: u32,
+    most_sequences: usize,
     /// Cells of the KV cache, shared by all sequences.
     total_cells: usize,
     /// Closed when the loop has ended.
@@ -120,47 +122,6 @@ pub struct Room {
     pub sequences: u32,
     /// Cells of the KV cache, shared by all sequences; none where nothing is generated.
     pub cells: usize,
-}
-
-/// A loop on its thread.
-pub struct Running {
-    /// Into the loop.
-    pub commands: Sender<Command>,
-    /// What it has room for.
-    pub room: Room,
-    /// Ends with the loop.
-    pub thread: JoinHandle<()>,
-}
-
-/// Starts the loop on a thread of its own, whose events go over a wire. Blocks while the plugin makes the context.
-///
-/// # Errors
-/// What the plugin refuses.
-pub fn start(name: &str, model: Arc<Model>, settings: Settings, wire: Box<dyn Wire>) -> Result<Running> {
-    start_loop(name, model, settings, &Arc::new(Router::over(wire)), ())
-}
-
-fn start_loop(
-    name: &str,
-    model: Arc<Model>,
-    settings: Settings,
-    router: &Arc<Router>,
-    dropped_at_end: impl Send + 'static,
-) -> Result<Running> {
-    let (commands, receiver) = channel();
-    let work = Work::new(model, settings, (commands.clone(), receiver), router)?;
-    let room = work.room(settings);
-    let at_end = AtEnd { router: Arc::clone(router), _end: dropped_at_end };
-    let body = move || {
-        let _at_end = at_end;
-        work.run();
-    };
-    // It goes on in grammars by tokens, and strangers' grammars nest deeply.
-    let thread = std::thread::Builder::new().name(thread_name(name)).stack_size(STACK_BYTES);
-    let thread = thread.spawn(body).map_err(|error| {
-        Error::new(Kind::Internal, format!("the engine's thread cannot be started: {error}"))
-    })?;
-    Ok(Running { commands, room, thread })
 }
 
 impl Engine {
@@ -201,6 +162,7 @@ impl Engine {
             next_id: AtomicU64::new(0),
             capacity,
             longest_sequence: room.longest_sequence,
+            most_sequences: room.sequences as usize,
             total_cells: room.cells,
             ended,
             told_to_end: AtomicBool::new(false),
@@ -235,6 +197,11 @@ impl Engine {
     /// The longest that prompt and answer together may be, in tokens; for a model that only embeds, the longest input.
     pub fn longest_sequence(&self) -> u32 {
         self.longest_sequence
+    }
+
+    /// How many sequences are computed together at most.
+    pub fn most_sequences(&self) -> usize {
+        self.most_sequences
     }
 
     /// Admits one request.
@@ -284,7 +251,14 @@ impl Engine {
                 .split(1)
                 .ok_or_else(|| Error::new(Kind::Internal, "a permit was counted wrongly: this is a bug"))?;
             let unread_too = Arc::clone(&unread);
-            let route = Route { events, unread: unread_too, fingerprint, told: 0, _admission: admission };
+            let route = Route {
+                events,
+                unread: unread_too,
+                commands: self.commands.clone(),
+                fingerprint,
+                told: 0,
+                _admission: admission,
+            };
             self.router.admit(id, route);
             self.commands.send(command(id, request));
             Ok(EventStream {
@@ -384,111 +358,8 @@ impl Engine {
     }
 }
 
-/// What an engine's thread does, by what its model can do.
-enum Work {
-    /// Generates, and embeds where the model does both.
-    Generating(Box<Runner>),
-    /// Embeds alone.
-    Embedding(Box<EmbeddingRunner>),
-}
-
-impl Work {
-    fn new(
-        model: Arc<Model>,
-        settings: Settings,
-        (commands, receiver): (Sender<Command>, Receiver<Command>),
-        router: &Arc<Router>,
-    ) -> Result<Self> {
-        if model.capabilities().has(Capabilities::GENERATE) {
-            let runner = Runner::new(model, settings, (commands, receiver), Arc::clone(router))?;
-            return Ok(Work::Generating(Box::new(runner)));
-        }
-        let embeddings = Embeddings::of(&model, settings, router)?.ok_or_else(|| {
-            Error::new(
-                Kind::LoadFailed,
-                "it neither generates text nor makes embeddings: there is nothing to serve",
-            )
-        })?;
-        Ok(Work::Embedding(Box::new(EmbeddingRunner::new(embeddings, receiver))))
-    }
-
-    fn room(&self, settings: Settings) -> Room {
-        match self {
-            Work::Generating(runner) => {
-                let limits = runner.limits();
-                let longest_sequence = u32::try_from(limits.longest()).unwrap_or(u32::MAX);
-                Room { longest_sequence, sequences: limits.running as u32, cells: limits.total_tokens }
-            }
-            Work::Embedding(runner) => {
-                Room { longest_sequence: runner.longest(), sequences: settings.max_sequences, cells: 0 }
-            }
-        }
-    }
-
-    fn run(self) {
-        match self {
-            Work::Generating(runner) => runner.run(),
-            Work::Embedding(runner) => runner.run(),
-        }
-    }
-}
-
 impl Drop for Engine {
     fn drop(&mut self) {
         self.commands.send(Command::Abort);
     }
-}
-
-/// However the loop ends, by order, by error or by a panic of our own: no stream is left open.
-struct AtEnd<E> {
-    router: Arc<Router>,
-    _end: E,
-}
-
-impl<E> Drop for AtEnd<E> {
-    fn drop(&mut self) {
-        self.router
-            .fail_all(&Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"));
-        self.router.count(0, 0, 0);
-    }
-}
-
-/// The events of one request. Dropping it cancels the request.
-pub struct EventStream {
-    id: RequestId,
-    events: UnboundedReceiver<Event>,
-    /// Bytes of events that wait here.
-    unread: Arc<AtomicUsize>,
-    commands: Commands,
-    router: Arc<Router>,
-    ended: bool,
-}
-
-impl EventStream {
-    /// The next event; `None` after `Finished` or `Failed`, which always comes.
-    pub async fn next(&mut self) -> Option<Event> {
-        if self.ended {
-            return None;
-        }
-        let event = self.events.recv().await.unwrap_or_else(|| {
-            Event::Failed(Error::new(Kind::EngineCrashed, "the engine ended before this answer was complete"))
-        });
-        self.unread.fetch_sub(event.weight().min(self.unread.load(Ordering::Relaxed)), Ordering::Relaxed);
-        self.ended = matches!(event, Event::Finished { .. } | Event::Failed(_));
-        Some(event)
-    }
-}
-
-impl Drop for EventStream {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.router.close(self.id);
-            self.commands.send(Command::Cancel(self.id));
-        }
-    }
-}
-
-/// Linux shows 15 bytes of a thread's name.
-fn thread_name(model: &str) -> String {
-    format!("engine {model}").chars().filter(|&c| c != '\0').collect()
 }

@@ -1,4 +1,4 @@
-//! How many rows a step may have so that it lasts no longer than a stream may be silent. Pure: it is told the times.
+//! How many rows of prompts a step may have so that it lasts no longer than a stream may be silent. Pure: it is told the times.
 
 use std::time::Duration;
 
@@ -13,13 +13,9 @@ pub(super) struct Pace {
 /// Steps of fewer rows are left out of the measurement: they spend their time on reading weights, not on rows.
 const TELLING_ROWS: usize = 32;
 
-/// Kernels compute rows in tiles: one that is begun costs as much as a full one.
+/// Kernels compute rows in tiles: one that is begun costs as much as a full one. A step has at least one, or prompts would
+/// never end on a slow machine.
 const TILE_ROWS: usize = 64;
-
-/// A step has at least these, or prompts would never end on a slow machine. Less than a tile, because from a tile on
-/// llama.cpp's attention computes for each row of a mixed step the cells of all its sequences: 60 rows were measured to
-/// be as fast as 64 are slow (56 and 41 tokens/s out of eight clients).
-const FEWEST_ROWS: usize = 60;
 
 /// Weight of the newest measurement in the moving average.
 const NEWEST: f64 = 0.3;
@@ -39,13 +35,10 @@ impl Pace {
         self.rows_per_second = Some(before + NEWEST * (seen - before));
     }
 
-    /// Rows that take about the target time, in whole tiles; the fewest before anything was measured.
+    /// Rows that take about the target time, in whole tiles; one before anything was measured.
     pub(super) fn rows(&self) -> usize {
         let rows = self.rows_per_second.map_or(0.0, |speed| speed * self.target.as_secs_f64());
-        match rows as usize / TILE_ROWS {
-            0 | 1 => FEWEST_ROWS,
-            tiles => tiles * TILE_ROWS,
-        }
+        (rows as usize / TILE_ROWS).max(1) * TILE_ROWS
     }
 }
 
@@ -56,7 +49,7 @@ mod tests {
     #[test]
     fn the_budget_follows_the_measured_speed() {
         let mut pace = Pace::new(Duration::from_millis(250));
-        assert_eq!(pace.rows(), 60);
+        assert_eq!(pace.rows(), 64);
         pace.observe(600, Duration::from_secs(1));
         assert_eq!(pace.rows(), 128);
         for _ in 0..50 {
@@ -68,6 +61,6 @@ mod tests {
         for _ in 0..50 {
             pace.observe(32, Duration::from_secs(10));
         }
-        assert_eq!(pace.rows(), 60);
+        assert_eq!(pace.rows(), 64);
     }
 }

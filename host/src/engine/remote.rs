@@ -10,13 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::Stats;
 use super::message::{Command, Event, Question, RequestId, Told};
 use super::router::Router;
 use super::suspects::Suspects;
 use crate::error::{Error, Kind, Result};
+
+/// Questions that are under way at once; the others wait here, where their texts are already.
+const QUESTIONS: usize = 16;
 
 /// Towards the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ pub enum Out {
 pub enum In {
     /// About one request.
     Event(RequestId, Event),
+    /// From here on these are what is computed.
+    Computing(Vec<RequestId>),
     /// The loop is alive, and doing this.
     Alive(Stats),
     /// The answer to a question.
@@ -44,8 +49,10 @@ pub enum In {
 pub struct Remote {
     out: Sender<Out>,
     suspects: Arc<Suspects>,
-    sequences: u32,
+    /// What it was at when it was last heard.
+    computing: Mutex<Vec<RequestId>>,
     router: Arc<Router>,
+    asking: Semaphore,
     asked: Mutex<HashMap<u64, oneshot::Sender<Result<Told>>>>,
     next_question: AtomicU64,
     heard: Mutex<Instant>,
@@ -59,14 +66,15 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Whose words go to `out`, and which computes so many sequences at once.
-    pub fn new(out: Sender<Out>, suspects: Arc<Suspects>, sequences: u32) -> Arc<Self> {
+    /// Whose words go to `out`.
+    pub fn new(out: Sender<Out>, suspects: Arc<Suspects>) -> Arc<Self> {
         let (end, ended) = watch::channel(());
         Arc::new(Remote {
             out,
             suspects,
-            sequences,
+            computing: Mutex::default(),
             router: Arc::default(),
+            asking: Semaphore::new(QUESTIONS),
             asked: Mutex::default(),
             next_question: AtomicU64::new(0),
             heard: Mutex::new(Instant::now()),
@@ -116,6 +124,8 @@ impl Remote {
     /// # Errors
     /// What the plugin refuses, or what the engine ended by.
     pub async fn ask(&self, question: Question) -> Result<Told> {
+        // It is never closed, and what cannot be waited for is only not waited for.
+        let _turn = self.asking.acquire().await.ok();
         let (answer, told) = oneshot::channel();
         let number = self.next_question.fetch_add(1, Ordering::Relaxed);
         if !self.has_work() {
@@ -139,6 +149,7 @@ impl Remote {
                 }
                 self.router.deliver(id, event);
             }
+            In::Computing(requests) => *lock(&self.computing) = requests,
             In::Alive(stats) => self.router.hear(stats),
             In::Told(number, told) => {
                 if let Some(answer) = lock(&self.asked).remove(&number) {
@@ -177,9 +188,9 @@ impl Remote {
         *lock(&self.last_lines) = last_lines;
         let why = lock(&self.why).get_or_insert(error).clone();
         if !self.was_told_to_end() {
-            // Those that came first are those that run.
-            let running = self.router.open().into_iter().take(self.sequences as usize);
-            self.suspects.ran_at_crash(running.map(|(_, fingerprint)| fingerprint));
+            // One that was answered in the meantime is none of them.
+            let computed = std::mem::take(&mut *lock(&self.computing));
+            self.suspects.ran_at_crash(computed.iter().filter_map(|&id| self.router.fingerprint(id)));
         }
         // Whoever comes from here on finds it ended; whoever came before is in one of the lists.
         lock(&self.end).take();

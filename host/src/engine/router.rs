@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Stats;
-use super::message::{Event, RequestId, Usage};
+use super::message::{Command, Event, RequestId, Usage};
 use super::suspects::Fingerprint;
+use super::{Commands, Stats};
 use crate::error::{Error, Kind};
 
 /// Where an engine's events go when its callers are elsewhere.
@@ -22,6 +22,8 @@ pub trait Wire: Send + Sync {
     fn event(&self, id: RequestId, event: Event);
     /// The loop is alive, and doing this.
     fn alive(&self, stats: Stats);
+    /// From here on these are what is computed.
+    fn computing(&self, requests: &[RequestId]);
     /// The loop ends, and with it every open request.
     fn end(&self, error: &Error);
 }
@@ -30,6 +32,7 @@ pub trait Wire: Send + Sync {
 #[derive(Default)]
 pub(super) struct Router {
     wire: Option<Box<dyn Wire>>,
+    computing: Mutex<Computing>,
     routes: Mutex<Routes>,
     /// What an engine elsewhere last said that it does.
     elsewhere: Mutex<Option<Stats>>,
@@ -47,6 +50,13 @@ struct Routes {
     ends: Ends,
 }
 
+/// What was last told to be computed, and room for what comes next.
+#[derive(Default)]
+struct Computing {
+    told: Vec<RequestId>,
+    next: Vec<RequestId>,
+}
+
 /// How often requests end.
 #[derive(Debug, Default)]
 struct Ends {
@@ -60,6 +70,8 @@ pub(super) struct Route {
     pub(super) events: UnboundedSender<Event>,
     /// Bytes of events that wait for the client.
     pub(super) unread: Arc<AtomicUsize>,
+    /// Into the engine, for when the client reads too slowly.
+    pub(super) commands: Commands,
     /// What the request is known by.
     pub(super) fingerprint: Fingerprint,
     /// Tokens of its answer that were told.
@@ -90,7 +102,7 @@ impl Router {
     }
 
     /// Delivers; the last event of a request closes its route. Nobody there is no error: the client went away. A client
-    /// that lets too much wait gets no more.
+    /// that lets too much wait gets no more, and nothing more is computed for it.
     pub(super) fn deliver(&self, id: RequestId, event: Event) {
         if let Some(wire) = &self.wire {
             return wire.event(id, event);
@@ -105,10 +117,15 @@ impl Router {
         let unread = route.unread.fetch_add(event.weight(), Ordering::Relaxed);
         let too_slow = unread > MOST_UNREAD && !last;
         let _ = route.events.send(if too_slow { Event::Failed(reads_too_slowly(unread)) } else { event });
-        if last || too_slow {
-            routes.open.remove(&id);
-            let others_are_open = !routes.open.is_empty();
-            routes.ends.count(Instant::now(), others_are_open);
+        if !last && !too_slow {
+            return;
+        }
+        let route = routes.open.remove(&id);
+        let others_are_open = !routes.open.is_empty();
+        routes.ends.count(Instant::now(), others_are_open);
+        drop(routes);
+        if let Some(route) = route.filter(|_| too_slow) {
+            route.commands.send(Command::Cancel(id));
         }
     }
 
@@ -129,6 +146,20 @@ impl Router {
         self.alive();
     }
 
+    /// These are what the plugin, or a grammar, works at from here on. Callers elsewhere are told before it begins: where
+    /// it ends the process, nobody can ask any more.
+    pub(super) fn computing(&self, requests: impl IntoIterator<Item = RequestId>) {
+        let Some(wire) = &self.wire else { return };
+        let mut computing = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Computing { told, next } = &mut *computing;
+        next.clear();
+        next.extend(requests);
+        if next != told {
+            std::mem::swap(next, told);
+            wire.computing(told);
+        }
+    }
+
     /// The loop goes on.
     pub(super) fn alive(&self) {
         if let Some(wire) = &self.wire {
@@ -139,14 +170,6 @@ impl Router {
     /// An engine elsewhere says what it does.
     pub(super) fn hear(&self, stats: Stats) {
         *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
-    }
-
-    /// The open requests in order of arrival, and what each is known by.
-    pub(super) fn open(&self) -> Vec<(RequestId, Fingerprint)> {
-        let mut open: Vec<_> =
-            self.routes().open.iter().map(|(id, route)| (*id, route.fingerprint)).collect();
-        open.sort_unstable();
-        open
     }
 
     /// Whether no request is open.

@@ -1,26 +1,30 @@
 //! The loop of one loaded model: commands in, events out. It owns the context and blocks only when idle.
 
+mod context;
 mod deadlines;
 mod guided;
+mod prompts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
+use self::context::{limits, new_context};
+pub(super) use self::prompts::chat_tokens;
 use super::Settings;
 use super::answer::{Answer, Progress};
 use super::embedding::{Embeddings, no_vectors};
-use super::message::{Command, Event, FinishReason, Inputs, Prompt, RequestId, Segment};
+use super::message::{Command, Event, FinishReason, Inputs, RequestId};
 use super::pace::Pace;
 use super::router::Router;
-use super::scheduler::{Edit, Growth, Limits, Reuse, Scheduler};
+use super::scheduler::{Growth, Limits, Reuse, Scheduler};
 use super::speculation::{Costs, LONGEST_DRAFT};
 use super::step::Step;
 use super::structures::Structures;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::{Capabilities, Context, ErrorCode, Model, Token, TokenizeOptions};
+use crate::plugins::model::{Context, ErrorCode, Model};
 
 /// How long a step waits for an answer's grammar before the others go on without it.
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -106,6 +110,7 @@ impl Runner {
         self.resume();
         let budget = self.budget();
         self.scheduler.plan(&mut self.step, budget);
+        self.tell_what_is_computed();
         if !self.edit_context()? {
             return Ok(());
         }
@@ -129,6 +134,12 @@ impl Runner {
             Err(error) => return self.fail(error.code, &error.message),
         }
         Ok(())
+    }
+
+    /// Beside the step, grammars are read and followed.
+    fn tell_what_is_computed(&self) {
+        let grammars = self.structures.waiting().chain(self.parked.keys().copied());
+        self.router.computing(self.step.members().chain(grammars));
     }
 
     /// A prompt that is alone holds up nobody; otherwise a step lasts no longer than a stream may be silent.
@@ -182,29 +193,11 @@ impl Runner {
         self.embeddings.as_mut().map_or(Ok(()), Embeddings::step)
     }
 
-    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>> {
-        match prompt {
-            Prompt::Chat(segments) => chat_tokens(&self.model, segments),
-            Prompt::Text(text) => {
-                self.model.tokenize(text, TokenizeOptions { add_special: true, parse_special: true })
-            }
-            Prompt::Tokens(tokens) => {
-                let size = self.model.vocab_size();
-                match tokens.iter().find(|&&token| token >= size) {
-                    None => Ok(tokens.iter().copied().map(Token).collect()),
-                    Some(token) => Err(Error::invalid(
-                        "prompt",
-                        format!("token {token} is beyond this model's vocabulary of {size} tokens"),
-                    )),
-                }
-            }
-        }
-    }
-
     /// Samples for every row that wanted it, emits, and retires what ended.
     fn advance(&mut self) {
         self.scheduler.done(&self.step);
         let patience = if self.scheduler.running() > 1 { PATIENCE } else { PATIENCE_ALONE };
+        self.score();
         let mut parted = None;
         for (row, id) in std::mem::take(&mut self.step.wanted) {
             // The rows after a token that did not come as proposed say nothing.
@@ -227,6 +220,17 @@ impl Runner {
             };
             if self.progress(id, progress) != Some(Growth::AsProposed) {
                 parted = Some(id);
+            }
+        }
+    }
+
+    /// Tells answers how probable the tokens of their prompts are.
+    fn score(&mut self) {
+        for (row, id, token) in std::mem::take(&mut self.step.scored) {
+            let Some(answer) = self.answers.get_mut(&id) else { continue };
+            match self.context.logits(row) {
+                Ok(logits) => answer.score(logits, token, &self.vocabulary),
+                Err(error) => self.fail_one(id, Error::new(Kind::EngineCrashed, error.message)),
             }
         }
     }
@@ -320,97 +324,4 @@ impl Runner {
         }
         Ok(())
     }
-
-    /// A context that panicked answers nothing any more; the model behind it still may.
-    fn rebuild_context(&mut self) -> Result<()> {
-        self.context = new_context(&self.model, self.settings).map_err(|error| {
-            Error::new(Kind::EngineCrashed, format!("the plugin crashed and gives no new context: {error}"))
-        })?;
-        self.scheduler.take_edits();
-        self.scheduler.resynchronise(|_| 0);
-        Ok(())
-    }
-
-    /// Does to the context what the scheduler has decided. `false` when it had to be made anew: what was planned for the
-    /// old one is void.
-    fn edit_context(&mut self) -> Result<bool> {
-        for edit in self.scheduler.take_edits() {
-            let done = match edit {
-                Edit::Copy { from, to, tokens } => self.context.copy(from, to, tokens as u32),
-                Edit::Cut { slot, tokens } => self.context.cut(slot, tokens as u32),
-            };
-            if let Err(error) = done {
-                tracing::error!(code = error.code.name(), "{edit:?} failed: {error}");
-                self.rebuild_context()?;
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What of an ended sequence a context of this model can use again.
-fn reuse(model: &Model, settings: Settings) -> Reuse {
-    let editable = Capabilities::PARTIAL_SEQ_RM.with(Capabilities::SEQ_CP);
-    if settings.kept_sequences == 0 {
-        Reuse::Nothing
-    } else if model.capabilities().has(editable) {
-        Reuse::Beginnings
-    } else {
-        Reuse::WholeStates
-    }
-}
-
-/// Slots beyond those that run are asked for where they cost nothing: a state that cannot be shared has memory of its own
-/// for each.
-fn new_context(model: &Arc<Model>, settings: Settings) -> Result<Context> {
-    let kept = if reuse(model, settings) == Reuse::Beginnings { settings.kept_sequences } else { 0 };
-    model.new_context(settings.max_sequences.saturating_add(kept))
-}
-
-/// What a context really has room for, under what the host was told.
-fn limits(model: &Model, context: &Context, settings: Settings) -> Limits {
-    let found = context.limits();
-    let running = found.max_sequences.min(settings.max_sequences);
-    Limits {
-        total_tokens: found.total_tokens as usize,
-        sequence_tokens: found.sequence_tokens as usize,
-        running: running as usize,
-        slots: found.max_sequences as usize,
-        // Every running sequence must be able to take its one token in each step.
-        step_tokens: settings.step_tokens.max(running).min(found.batch_tokens) as usize,
-        reuse: reuse(model, settings),
-    }
-}
-
-/// A chat's tokens: the template's own text with control tokens, what users wrote about them without.
-///
-/// # Errors
-/// What the plugin refuses.
-pub(super) fn chat_tokens(model: &Model, segments: &[Segment]) -> Result<Vec<Token>> {
-    let mut tokens = Vec::new();
-    for segment in segments {
-        let (text, parse_special) = match segment {
-            Segment::Template(text) => (text, true),
-            Segment::Literal(text) => (text, false),
-        };
-        tokens.extend(model.tokenize(text, TokenizeOptions { add_special: false, parse_special })?);
-    }
-    Ok(tokens)
-}
-
-fn check_length(prompt: usize, longest: usize) -> Result<()> {
-    if prompt == 0 {
-        return Err(Error::invalid("prompt", "the prompt is empty: there is nothing to go on from"));
-    }
-    if prompt < longest {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::ContextLengthExceeded,
-        format!(
-            "this model's context is {longest} tokens here, and the prompt has {prompt}: it leaves no room for an \
-             answer; shorten the prompt"
-        ),
-    ))
 }

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use super::budget::Budget;
 use super::message::RequestId;
 use super::prefix::{Match, PrefixTree, common_prefix};
 pub(super) use super::room::{Edit, Limits, Reuse};
@@ -71,6 +72,11 @@ impl Scheduler {
     /// [`Limits::longest`]. A smaller `priority` goes first.
     pub(super) fn add(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>) {
         self.queue(Sequence::new(id, priority, prompt));
+    }
+
+    /// The same for a prompt each of whose tokens is to be told how probable it is: nothing that is held is used again.
+    pub(super) fn add_scored(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>) {
+        self.queue(Sequence::new(id, priority, prompt).scored());
     }
 
     /// Lets a sequence go, wherever it stands. What the context holds of it may be used again.
@@ -153,22 +159,26 @@ impl Scheduler {
         std::mem::take(&mut self.edits)
     }
 
-    /// Fills `step` with what to compute next, of about `budget` rows. Empty rows mean that nobody has anything to compute.
+    /// Fills `step` with what to compute next: a token of every answer, and about `budget` rows of prompts. Empty rows mean
+    /// that nobody has anything to compute.
     pub(super) fn plan(&mut self, step: &mut Step, budget: usize) {
         step.clear();
         self.running.iter_mut().for_each(|sequence| Self::cut_ahead(sequence, &mut self.edits));
         while self.demand() > self.limits.total_tokens && self.running.len() > 1 && self.preempt_last() {}
         self.start_waiting(step);
-        // Everybody who generates takes part, however small the budget.
-        let mut budget = budget.max(self.running.len()).min(self.limits.step_tokens);
         let mut cells = self.limits.total_tokens.saturating_sub(self.tree.pinned());
         // Those with one token to go are generating: they come first, so that no prompt stalls them for long.
         let (answers, prompts): (Vec<usize>, Vec<usize>) =
             (0..self.running.len()).partition(|&at| self.running[at].pending() == 1);
-        for at in answers.into_iter().chain(prompts) {
-            let rows = self.running[at].emit(budget.min(cells), step);
-            budget -= rows;
-            cells -= rows;
+        for at in answers {
+            let room = self.limits.step_tokens - step.rows.len();
+            cells -= self.running[at].emit(room.min(cells), step);
+        }
+        let mut budget = Budget::new(budget.min(self.limits.step_tokens - step.rows.len()));
+        for at in prompts {
+            let room = (self.limits.step_tokens - step.rows.len()).min(cells);
+            let rows = budget.take(self.running[at].pending(), room);
+            cells -= self.running[at].emit(rows, step);
         }
         while self.tree.cells() + step.rows.len() > self.limits.total_tokens && self.evict(None) {}
     }
@@ -180,7 +190,7 @@ impl Scheduler {
             if let Some((sequence, slot)) = sequence.and_then(|found| found.slot.map(|slot| (found, slot))) {
                 let end = sequence.computed + rows;
                 self.tree.extend(slot, &sequence.tokens[sequence.computed..end]);
-                sequence.computed = end;
+                sequence.computed_to(end);
             }
         }
     }
@@ -269,13 +279,14 @@ impl Scheduler {
         let tokens = &self.waiting[at].tokens;
         // The last token is always computed: its logits decide the next.
         let wanted = &tokens[..tokens.len() - 1];
-        let found = match self.limits.reuse {
+        let reuse = if self.waiting[at].unscored.is_empty() { self.limits.reuse } else { Reuse::Nothing };
+        let found = match reuse {
             Reuse::Beginnings => self.tree.find(wanted, false),
             Reuse::WholeStates => self.tree.find(wanted, true),
             Reuse::Nothing => None,
         };
         let (reused, pinned) = found.map_or((0, 0), |found| (found.tokens, found.pinned));
-        if self.limits.reuse == Reuse::Beginnings && self.being_computed(wanted) >= reused + WORTH_WAITING {
+        if reuse == Reuse::Beginnings && self.being_computed(wanted) >= reused + WORTH_WAITING {
             return Start::WaitsForAnother;
         }
         let reserve = usize::from(!self.running.is_empty()) * (1 + self.running.len());

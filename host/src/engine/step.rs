@@ -1,5 +1,7 @@
 //! One step's rows, and the sequences that they come from. Pure.
 
+use std::ops::Range;
+
 use super::message::RequestId;
 use crate::plugins::model::{Position, Rows, SeqId, Token};
 
@@ -19,6 +21,8 @@ pub(super) struct Sequence {
     pub(super) ran: bool,
     /// Tokens that may come next, to be verified in the next step.
     pub(super) proposed: Vec<Token>,
+    /// Places of the prompt's tokens whose probabilities are to be told and are not known yet.
+    pub(super) unscored: Range<usize>,
     /// Such tokens that the context holds behind the computed ones since the last step.
     pub(super) ahead: Vec<Token>,
 }
@@ -31,6 +35,8 @@ pub(super) struct Step {
     /// Rows whose logits decide a next token, with the sequence that they belong to, a sequence's rows in order. All but
     /// the first of a sequence count only as long as the tokens before them came as proposed.
     pub(super) wanted: Vec<(usize, RequestId)>,
+    /// Rows whose logits tell how probable the prompt's next token is, with the sequence and that token.
+    pub(super) scored: Vec<(usize, RequestId, Token)>,
     /// Sequences that began with this step, with the tokens that they did not have to compute.
     pub(super) started: Vec<(RequestId, usize)>,
     /// How many rows each sequence has in this step, those of proposed tokens left out.
@@ -46,6 +52,7 @@ impl Step {
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.wanted.clear();
+        self.scored.clear();
         self.started.clear();
         self.shares.clear();
     }
@@ -57,9 +64,28 @@ impl Step {
         self.rows.sequences.push(sequence);
         self.rows.wants_logits.push(wanted.is_some());
     }
+
+    /// The logits of the last row tell how probable this next token is.
+    fn score_last(&mut self, id: RequestId, next: Token) {
+        if let Some(wants) = self.rows.wants_logits.last_mut() {
+            *wants = true;
+            self.scored.push((self.rows.tokens.len() - 1, id, next));
+        }
+    }
 }
 
 impl Sequence {
+    /// The same, each of whose tokens but the first is to be told how probable it is.
+    pub(super) fn scored(self) -> Self {
+        Sequence { unscored: 1..self.tokens.len(), ..self }
+    }
+
+    /// The context now holds so many of its tokens.
+    pub(super) fn computed_to(&mut self, end: usize) {
+        self.computed = end;
+        self.unscored.start = self.unscored.start.max(end + 1);
+    }
+
     pub(super) fn new(id: RequestId, priority: i32, tokens: Vec<Token>) -> Self {
         Sequence {
             id,
@@ -70,6 +96,7 @@ impl Sequence {
             slot: None,
             ran: false,
             proposed: Vec::new(),
+            unscored: 0..0,
             ahead: Vec::new(),
         }
     }
@@ -92,6 +119,9 @@ impl Sequence {
         let Some(slot) = self.slot.filter(|_| share > 0) else { return 0 };
         for at in self.computed..self.computed + share {
             step.row(self.tokens[at], at, slot, (at + 1 == self.tokens.len()).then_some(self.id));
+            if self.unscored.contains(&(at + 1)) {
+                step.score_last(self.id, self.tokens[at + 1]);
+            }
         }
         step.shares.push((self.id, share));
         proposed.truncate(if share == self.pending() { most - share } else { 0 });

@@ -56,6 +56,11 @@ impl Structures {
         self.waiting.is_empty()
     }
 
+    /// The requests whose structures are being read.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = RequestId> {
+        self.waiting.keys().copied()
+    }
+
     /// Lets a request wait until its structure was read.
     ///
     /// # Errors

@@ -62,7 +62,8 @@ pub(crate) async fn formats(State(app): State<App>) -> Json<FormatList> {
     responses((status = 200, description = "also what cannot be served", body = ModelList))
 )]
 pub(crate) async fn models(State(app): State<App>) -> Result<Json<ModelList>> {
-    let public = |entry: Entry| Entry { reason: entry.reason.as_deref().map(without_paths), ..entry };
+    let public = |text: Option<String>| text.as_deref().map(without_paths);
+    let public = |entry: Entry| Entry { reason: public(entry.reason), detail: public(entry.detail), ..entry };
     let models = app.models.look(Models::list).await?;
     Ok(Json(ModelList { models: models.into_iter().map(public).collect() }))
 }
@@ -131,6 +132,9 @@ fn public_change(change: Change) -> Change {
             Change::Plugin { id, version, state, reason: public(reason), hint: public(hint) }
         }
         Change::Model { id, state, reason } => Change::Model { id, state, reason: public(reason) },
+        Change::Benchmark { id, kind, state, progress, reason } => {
+            Change::Benchmark { id, kind, state, progress, reason: public(reason) }
+        }
         Change::ConfigurationRefused { reason } => {
             Change::ConfigurationRefused { reason: without_paths(&reason) }
         }

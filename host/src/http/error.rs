@@ -41,6 +41,9 @@ pub(crate) enum WireKind {
     NoSuchPath,
     NoSuchResponse,
     NoPreviousResponse,
+    NoSuchBenchmark,
+    BenchmarkRunning,
+    ServerBusy,
     WrongMethod,
     NoKey,
     NotAllowed,
@@ -230,6 +233,9 @@ fn of_wire(kind: WireKind) -> Verdict {
         WireKind::NoPreviousResponse => {
             (StatusCode::BAD_REQUEST, INVALID_REQUEST, Some("previous_response_not_found"))
         }
+        WireKind::NoSuchBenchmark => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("benchmark_not_found")),
+        WireKind::BenchmarkRunning => (StatusCode::CONFLICT, INVALID_REQUEST, Some("benchmark_running")),
+        WireKind::ServerBusy => (StatusCode::CONFLICT, INVALID_REQUEST, Some("server_busy")),
         WireKind::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, None),
         WireKind::NoKey => (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key")),
         WireKind::NotAllowed => (StatusCode::FORBIDDEN, "permission_error", None),

@@ -14,8 +14,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
-use super::web;
 use super::error::{Failure, WireKind};
+use super::web;
 use crate::config::{ApiKey, Server};
 
 /// Answered without a key: whoever watches over the server asks these, and they tell nothing.

@@ -1,5 +1,7 @@
 //! For those who watch over the process: is it alive, is what it must serve there.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Json;
@@ -7,13 +9,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
+use super::error::Result;
+use crate::models::Models;
 
 /// How it goes.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     /// `ok`, or what is missing.
     status: &'static str,
-    /// Plugins that plugins.toml requires and that are not loaded.
+    /// Plugins that plugins.toml requires and that are not loaded, or an engine of which is down.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     plugins: Vec<Missing>,
     /// Where to read more.
@@ -21,11 +25,11 @@ pub(crate) struct Health {
     see: Option<&'static str>,
 }
 
-/// A plugin that is not loaded.
+/// A plugin that does not serve.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Missing {
     id: String,
-    /// Its state, or that there is no such plugin.
+    /// Its state, that there is no such plugin, or `engine_down`.
     state: String,
 }
 
@@ -49,21 +53,29 @@ pub(crate) async fn live() -> Json<Health> {
     Json(OK)
 }
 
-/// Every plugin that plugins.toml marks `required` is loaded. Which formats there are is the business of `/api/formats`.
+/// Every plugin that plugins.toml marks `required` is loaded, and none of its engines is down. Which formats there are is
+/// the business of `/api/formats`.
 #[utoipa::path(
-    get, path = "/readyz", tag = "server", summary = "Whether every required plugin is loaded",
+    get, path = "/readyz", tag = "server",
+    summary = "Whether every required plugin is loaded, and none of its engines is down",
     responses(
         (status = 200, description = "each of them", body = Health),
-        (status = 503, description = "one is missing", body = Health)
+        (status = 503, description = "one is missing, or an engine of one is down", body = Health)
     )
 )]
-pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Health>) {
+pub(crate) async fn ready(State(app): State<App>) -> Result<(StatusCode, Json<Health>)> {
     let missing = app.plugins.missing_required();
-    if missing.is_empty() {
-        return (StatusCode::OK, Json(OK));
+    let mut plugins: Vec<Missing> = missing.into_iter().map(|(id, state)| Missing { id, state }).collect();
+    let (mut status, mut see) = ("required_plugin_missing", "/api/plugins");
+    if plugins.is_empty() && app.plugins.requires_any() {
+        let down: BTreeSet<String> =
+            app.models.look(Models::down).await?.into_iter().map(|(_, down)| down.plugin).collect();
+        let required = down.into_iter().filter(|plugin| app.plugins.is_required(plugin));
+        plugins = required.map(|id| Missing { id, state: "engine_down".to_owned() }).collect();
+        (status, see) = ("required_engine_down", "/api/models");
     }
-    let missing = missing.iter().map(|(id, why)| Missing { id: id.to_string(), state: why.to_string() });
-    let plugins = missing.collect();
-    let body = Health { status: "required_plugin_missing", plugins, see: Some("/api/plugins") };
-    (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+    if plugins.is_empty() {
+        return Ok((StatusCode::OK, Json(OK)));
+    }
+    Ok((StatusCode::SERVICE_UNAVAILABLE, Json(Health { status, plugins, see: Some(see) })))
 }

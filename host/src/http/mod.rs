@@ -7,6 +7,7 @@
 
 mod account;
 mod api;
+mod benchmarks;
 mod body;
 mod error;
 mod fields;
@@ -37,8 +38,9 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 
 use self::error::{Failure, WireKind};
-pub use self::serve::serve;
+pub use self::serve::{Private, privately, serve};
 pub use self::tls::tls;
+use crate::bench::Jobs;
 use crate::config::Config;
 use crate::models::Models;
 use crate::models::uploads::Uploads;
@@ -70,6 +72,7 @@ pub fn router(app: App) -> Router {
     status::start_clock();
     let server = &app.config.server;
     let responses = openai::responses::Store::new(server.kept_responses, server.kept_response_bytes);
+    let jobs = benchmarks::jobs(&app);
     Router::new()
         .route("/", get(web::page))
         .route("/assets/{*path}", get(web::asset))
@@ -94,6 +97,7 @@ pub fn router(app: App) -> Router {
         .route("/api/ps", get(life::processes))
         .route("/api/server", get(status::read))
         .route("/api/events", get(api::events))
+        .merge(benchmarks_of(jobs))
         .route("/metrics", get(metrics::read))
         .route("/openapi.json", get(openapi::read))
         .route("/docs", get(page::read))
@@ -108,11 +112,19 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+fn benchmarks_of(jobs: Arc<Jobs>) -> Router<App> {
+    Router::new()
+        .route("/api/benchmarks", get(benchmarks::list).post(benchmarks::start))
+        .route("/api/benchmarks/{id}", get(benchmarks::one).delete(benchmarks::remove))
+        .route("/api/benchmarks/{id}/against/{other}", get(benchmarks::against))
+        .layer(Extension(jobs))
+}
+
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
          /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/server, \
-         /api/uploads, /api/events, /metrics, /openapi.json, /docs, /health, /livez and /readyz",
+         /api/uploads, /api/benchmarks, /api/events, /metrics, /openapi.json, /docs, /health, /livez and /readyz",
         uri.path()
     );
     Failure::wire(WireKind::NoSuchPath, message)

@@ -13,7 +13,8 @@ use utoipa::OpenApi;
 use super::error::ErrorBody;
 use super::guard::OPEN_TO_ALL;
 use super::openai::known::{Endpoint, KNOWN, Known};
-use super::{ALIASES, api, health, life, metrics, openai, page, status, uploads, web};
+use super::{ALIASES, api, benchmarks, health, life, metrics, openai, page, status, uploads, web};
+use crate::bench::{MachineOptions, ModelOptions, ServeOptions};
 use crate::models::capability::EMBEDDINGS;
 
 #[derive(OpenApi)]
@@ -48,6 +49,11 @@ use crate::models::capability::EMBEDDINGS;
         uploads::take,
         uploads::discard,
         api::events,
+        benchmarks::start,
+        benchmarks::list,
+        benchmarks::one,
+        benchmarks::remove,
+        benchmarks::against,
         metrics::read,
         health::alive,
         health::live,
@@ -57,7 +63,7 @@ use crate::models::capability::EMBEDDINGS;
         web::page,
         web::asset,
     ),
-    components(schemas(ErrorBody))
+    components(schemas(ErrorBody, MachineOptions, ModelOptions, ServeOptions))
 )]
 struct Document;
 
@@ -84,6 +90,8 @@ fn document() -> Value {
         let body = json!({"required": true, "content": {"application/json": {"schema": schema}}});
         document["paths"][path]["post"]["requestBody"] = body;
     }
+    document["paths"]["/api/benchmarks"]["post"]["requestBody"] =
+        json!({"required": true, "content": {"application/json": {"schema": benchmark(&document)}}});
     for (alias, path) in ALIASES {
         document["paths"][alias] = document["paths"][path].clone();
     }
@@ -133,6 +141,22 @@ fn requests() -> [(&'static str, Value); 7] {
         ("/detokenize", of(json!(["tokens"]), detokenize)),
         ("/apply-template", of(json!(["messages"]), json!({"model": model, "messages": messages}))),
     ]
+}
+
+/// A benchmark's options, by its kind, and what goes with every one.
+fn benchmark(document: &Value) -> Value {
+    let kinds = [("machine", "MachineOptions"), ("model", "ModelOptions"), ("serve", "ServeOptions")];
+    let of_kind = |(kind, name): (&str, &str)| {
+        let mut schema = document["components"]["schemas"][name].clone();
+        schema["properties"]["kind"] = json!({"const": kind});
+        schema["properties"]["force"] =
+            json!({"type": ["boolean", "null"], "description": "also while requests are being served"});
+        schema["properties"]["save"] =
+            json!({"type": ["boolean", "null"], "description": "keep it in the database"});
+        schema["required"] = if kind == "machine" { json!(["kind"]) } else { json!(["kind", "model"]) };
+        schema
+    };
+    json!({"oneOf": kinds.map(of_kind)})
 }
 
 /// The fields of a request to a model. `null` counts as absent.

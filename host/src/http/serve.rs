@@ -4,7 +4,8 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::{App, router};
-use crate::config::Server;
+use crate::config::{ApiKey, Config, Server};
 
 /// How long running answers may go on after the order to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -68,6 +69,47 @@ pub async fn serve(
         () = connections.shutdown() => {}
         () = ending => {}
     }
+}
+
+/// A server that answers the same requests on a port and with a key of its own, until it is dropped: for a benchmark that
+/// loads this server as a client would.
+pub struct Private {
+    /// Its address.
+    pub url: String,
+    /// The only key that it takes.
+    pub key: String,
+    /// Ends with this.
+    _open: tokio::sync::oneshot::Sender<()>,
+}
+
+/// Opens one on this machine alone.
+///
+/// # Errors
+/// What the system says.
+pub async fn privately(app: &App) -> io::Result<Private> {
+    let key = uuid::Uuid::new_v4().to_string();
+    let mut config = Config::clone(&app.config);
+    config.server.api_keys = ApiKey::try_from(key.clone()).into_iter().collect();
+    config.server.admin_keys = Vec::new();
+    let (limits, patience) = (limits(&config.server), header_timeout(&config.server));
+    let app = App { config: Arc::new(config), ..app.clone() };
+    let mut door = Door { limits, patience, tls: None, router: router(app) };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (open, mut closed) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let connections = GracefulShutdown::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => door.open(stream, peer, connections.watcher()),
+                    Err(error) => refused(&error).await,
+                },
+                _ = &mut closed => return,
+            }
+        }
+    });
+    Ok(Private { url, key, _open: open })
 }
 
 /// A connection that was gone before it was taken is nobody's fault; without sockets, waiting is all that helps.

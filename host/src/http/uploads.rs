@@ -111,7 +111,8 @@ pub(crate) async fn take(
         Failure::wire(WireKind::TooSlow, message)
     })?;
     let piece = piece.map_err(|_| {
-        let message = format!("the piece broke off, or is larger than the {PIECE_BYTES} bytes that a piece may have");
+        let message =
+            format!("the piece broke off, or is larger than the {PIECE_BYTES} bytes that a piece may have");
         Failure::wire(WireKind::BodyTooLarge, message)
     })?;
     apart(move || uploads.take(&id, &place.path, place.offset, &piece)).await.map(Json)

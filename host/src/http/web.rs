@@ -59,10 +59,13 @@ pub(crate) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Resul
 /// A file in the best encoding that the browser takes; nothing but its headers where the browser has it.
 fn file(name: &str, keep: &'static str, asked: &HeaderMap) -> Option<Response> {
     let plain = Built::get(name)?;
-    let accepted = asked.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accepted =
+        asked.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let encoded = ENCODINGS.into_iter().filter(|(encoding, _)| takes(accepted, encoding));
-    let encoded = encoded.filter_map(|(encoding, ending)| Some((encoding, Built::get(&format!("{name}{ending}"))?)));
-    let (encoding, best) = encoded.map(|(encoding, file)| (Some(encoding), file)).next().unwrap_or((None, plain));
+    let encoded =
+        encoded.filter_map(|(encoding, ending)| Some((encoding, Built::get(&format!("{name}{ending}"))?)));
+    let (encoding, best) =
+        encoded.map(|(encoding, file)| (Some(encoding), file)).next().unwrap_or((None, plain));
     let tag = tag(&best);
     let mut response = if is_known(asked, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -73,7 +76,8 @@ fn file(name: &str, keep: &'static str, asked: &HeaderMap) -> Option<Response> {
         }
     };
     let headers = response.headers_mut();
-    let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
+    let mut set =
+        |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
     set(header::CONTENT_TYPE, kind(name));
     set(header::CACHE_CONTROL, keep);
     set(header::VARY, "accept-encoding");
@@ -141,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_known_tag_is_known_in_every_form() {
-        let asked = |tag: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_str(tag).unwrap())]);
+        let asked =
+            |tag: &str| HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_str(tag).unwrap())]);
         assert!(is_known(&asked("\"a\""), "\"a\"") && is_known(&asked("\"b\", W/\"a\""), "\"a\""));
         assert!(!is_known(&asked("\"b\""), "\"a\"") && !is_known(&HeaderMap::new(), "\"a\""));
     }

@@ -13,10 +13,14 @@ pub const GENERATE: &str = "generate";
 /// Makes vectors of texts, through the contract's `embeddings/1`.
 pub const EMBEDDINGS: &str = "embeddings";
 
+/// Fills the gap between two texts.
+pub const INFILL: &str = "infill";
+
 /// What each capability means, in the order in which they are told.
-pub const MEANINGS: [(&str, &str); 27] = [
+pub const MEANINGS: [(&str, &str); 28] = [
     (GENERATE, "goes on from a prompt"),
     (EMBEDDINGS, "makes vectors of texts"),
+    (INFILL, "has control tokens for what stands between two texts"),
     ("chat", "brings a chat template"),
     ("tools", "its template has a form of its own for tool calls, which is read back"),
     ("reasoning", "its template marks reasoning, which is told apart from the answer"),
@@ -68,12 +72,20 @@ const OF_TEXT: [&str; 19] = [
 ];
 
 /// A model's record: by what its plugin says, whether it offers an embedder, and its chat template where it has one that
-/// works.
-pub(super) fn record(found: Capabilities, embeds: bool, template: Option<&ChatTemplate>) -> Vec<String> {
+/// works, and whether it has tokens for filling gaps.
+pub(super) fn record(
+    found: Capabilities,
+    embeds: bool,
+    fills: bool,
+    template: Option<&ChatTemplate>,
+) -> Vec<String> {
     let of_plugin = Capabilities::NAMED.iter().filter(|(capability, _)| found.has(*capability));
     let mut names: Vec<&str> = of_plugin.map(|(_, name)| *name).collect();
     if names.contains(&GENERATE) {
         names.extend(OF_TEXT);
+    }
+    if fills && names.contains(&GENERATE) {
+        names.push(INFILL);
     }
     if embeds {
         names.push(EMBEDDINGS);
@@ -103,10 +115,10 @@ mod tests {
         for name in OF_TEXT.into_iter().chain(of_plugin) {
             assert!(MEANINGS.iter().any(|(known, _)| *known == name), "`{name}` is not in MEANINGS");
         }
-        let found = record(Capabilities::GENERATE, false, None);
+        let found = record(Capabilities::GENERATE, false, false, None);
         assert_eq!(found[0], GENERATE);
         assert_eq!(found.len(), 1 + OF_TEXT.len());
-        assert_eq!(record(Capabilities::default(), false, None), Vec::<String>::new());
-        assert_eq!(record(Capabilities::default(), true, None), [EMBEDDINGS]);
+        assert_eq!(record(Capabilities::default(), false, true, None), Vec::<String>::new());
+        assert_eq!(record(Capabilities::default(), true, false, None), [EMBEDDINGS]);
     }
 }

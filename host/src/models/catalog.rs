@@ -206,6 +206,7 @@ fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {
         plugin: Some(format.plugin.clone()),
         state: if reason.is_some() { ModelState::Unavailable } else { ModelState::Available },
         reason,
+        detail: None,
         capabilities: summary.capabilities.clone(),
         summary,
     }
@@ -220,6 +221,7 @@ fn unavailable(found: &Found, reason: String) -> Entry {
         plugin: None,
         state: ModelState::Unavailable,
         reason: Some(reason),
+        detail: None,
         summary: Summary::default(),
         capabilities: Vec::new(),
     }

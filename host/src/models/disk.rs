@@ -48,8 +48,7 @@ impl Models {
 
     fn remove(&self, entry: &Entry) -> Result<()> {
         // What the catalogue found lies in one of its folders, and is none of them.
-        let is_inside =
-            |folder: &std::path::PathBuf| entry.path.starts_with(folder) && entry.path != *folder;
+        let is_inside = |folder: &std::path::PathBuf| entry.path.starts_with(folder) && entry.path != *folder;
         if !self.catalog.folders().iter().any(is_inside) {
             let message = format!("model `{}` does not lie in a model folder", entry.id);
             return Err(Error::new(Kind::InvalidRequest, message));

@@ -44,6 +44,8 @@ pub struct Entry {
     pub state: ModelState,
     /// Why it cannot be served.
     pub reason: Option<String>,
+    /// The last lines of its engine's log, where that crashed too often.
+    pub detail: Option<String>,
     /// What the plugin read from its headers.
     pub summary: Summary,
     /// What it can do; known once it is loaded, unless its headers say it.

@@ -29,11 +29,11 @@ pub(super) struct History {
     stopped: Option<Error>,
 }
 
-/// What becomes of an engine that crashed.
+/// What becomes of an engine that crashed, or of a model that could not be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It is started again after this time.
-    Restart(Duration),
+    /// It may be started again after this time.
+    Again(Duration),
     /// It is not started again by itself.
     Stop,
 }
@@ -61,13 +61,17 @@ impl History {
         self.stopped.as_ref()
     }
 
-    /// A load failed.
-    pub(super) fn load_failed(&mut self, now: Instant, error: &Error) {
+    /// A load failed. A crash while loading is a crash.
+    pub(super) fn load_failed(&mut self, now: Instant, error: &Error, most: u32) -> Next {
+        if error.kind == Kind::EngineCrashed && self.is_one_too_many(now, error, most) {
+            return Next::Stop;
+        }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failed_loads.min(8)).min(LONGEST_PAUSE);
         self.failed_loads += 1;
         let message = format!("{}; it is tried again in {} s", error.message, pause.as_secs());
         let cooling = Error { kind: Kind::ModelCooling, message, ..error.clone() };
         self.pause = Some((now + pause, cooling));
+        Next::Again(pause)
     }
 
     /// It was loaded.
@@ -78,18 +82,8 @@ impl History {
 
     /// An engine crashed, at the latest `most` times within a while; `worked`: it had given answers.
     pub(super) fn crashed(&mut self, now: Instant, error: &Error, worked: bool, most: u32) -> Next {
-        self.crashes.retain(|&at| now.saturating_duration_since(at) < WINDOW);
-        self.crashes.push(now);
         self.fruitless = if worked { 0 } else { self.fruitless + 1 };
-        if self.crashes.len() >= most as usize {
-            let message = format!(
-                "the engine of this model crashed {} times within {} minutes and is not started again by itself: {}; \
-                 look into the server's log, then POST /api/models/…/load starts it anew",
-                self.crashes.len(),
-                WINDOW.as_secs() / 60,
-                error.message
-            );
-            self.stopped = Some(Error { kind: Kind::EngineStopped, message, ..error.clone() });
+        if self.is_one_too_many(now, error, most) {
             return Next::Stop;
         }
         let pause = match self.fruitless {
@@ -97,7 +91,25 @@ impl History {
             more => Duration::from_secs(1 << (more - 2).min(6)).min(LONGEST_BACK_OFF),
         };
         self.pause = Some((now + pause, error.clone()));
-        Next::Restart(pause)
+        Next::Again(pause)
+    }
+
+    /// Counts a crash; if it is the last that is put up with, the model is stopped.
+    fn is_one_too_many(&mut self, now: Instant, error: &Error, most: u32) -> bool {
+        self.crashes.retain(|&at| now.saturating_duration_since(at) < WINDOW);
+        self.crashes.push(now);
+        if self.crashes.len() < most as usize {
+            return false;
+        }
+        let message = format!(
+            "the engine of this model crashed {} times within {} minutes and is not started again by itself: {}; look \
+             into the server's log, then POST /api/models/…/load starts it anew",
+            self.crashes.len(),
+            WINDOW.as_secs() / 60,
+            error.message
+        );
+        self.stopped = Some(Error { kind: Kind::EngineStopped, message, ..error.clone() });
+        true
     }
 }
 
@@ -115,7 +127,8 @@ mod tests {
     fn a_failed_load_cools_down_ever_longer_and_says_when() {
         let (mut history, mut now) = (History::default(), Instant::now());
         for expected in [10, 20, 40, 80, 160, 300, 300] {
-            history.load_failed(now, &Error::new(Kind::LoadFailed, "no tensor"));
+            let failed = history.load_failed(now, &Error::new(Kind::LoadFailed, "no tensor"), 3);
+            assert_eq!(failed, Next::Again(SECOND * u32::from(expected)));
             let refused = history.check(now).unwrap_err();
             assert_eq!((refused.kind, refused.retry_after_secs), (Kind::ModelCooling, Some(expected)));
             assert!(refused.message.starts_with("no tensor"), "{refused}");
@@ -123,18 +136,29 @@ mod tests {
             assert!(history.check(now).is_ok());
         }
         history.loaded();
-        history.load_failed(now, &error());
+        history.load_failed(now, &Error::new(Kind::LoadFailed, "no tensor"), 3);
         assert_eq!(history.check(now).unwrap_err().retry_after_secs, Some(10));
+    }
+
+    #[test]
+    fn a_crash_while_loading_is_a_crash() {
+        let (mut history, now) = (History::default(), Instant::now());
+        assert_eq!(history.load_failed(now, &error(), 3), Next::Again(FIRST_PAUSE));
+        assert_eq!(history.check(now).unwrap_err().kind, Kind::ModelCooling);
+        history.loaded();
+        assert_eq!(history.crashed(now, &error(), true, 3), Next::Again(Duration::ZERO));
+        assert_eq!(history.load_failed(now, &error(), 3), Next::Stop);
+        assert_eq!(history.check(now).unwrap_err().kind, Kind::EngineStopped);
     }
 
     #[test]
     fn the_third_crash_within_five_minutes_stops_it() {
         let (mut history, now) = (History::default(), Instant::now());
-        assert_eq!(history.crashed(now, &error(), true, 3), Next::Restart(Duration::ZERO));
-        assert_eq!(history.crashed(now + SECOND, &error(), true, 3), Next::Restart(Duration::ZERO));
+        assert_eq!(history.crashed(now, &error(), true, 3), Next::Again(Duration::ZERO));
+        assert_eq!(history.crashed(now + SECOND, &error(), true, 3), Next::Again(Duration::ZERO));
         // The first two are too long ago.
         let later = now + WINDOW + SECOND * 2;
-        assert_eq!(history.crashed(later, &error(), true, 3), Next::Restart(Duration::ZERO));
+        assert_eq!(history.crashed(later, &error(), true, 3), Next::Again(Duration::ZERO));
         history.crashed(later, &error(), true, 3);
         assert_eq!(history.crashed(later, &error(), true, 3), Next::Stop);
         let refused = history.check(later + WINDOW * 10).unwrap_err();
@@ -147,11 +171,11 @@ mod tests {
         let (mut history, now) = (History::default(), Instant::now());
         let pauses: Vec<u64> = (0..9)
             .map(|_| match history.crashed(now, &error(), false, 100) {
-                Next::Restart(pause) => pause.as_secs(),
+                Next::Again(pause) => pause.as_secs(),
                 Next::Stop => panic!("stopped"),
             })
             .collect();
         assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(history.crashed(now, &error(), true, 100), Next::Restart(Duration::ZERO));
+        assert_eq!(history.crashed(now, &error(), true, 100), Next::Again(Duration::ZERO));
     }
 }

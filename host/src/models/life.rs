@@ -1,11 +1,12 @@
 //! What is loaded, for how long, and how it goes.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::leaving::{Leaving, isolation};
 use super::loaded::{KeepAlive, Resident};
 use super::memory::Taken;
 use super::slot::Slot;
@@ -65,27 +66,15 @@ impl Models {
     /// Everything that is loaded.
     pub fn processes(&self) -> Vec<Process> {
         let mut processes: Vec<Process> = self.loaded().iter().map(|resident| process(resident)).collect();
-        processes.extend(self.leaving().iter().map(|(model, worker)| Process {
-            model: model.clone(),
-            state: "leaving",
-            isolation: "process",
-            pid: worker.pid(),
-            memory_bytes: worker.memory_bytes(),
-            running: 0,
-            waiting: 0,
-            tokens_per_second: 0.0,
-            idle_secs: None,
-            keep_alive_secs: None,
-            context_tokens: None,
-            confinement: worker.ready.confinement.clone(),
-        }));
+        self.forget_gone();
+        processes.extend(self.leaving().iter().map(Leaving::process));
         processes.sort_by(|a, b| a.model.cmp(&b.model));
         processes
     }
 
     /// Forgets failures and crashes of a model: somebody wants it tried again.
     pub fn forgive(&self, id: &str) {
-        self.slot(id).inner().history = super::history::History::default();
+        self.slot(id).forgive();
     }
 
     /// Unloads a model: it takes no more requests, and goes when those that run have ended.
@@ -98,10 +87,11 @@ impl Models {
         let slot = self.slot(&entry.id);
         // One that is being loaded is waited for.
         let _gate = slot.gate.lock().await;
+        slot.give_up();
         let Some(resident) = slot.take_if(|_| true) else { return Ok(Left::NotLoaded) };
         let draining = resident.users() > 0;
-        tracing::info!(model = %entry.id, draining, "unloaded, as was asked for");
-        self.let_go(resident, draining).await;
+        let change = if draining { ModelChange::Draining } else { ModelChange::Unloading };
+        self.let_go(resident, change, "somebody asked for it".to_owned()).await;
         Ok(if draining { Left::Draining } else { Left::Unloaded })
     }
 
@@ -115,12 +105,10 @@ impl Models {
 
     pub(super) fn let_go_if_replaced(&self, slot: &Slot) {
         let Some(resident) = slot.take_if(|resident| !self.is_current(resident)) else { return };
-        tracing::info!(model = %resident.id, plugin = %resident.plugin.id, "its plugin was changed: it ends with its requests");
-        self.tell(&resident.id, ModelChange::Draining, None);
-        if let Some(worker) = resident.worker.clone() {
-            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            leaving.push((resident.id.clone(), worker));
-        }
+        let reason = format!("its plugin `{}` was replaced or removed", resident.plugin.id);
+        tracing::info!(model = %resident.id, "it ends with its requests: {reason}");
+        self.tell(&resident.id, ModelChange::Draining, Some(reason));
+        self.leaving().push(Leaving::of(&resident));
     }
 
     /// Whether a model runs on the plugin that its format has now.
@@ -143,14 +131,15 @@ impl Models {
     }
 
     async fn sweep_once(self: &Arc<Self>) {
-        for (id, slot) in self.slots() {
+        self.forget_gone();
+        for (_, slot) in self.slots() {
             if let Some(resident) = slot.resident() {
                 resident.sample();
             }
             if let Some(expired) = slot.take_if(has_expired) {
                 let idle = expired.idle().unwrap_or_default().as_secs();
-                tracing::info!(model = %id, idle_secs = idle, "unloaded: its keep_alive is over");
-                self.let_go(expired, false).await;
+                let reason = format!("nobody has used it for {idle} s, and its keep_alive is over");
+                self.let_go(expired, ModelChange::Unloading, reason).await;
             }
         }
     }
@@ -160,46 +149,34 @@ impl Models {
         let Some(resident) = self.slot(id).take_if(|resident| resident.idle().is_some()) else { return };
         let bytes = resident.worker.as_ref().and_then(|worker| worker.memory_bytes()).unwrap_or_default();
         let idle = resident.idle().unwrap_or_default().as_secs();
-        tracing::info!(
-            "unloaded {id}: {:.2} GiB, idle for {idle} s, to make room for {newcomer}",
-            bytes as f64 / f64::from(1 << 30)
-        );
-        self.let_go(resident, false).await;
+        let gib = bytes as f64 / f64::from(1 << 30);
+        let reason = format!("{gib:.2} GiB, idle for {idle} s, to make room for {newcomer}");
+        self.let_go(resident, ModelChange::Evicted, reason).await;
     }
 
     /// Lets a model that is out of its slot end; waits for it unless it is in use.
-    async fn let_go(self: &Arc<Self>, resident: Arc<Resident>, draining: bool) {
-        self.tell(&resident.id, if draining { ModelChange::Draining } else { ModelChange::Unloaded }, None);
-        let Some(worker) = resident.worker.clone() else {
-            // Its memory goes with its last user; that may take a while, and is no work for a thread of the runtime.
-            let _ = tokio::task::spawn_blocking(move || drop(resident)).await;
-            return;
-        };
-        if let Some(bytes) = worker.memory_bytes() {
+    async fn let_go(self: &Arc<Self>, resident: Arc<Resident>, change: ModelChange, reason: String) {
+        tracing::info!(model = %resident.id, "{}: {reason}", change.name());
+        self.tell(&resident.id, change, Some(reason));
+        if let Some(bytes) = resident.worker.as_ref().and_then(|worker| worker.memory_bytes()) {
             self.memory().saw(&resident.id, bytes);
         }
-        let id = resident.id.clone();
-        drop(resident);
-        if draining {
-            self.leaving.lock().unwrap_or_else(PoisonError::into_inner).push((id, worker));
-            return;
-        }
-        let gone = async {
-            while !worker.is_gone() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        let leaving = Leaving::of(&resident);
+        // In this process its memory goes with its last user; that may take a while, and is no work for a thread of the
+        // runtime.
+        let _ = tokio::task::spawn_blocking(move || drop(resident)).await;
+        if change != ModelChange::Draining {
+            let gone = async {
+                while !leaving.is_gone() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            if tokio::time::timeout(GOING, gone).await.is_err() {
+                tracing::warn!(model = %leaving.id, "it does not end");
             }
-        };
-        if tokio::time::timeout(GOING, gone).await.is_err() {
-            tracing::warn!(model = %id, pid = worker.pid(), "its process does not end");
-            self.leaving.lock().unwrap_or_else(PoisonError::into_inner).push((id, worker));
         }
-    }
-
-    /// Those that were told to end and have not.
-    fn leaving(&self) -> Vec<(String, Arc<crate::worker::Worker>)> {
-        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        leaving.retain(|(_, worker)| !worker.is_gone());
-        leaving.clone()
+        self.leaving().push(leaving);
+        self.forget_gone();
     }
 
     /// What every model takes, measured where it can be.
@@ -218,10 +195,10 @@ impl Models {
             };
             taken.push(Taken { id, bytes, idle: resident.idle() });
         }
-        let leaving = self.leaving();
-        taken.extend(leaving.into_iter().map(|(id, worker)| Taken {
-            id: format!("{id} (leaving)"),
-            bytes: worker.memory_bytes().unwrap_or_default(),
+        self.forget_gone();
+        taken.extend(self.leaving().iter().map(|leaving| Taken {
+            id: format!("{} (leaving)", leaving.id),
+            bytes: leaving.memory_bytes().unwrap_or_default(),
             idle: None,
         }));
         taken
@@ -285,7 +262,7 @@ fn process(resident: &Resident) -> Process {
     Process {
         model: resident.id.clone(),
         state: "loaded",
-        isolation: if resident.worker.is_some() { "process" } else { "none" },
+        isolation: isolation(resident.worker.as_ref()),
         pid: resident.worker.as_ref().map_or(own, |worker| worker.pid()),
         memory_bytes: match &resident.worker {
             Some(worker) => worker.memory_bytes(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::capability;
-use crate::chat::{self, ChatTemplate, RenderOptions, SpecialTokens, TemplateError};
+use crate::chat::{self, ChatTemplate, Infill, RenderOptions, SpecialTokens, TemplateError};
 use crate::engine::message::{Prompt, Question, Segment, Told};
 use crate::engine::{Engine, Settings};
 use crate::error::{Error, Kind, Result};
@@ -284,6 +284,11 @@ impl Resident {
         }
     }
 
+    /// How it is asked for what stands between two texts, where it can be.
+    pub fn infill(&self) -> Option<&'static Infill> {
+        infill(&self.metadata)
+    }
+
     /// Messages to a prompt, by the model's own template.
     ///
     /// # Errors
@@ -314,8 +319,14 @@ fn describe(
 ) -> (Vec<String>, Option<Result<ChatTemplate>>) {
     let template = metadata.chat_template.as_deref().map(|source| compile(id, source, metadata));
     let working = template.as_ref().and_then(|template| template.as_ref().ok());
-    let capabilities = capability::record(can.capabilities, can.embeds, working);
+    let fills = infill(metadata).is_some();
+    let capabilities = capability::record(can.capabilities, can.embeds, fills, working);
     (capabilities, template)
+}
+
+/// How the model is asked for what stands between two texts.
+fn infill(metadata: &ModelMetadata) -> Option<&'static Infill> {
+    Infill::of(metadata.control_tokens.iter().map(|token| token.text.as_str()))
 }
 
 fn compile(id: &str, source: &str, metadata: &ModelMetadata) -> Result<ChatTemplate> {

@@ -167,6 +167,7 @@ mod tests {
             plugin: None,
             state: ModelState::Available,
             reason: None,
+            detail: None,
             summary: Summary { estimated_bytes: Some(bytes), ..Summary::default() },
             capabilities: Vec::new(),
         }

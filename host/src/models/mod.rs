@@ -5,6 +5,7 @@ mod catalog;
 mod disk;
 mod entry;
 mod history;
+mod leaving;
 mod life;
 mod loaded;
 mod memory;
@@ -20,10 +21,12 @@ use std::time::Duration;
 
 use self::catalog::Catalog;
 pub use self::entry::{Entry, ModelState, Summary};
+use self::leaving::Leaving;
 pub use self::life::{Left, Process};
 pub use self::loaded::{KeepAlive, Loaded, Resident};
 use self::memory::Memory;
 pub use self::memory::{Fit, Verdict};
+pub use self::slot::Down;
 use self::slot::{Slot, SlotState};
 use crate::config::Config;
 use crate::engine;
@@ -31,7 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Change, ModelChange};
 use crate::metrics::Metrics;
 use crate::plugins::Plugins;
-use crate::worker::{Bounds, Worker};
+use crate::worker::Bounds;
 
 /// All models of a host.
 pub struct Models {
@@ -44,8 +47,8 @@ pub struct Models {
     memory: Mutex<Memory>,
     /// One slot for each model that was asked for.
     slots: Mutex<HashMap<String, Arc<Slot>>>,
-    /// Workers that were told to end, with their models.
-    leaving: Mutex<Vec<(String, Arc<Worker>)>>,
+    /// Models that were told to end and have not.
+    leaving: Mutex<Vec<Leaving>>,
     metrics: Arc<Metrics>,
 }
 
@@ -88,6 +91,17 @@ impl Models {
     /// Those in memory.
     pub fn loaded(&self) -> Vec<Arc<Resident>> {
         self.slots().into_iter().filter_map(|(_, slot)| slot.resident()).collect()
+    }
+
+    /// Models whose engine crashed and does not run again yet, by id. Those whose files are gone are none of them.
+    pub fn down(&self) -> Vec<(String, Down)> {
+        let down = self.slots().into_iter().filter_map(|(id, slot)| Some((id, slot.inner().down.clone()?)));
+        let down: Vec<(String, Down)> = down.collect();
+        if down.is_empty() {
+            return down;
+        }
+        let there = self.list();
+        down.into_iter().filter(|(id, _)| there.iter().any(|entry| entry.id == *id)).collect()
     }
 
     /// Everything that was found, by id; what cannot be served says why.
@@ -183,6 +197,7 @@ impl Models {
                 if let Some(stopped) = inner.history.stopped() {
                     entry.state = ModelState::Crashed;
                     entry.reason = Some(stopped.message.clone());
+                    entry.detail.clone_from(&stopped.detail);
                 }
             }
             SlotState::Loading => entry.state = ModelState::Loading,

@@ -55,18 +55,13 @@ impl Models {
         if let Some(error) = slot.failure_since(loads) {
             return Err(error);
         }
-        if let Some(crashed) = slot.resident() {
-            slot.note_crash(&crashed, self.max_crashes);
+        if let Some(resident) = slot.resident() {
+            self.note_crash(&entry, &slot, &resident);
         }
         slot.check()?;
         let _loading = Loading::mark(&slot);
-        let reserved = match self.make_room(&entry).await {
-            Ok(reserved) => reserved,
-            Err(error) => {
-                slot.load_failed(&error, false);
-                return Err(error);
-            }
-        };
+        let reserved = self.make_room(&entry).await.inspect_err(|error| slot.not_begun(error))?;
+        self.tell(&entry.id, ModelChange::Loading { progress: 0.0 }, None);
         let loaded = self.load(&entry, (plugin, format), &slot, progress).await;
         match loaded {
             Ok(resident) => {
@@ -78,8 +73,11 @@ impl Models {
                 Ok(loaded)
             }
             Err(error) => {
-                slot.load_failed(&error, true);
-                self.tell(&entry.id, ModelChange::Failed, Some(error.message.clone()));
+                let change = match slot.load_failed(&error, self.max_crashes) {
+                    Next::Again(pause) => ModelChange::Failed { retry_after_secs: pause.as_secs() },
+                    Next::Stop => ModelChange::Stopped,
+                };
+                self.tell(&entry.id, change, Some(error.message.clone()));
                 Err(error)
             }
         }
@@ -198,23 +196,28 @@ impl Models {
         tokio::spawn(async move {
             ended.await;
             // One that was unloaded is gone.
-            let Some(crashed) = resident.upgrade() else { return };
-            let noted = slot.note_crash(&crashed, models.max_crashes);
-            drop(crashed);
-            match noted {
-                None => {}
-                Some((Next::Stop, error)) => {
-                    models.tell(&entry.id, ModelChange::Crashed, Some(error.message.clone()));
-                    let detail = error.detail.as_deref().unwrap_or_default();
-                    tracing::error!(model = %entry.id, detail, "it crashed too often and is not started again: {error}");
-                }
-                Some((Next::Restart(pause), error)) => {
-                    models.tell(&entry.id, ModelChange::Restarting, Some(error.message.clone()));
-                    models.metrics.engine_restarted(&entry.id, reason(&error));
-                    models.restart(entry, pause);
-                }
+            if let Some(resident) = resident.upgrade() {
+                models.note_crash(&entry, &slot, &resident);
             }
         });
+    }
+
+    /// If an engine has crashed: writes that down, tells it and starts another one, once, whoever notices it first.
+    fn note_crash(self: &Arc<Self>, entry: &Entry, slot: &Slot, resident: &Arc<Resident>) {
+        let Some((next, error)) = slot.note_crash(resident, self.max_crashes) else { return };
+        self.tell(&entry.id, ModelChange::Crashed, Some(error.message.clone()));
+        match next {
+            Next::Stop => {
+                self.tell(&entry.id, ModelChange::Stopped, None);
+                let detail = error.detail.as_deref().unwrap_or_default();
+                tracing::error!(model = %entry.id, detail, "it crashed too often and is not started again: {error}");
+            }
+            Next::Again(pause) => {
+                self.tell(&entry.id, ModelChange::Restarting { after_secs: pause.as_secs() }, None);
+                self.metrics.engine_restarted(&entry.id, reason(&error));
+                self.restart(entry.clone(), pause);
+            }
+        }
     }
 
     fn restart(self: &Arc<Self>, entry: Entry, pause: Duration) {

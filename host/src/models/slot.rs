@@ -25,6 +25,17 @@ pub(super) struct Inner {
     /// Loads that came to an end, and what the last one failed of.
     loads: u64,
     failure: Option<Error>,
+    /// Its engine crashed and does not run again yet.
+    pub(super) down: Option<Down>,
+}
+
+/// An engine that should run and does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// The plugin that it ran on.
+    pub plugin: String,
+    /// How it ended.
+    pub reason: String,
 }
 
 #[derive(Default, Clone)]
@@ -56,6 +67,11 @@ impl Slot {
         }
     }
 
+    /// Whether the model is neither here nor on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.inner().state, SlotState::Empty)
+    }
+
     /// How many loads have ended.
     pub(super) fn loads(&self) -> u64 {
         self.inner().loads
@@ -73,18 +89,32 @@ impl Slot {
         inner.state = SlotState::Loaded(Arc::clone(resident));
         inner.loads += 1;
         inner.failure = None;
+        inner.down = None;
         inner.history.loaded();
         Loaded::of(resident)
     }
 
-    /// A load failed; `cools`: it is not tried again at once.
-    pub(super) fn load_failed(&self, error: &Error, cools: bool) {
+    /// There was no room to begin a load. It may be tried at once.
+    pub(super) fn not_begun(&self, error: &Error) {
         let mut inner = self.inner();
         inner.loads += 1;
         inner.failure = Some(error.clone());
-        if cools {
-            inner.history.load_failed(Instant::now(), error);
-        }
+    }
+
+    /// A load failed; what is to be done then, after at most so many crashes.
+    pub(super) fn load_failed(&self, error: &Error, most: u32) -> Next {
+        self.not_begun(error);
+        self.inner().history.load_failed(Instant::now(), error, most)
+    }
+
+    /// Forgets failures and crashes: somebody wants it tried again.
+    pub(super) fn forgive(&self) {
+        self.inner().history = History::default();
+    }
+
+    /// Nobody wants it to run any more.
+    pub(super) fn give_up(&self) {
+        self.inner().down = None;
     }
 
     /// Takes the model out if `may` says so of it.
@@ -110,6 +140,7 @@ impl Slot {
         if matches!(&inner.state, SlotState::Loaded(here) if Arc::ptr_eq(here, resident)) {
             inner.state = SlotState::Empty;
         }
+        inner.down = Some(Down { plugin: resident.plugin.id.clone(), reason: error.message.clone() });
         let worked = resident.engine.generated_tokens() > 0;
         let next = inner.history.crashed(Instant::now(), &error, worked, most);
         Some((next, error))

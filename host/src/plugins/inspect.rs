@@ -133,8 +133,12 @@ pub(super) fn check_manifest(manifest: &Manifest) -> Result<(), Refusal> {
             "build it with panic = \"unwind\" in its Cargo profile",
         ));
     }
-    let missing: Vec<&str> =
-        manifest.cpu_features.iter().map(String::as_str).filter(|feature| !processor_has(feature)).collect();
+    check_processor(manifest, processor_has)
+}
+
+fn check_processor(manifest: &Manifest, has: fn(&str) -> bool) -> Result<(), Refusal> {
+    let features = manifest.cpu_features.iter().map(String::as_str);
+    let missing: Vec<&str> = features.filter(|feature| !has(feature)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -216,6 +220,16 @@ mod tests {
         assert_eq!(check_manifest(&foreign).unwrap_err().state, State::UnsupportedPlatform);
         let aborting = Manifest { panic: "abort".into(), ..sound() };
         assert!(check_manifest(&aborting).unwrap_err().reason.contains("panic"));
+    }
+
+    #[test]
+    fn processor_features_that_are_missing_are_named() {
+        let features = ["sse3", "avx2", "avx512f"].map(str::to_owned).to_vec();
+        let wants = Manifest { cpu_features: features, ..sound() };
+        assert_eq!(check_processor(&wants, |_| true), Ok(()));
+        let refusal = check_processor(&wants, |feature| feature == "sse3").unwrap_err();
+        assert_eq!(refusal.state, State::UnsupportedPlatform);
+        assert!(refusal.reason.ends_with("lacks: avx2, avx512f"), "{}", refusal.reason);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use impetus_plugin_api::PluginRef;
+use impetus_plugin_api::{Extension, PluginRef};
 use serde::{Deserialize, Serialize};
 
 use super::inspection::{self, Inspection};
@@ -51,6 +51,11 @@ impl Library {
     pub fn identity(&self) -> Identity {
         let info = self.plugin.info()();
         Identity { name: info.name.into(), license: info.license.into(), build: info.build.into() }
+    }
+
+    /// A named table beyond the contract's root.
+    pub(super) fn extension(&self, name: &str) -> Option<Extension> {
+        self.plugin.extension()(name.into()).into_option()
     }
 
     /// Endings of its formats' files, without the dot.

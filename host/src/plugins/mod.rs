@@ -4,6 +4,7 @@
 //! discover → trust → inspect → trial (in a child) → formats → table. A refused plugin never stops the host. Tables are
 //! replaced whole when the plugin folder or plugins.toml change (`watch`).
 
+pub mod bencher;
 mod discover;
 pub mod embedder;
 mod inspect;
@@ -43,6 +44,9 @@ use self::verdicts::Verdicts;
 use crate::config::{Config, Isolation};
 use crate::error::Result;
 use crate::events::{Bus, Change};
+
+/// The version of the contract that this host speaks.
+pub const CONTRACT_VERSION: &str = impetus_plugin_api::API_VERSION;
 
 /// Every plugin that was found, loaded or not.
 pub struct Plugins {
@@ -164,6 +168,16 @@ impl Plugins {
         missing.map(|id| (id.clone(), why(id))).collect()
     }
 
+    /// Whether plugins.toml marks any plugin `required`.
+    pub fn requires_any(&self) -> bool {
+        !held(&self.required).is_empty()
+    }
+
+    /// Whether plugins.toml marks this one `required`.
+    pub fn is_required(&self, plugin: &str) -> bool {
+        held(&self.required).iter().any(|id| id == plugin)
+    }
+
     /// Ids that plugins.toml speaks of and no library has.
     pub fn named_in_vain(&self, config: &Config) -> Vec<String> {
         let table = self.table();
@@ -195,6 +209,11 @@ impl Plugins {
     /// that it still runs when another version has taken its place.
     pub fn spec(&self, plugin: &str) -> Option<Arc<Spec>> {
         self.table().running.get(plugin).cloned()
+    }
+
+    /// How to open each plugin that runs, by id.
+    pub fn running(&self) -> Vec<Arc<Spec>> {
+        self.table().running.values().cloned().collect()
     }
 
     /// Asks one plugin about a file or folder. `None` when no plugin of this id runs.

@@ -180,7 +180,7 @@ fn is_timeout(error: &io::Error) -> bool {
 pub fn serve() -> Result<()> {
     let Begun { mut from_host, mut to_host, task: spec, .. } = child::begin::<Spec>()?;
     // Links may lead out of the model folders, and any file may be asked about: it may read all that its user may.
-    confine::confine(&["/".into()]);
+    confine::confine(&["/".into()], spec.confinement);
     let gone = |error: io::Error| Error::new(Kind::Internal, format!("the host is gone: {error}"));
     let opened = Library::open(&spec);
     let told: Result<&Identity, &Refusal> = opened.as_ref().map(|(_, identity)| identity);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::inspect::Manifest;
 use super::record::{Refusal, State};
 use super::trust::{Fingerprint, Seal};
-use crate::config::{self, Isolation, PluginEntry};
+use crate::config::{self, Confinement, Isolation, PluginEntry};
 
 /// A plugin that passed every check of its file, and what it is to be told. None of its code has run for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Spec {
     pub options: String,
     /// Where its code may run.
     pub isolation: Isolation,
+    /// What its code may do there.
+    pub confinement: Confinement,
     /// Bytes of memory of its own that a process with its code may take; 0: no limit.
     pub memory_bytes: u64,
 }
@@ -53,8 +55,24 @@ impl Spec {
             seal: file.seal,
             options,
             isolation: entry.isolation.unwrap_or(all.isolation),
+            confinement: entry.confinement.unwrap_or(all.confinement),
             memory_bytes: entry.memory_bytes.unwrap_or(all.memory_bytes),
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn example(file: &Fingerprint) -> Self {
+        Spec {
+            id: "example".to_owned(),
+            version: "1.0.0".to_owned(),
+            path: file.path.clone(),
+            sha256: file.sha256.clone(),
+            seal: file.seal,
+            options: "{}".to_owned(),
+            isolation: Isolation::default(),
+            confinement: Confinement::default(),
+            memory_bytes: 0,
+        }
     }
 
     /// Whether both say the same but for the file's times: then who runs one need not change to the other.

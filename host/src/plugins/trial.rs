@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::library::{Identity, Library};
 use super::record::{Refusal, State};
 use super::spec::Spec;
+use crate::child::confine;
 use crate::error::{Error, Kind, Result};
 
 /// How long opening, starting and a question may take together.
@@ -245,10 +246,13 @@ pub fn answer() -> Result<()> {
 }
 
 fn try_as_told() -> io::Result<()> {
-    confine()?;
+    limit()?;
     let mut reports = std::fs::File::from(nix::unistd::dup(io::stdout())?);
     nix::unistd::dup2_stdout(io::stderr())?;
     let spec: Spec = serde_json::from_reader(io::stdin().lock())?;
+    // As in a worker: what it may not do there it need not try here.
+    let folder = spec.path.parent().map(Path::to_owned);
+    confine::confine(folder.as_slice(), spec.confinement);
     let mut say = |report: &Report| writeln!(reports, "{}", serde_json::to_string(report)?);
     say(&Report::Next(Step::Open))?;
     let (library, identity) = match Library::open(&spec) {
@@ -264,7 +268,7 @@ fn try_as_told() -> io::Result<()> {
 }
 
 /// No core dumps, no new privileges, bounded memory, and no life after the host's.
-fn confine() -> io::Result<()> {
+fn limit() -> io::Result<()> {
     use nix::sys::resource::{Resource, setrlimit};
 
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;

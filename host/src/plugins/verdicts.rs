@@ -1,28 +1,33 @@
-//! What trials came to, remembered: a library is tried once, and again when its content, its options or this host are
-//! others. A plugin that crashes or hangs costs its trial once, not at each start.
+//! What trials came to, remembered: a library is tried once, and again when its content, what it is told or this host
+//! are others. A plugin that crashes or hangs costs its trial once, not at each start.
 //!
 //! In memory, and in files of the user's cache folder where there is one. A file that cannot be read or understood is
-//! no verdict. Verdicts that depend on more than the library (a missing library of the system, a device that was not
+//! no verdict, nor is one that others could have written, or that another build of this program wrote: a program that
+//! only calls itself so fails at every plugin. Verdicts that depend on more than the library (a missing library of the system, a device that was not
 //! there) are remembered in memory alone.
 
 use std::collections::HashMap;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::path;
 use super::record::State;
 use super::spec::Spec;
 use super::trial::{self, Verdict};
-use crate::child::own_program;
+use crate::child::{build_of, own_program};
 
 /// All verdicts that are known.
 pub(super) struct Verdicts {
     /// This program, which runs trials.
     program: PathBuf,
-    /// Where they are kept beyond this process.
+    /// Its version, its contract and which build it is.
+    host: String,
+    /// Where they are kept beyond this process; nowhere where nobody can say which build this is.
     folder: Option<PathBuf>,
     known: Mutex<HashMap<String, Verdict>>,
 }
@@ -37,8 +42,15 @@ struct Kept {
 impl Verdicts {
     /// `cache` is the folder of this program's caches, where there is one.
     pub(super) fn new(cache: Option<PathBuf>) -> Self {
-        let program = own_program().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
-        Verdicts { program, folder: cache.map(|cache| cache.join("plugins")), known: Mutex::default() }
+        Verdicts::of_program(own_program().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")), cache)
+    }
+
+    fn of_program(program: PathBuf, cache: Option<PathBuf>) -> Self {
+        let build = build_of(&program);
+        let folder = cache.filter(|_| build.is_ok()).map(|cache| cache.join("plugins"));
+        let build = build.unwrap_or_default();
+        let host = format!("{} {} {build}", env!("CARGO_PKG_VERSION"), impetus_plugin_api::API_VERSION);
+        Verdicts { program, host, folder, known: Mutex::default() }
     }
 
     /// The verdict on a plugin, remembered or from a trial.
@@ -71,11 +83,10 @@ impl Verdicts {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, verdict);
     }
 
-    /// Content, options, and this very host: its version, and its file, which developers build anew under one version.
+    /// Content, options, what it may do, and this very host.
     fn key(&self, spec: &Spec) -> String {
-        let own = std::fs::metadata(&self.program).map(|file| (file.len(), file.modified().ok()));
-        let host = format!("{} {own:?}", env!("CARGO_PKG_VERSION"));
-        let text = [host.as_str(), &spec.id, &spec.sha256, &spec.options].join("\n");
+        let confinement = format!("{:?}", spec.confinement);
+        let text = [self.host.as_str(), &spec.id, &spec.sha256, &spec.options, &confinement].join("\n");
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -84,7 +95,9 @@ impl Verdicts {
     }
 
     fn read(&self, key: &str) -> Option<Verdict> {
-        let text = std::fs::read(self.file(key)?).ok()?;
+        // As a library's file is judged: it says of a library that it may run.
+        let file = path::resolve(&self.file(key)?).ok()?;
+        let text = std::fs::read(file).ok()?;
         let kept: Kept = serde_json::from_slice(&text).ok()?;
         (kept.key == key).then_some(kept.verdict)
     }
@@ -95,7 +108,10 @@ impl Verdicts {
         let write = || -> std::io::Result<()> {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             let draft = folder.join(format!(".{key}.{}", std::process::id()));
-            std::fs::write(&draft, serde_json::to_vec(&kept)?)?;
+            let _ = std::fs::remove_file(&draft);
+            let mut written =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+            written.write_all(&serde_json::to_vec(&kept)?)?;
             std::fs::rename(draft, file)
         };
         if let Err(error) = write() {
@@ -144,6 +160,47 @@ mod tests {
             std::fs::write(&file, broken).unwrap();
             assert_eq!(verdicts().read("k"), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_no_verdict() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let cache = tempfile::tempdir().unwrap();
+        let verdicts = Verdicts::new(Some(cache.path().to_owned()));
+        verdicts.write("k", &refused(State::Crashed));
+        let (folder, file) = (cache.path().join("plugins"), cache.path().join("plugins/k.json"));
+        let set_mode =
+            |path: &PathBuf, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let mode = |path: &PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+        for (path, loose) in [(&file, 0o666), (&folder, 0o777)] {
+            let strict = mode(path);
+            set_mode(path, loose);
+            assert_eq!(verdicts.read("k"), None, "{}", path.display());
+            set_mode(path, strict);
+            assert!(verdicts.read("k").is_some());
+        }
+    }
+
+    #[test]
+    fn a_verdict_of_another_build_is_another_verdict() {
+        let cache = tempfile::tempdir().unwrap();
+        let program = cache.path().join("program");
+        std::fs::write(cache.path().join("x.so"), "abc").unwrap();
+        let file = crate::plugins::trust::judge(&cache.path().join("x.so"), None).unwrap();
+        let spec = Spec::example(&file);
+        let of = |content: &str| {
+            std::fs::write(&program, content).unwrap();
+            Verdicts::of_program(program.clone(), Some(cache.path().to_owned()))
+        };
+        let one = of("one");
+        one.write(&one.key(&spec), &refused(State::Crashed));
+        let (same, two) = (of("one"), of("two"));
+        assert_eq!(same.read(&same.key(&spec)), Some(refused(State::Crashed)));
+        assert_eq!(two.read(&two.key(&spec)), None);
+        let other = Spec { options: "{\"x\":1}".to_owned(), ..spec.clone() };
+        assert_eq!(same.read(&same.key(&other)), None);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Worker {
         })?;
         let _ = reader.stream().set_read_timeout(None);
         let (out, words) = channel();
-        let remote = Remote::new(out, suspects, ready.room.sequences);
+        let remote = Remote::new(out, suspects);
         let worker =
             Worker { remote, ready, child: Arc::new(child), is_gone: Arc::new(AtomicBool::new(false)) };
         worker.start_threads(&task.model, (reader, writer), words, bounds)?;

@@ -26,7 +26,7 @@ pub fn serve() -> Result<()> {
     let to_host = Shared(Arc::new(Mutex::new(to_host)));
     let mut readable = confine::folders_of(&task.path);
     readable.extend(task.spec.path.parent().map(std::path::Path::to_owned));
-    let mut confinement = confine::confine(&readable);
+    let mut confinement = confine::confine(&readable, task.spec.confinement);
     confinement.extend(limits);
     // From here on the host is listened to: when it is gone, so is this process, whatever the plugin is at.
     let (commands, questions) = listen(from_host)?;
@@ -192,6 +192,10 @@ impl Wire for ToHost {
         if added.and_then(|()| writer.flush()).is_err() {
             leave();
         }
+    }
+
+    fn computing(&self, requests: &[RequestId]) {
+        self.writer.send(&In::Computing(requests.to_vec()));
     }
 
     fn end(&self, error: &Error) {

@@ -5,6 +5,7 @@
 //! context of it lives, and carries the plugin's `tracing` events and panics into the host's log.
 
 mod adapter;
+mod benchmarks;
 mod embeddings;
 mod export;
 mod guard;
@@ -12,6 +13,7 @@ mod inspection;
 mod log;
 mod traits;
 
+pub use benchmarks::{Benchmarks, Work, benchmarks};
 pub use embeddings::{Embedder, Embedding, embeddings};
 pub use inspection::{Inspection, inspection};
 pub use traits::{Context, FormatPlugin, Model, Progress};

@@ -1,22 +1,45 @@
-//! A context of llama.cpp: one unified KV cache for many sequences.
+//! The working state of a model: llama.cpp's contexts behind the contract.
 
 use std::sync::{Arc, PoisonError};
 
 use impetus_plugin_api::sdk;
-use impetus_plugin_api::{Batch, ContextLimits, ErrorCode, PluginError, PosRange, Position, SeqId};
+use impetus_plugin_api::{
+    Batch, Capabilities, ContextLimits, ErrorCode, PluginError, PosRange, Position, SeqId,
+};
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
+use crate::caches::{Caches, LITTLE, Place};
 use crate::log;
 use crate::model::GgufModel;
-use crate::native::{DecodeFailure, NativeContext};
+use crate::native::{DecodeFailure, NativeContext, ThreadPool};
 use crate::options::FlashAttention;
+use crate::pieces::{Columns, Piece, cut};
 
 /// The working state of one model.
 pub(crate) struct GgufContext {
-    inner: NativeContext,
+    caches: Caches,
     limits: ContextLimits,
+    vocab_size: usize,
     cache_bytes: u64,
+    /// Whether batches are cut: on a processor, where what was computed can be undone.
+    cuts: bool,
+    columns: Columns,
+    /// Where the logits of each row are that wanted them.
+    logits: Vec<Logits>,
+    /// Those that llama.cpp has overwritten since.
+    kept: Vec<f32>,
+}
+
+/// Where a row's logits are.
+#[derive(Debug, Clone, Copy)]
+enum Logits {
+    /// Nowhere: they were not wanted.
+    None,
+    /// In `kept`, from here on.
+    Kept(usize),
+    /// With llama.cpp, as this row of the last batch that was computed there.
+    Native(Place, usize),
 }
 
 /// What the host wishes; the options of plugins.toml go before it.
@@ -50,11 +73,27 @@ impl GgufContext {
         params.n_seq_max = max_sequences;
         params.n_threads = threads.cast_signed();
         params.n_threads_batch = batch_threads.cast_signed();
-        let (context, lines) = {
+        // Where what was computed can be undone, on a processor: elsewhere other rules hold.
+        let cuts =
+            sdk::Model::capabilities(&*model).has(Capabilities::PARTIAL_SEQ_RM) && options.gpu_layers == 0;
+        let prompt_tokens = if cuts { prompt_tokens(&model, context_tokens, max_sequences) } else { 0 };
+        if prompt_tokens > 0 {
+            // What a prompt that grew up elsewhere no longer shares with others.
+            params.n_ctx += LITTLE * max_sequences.min(SHARERS);
+        }
+        let (contexts, lines) = {
             let _one_at_a_time = model.making_context.lock().unwrap_or_else(PoisonError::into_inner);
-            log::with_lines(|| NativeContext::new(Arc::clone(&model), params, threads.max(batch_threads)))
+            log::with_lines(|| {
+                let threads = Arc::new(ThreadPool::new(threads.max(batch_threads))?);
+                let pool = NativeContext::new(Arc::clone(&model), params, Arc::clone(&threads))?;
+                params.n_ctx = prompt_tokens;
+                params.n_ubatch = params.n_ubatch.min(prompt_tokens);
+                let nursery =
+                    (prompt_tokens > 0).then(|| NativeContext::new(Arc::clone(&model), params, threads));
+                Some((pool, nursery.flatten()))
+            })
         };
-        let inner = context.ok_or_else(|| {
+        let (pool, nursery) = contexts.ok_or_else(|| {
             let cause = log::cause(&lines).unwrap_or("no reason given");
             let message = format!(
                 "llama.cpp could not make a context of {context_tokens} tokens for {max_sequences} sequences: {cause}; \
@@ -62,16 +101,85 @@ impl GgufContext {
             );
             PluginError::new(ErrorCode::OUT_OF_MEMORY, message).with_detail(lines)
         })?;
-        let total_tokens = inner.n_ctx();
+        let total_tokens = if prompt_tokens > 0 { context_tokens } else { pool.n_ctx() };
         let limits = ContextLimits {
             total_tokens,
             sequence_tokens: total_tokens,
             max_sequences,
-            batch_tokens: inner.n_batch().min(batch_tokens),
+            batch_tokens: pool.n_batch().min(batch_tokens),
         };
-        Ok(GgufContext { inner, limits, cache_bytes: cache_bytes(&model, total_tokens) })
+        let cells = pool.n_ctx() + nursery.as_ref().map_or(0, NativeContext::n_ctx);
+        Ok(GgufContext {
+            vocab_size: pool.vocab_size(),
+            caches: Caches::new(pool, nursery, max_sequences),
+            limits,
+            cache_bytes: cache_bytes(&model, cells),
+            cuts,
+            columns: Columns::default(),
+            logits: Vec::new(),
+            kept: Vec::new(),
+        })
+    }
+
+    /// Computes a batch piece by piece. Where one fails, those before it are undone.
+    fn decode_pieces(&mut self, batch: Batch<'_>, pieces: &[Piece]) -> Result<(), DecodeFailure> {
+        for (at, piece) in pieces.iter().enumerate() {
+            match self.caches.decode(batch, piece, self.columns.piece(batch, piece)) {
+                Ok(place) => self.find_logits(batch, piece, place, at + 1 == pieces.len())?,
+                Err(failure) => {
+                    pieces[..at].iter().for_each(|piece| self.undo(batch, piece));
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes where the logits of a piece are that was just computed; the last one's stay where they are.
+    fn find_logits(
+        &mut self,
+        batch: Batch<'_>,
+        piece: &Piece,
+        place: Place,
+        is_last: bool,
+    ) -> Result<(), DecodeFailure> {
+        for (native, row) in piece.rows().enumerate().filter(|&(_, row)| batch.wants_logits[row]) {
+            self.logits[row] = if is_last {
+                Logits::Native(place, native)
+            } else {
+                let start = self.kept.len();
+                self.kept
+                    .extend_from_slice(self.caches.at(place).logits(native).ok_or(DecodeFailure::NoLogits)?);
+                Logits::Kept(start)
+            };
+        }
+        Ok(())
+    }
+
+    /// Cuts each sequence of a piece back to where the batch began it.
+    fn undo(&mut self, batch: Batch<'_>, piece: &Piece) {
+        let begins = |&row: &usize| row == 0 || batch.sequences[row - 1] != batch.sequences[row];
+        for row in piece.rows().filter(begins) {
+            let (sequence, position) = (batch.sequences[row], batch.positions[row]);
+            self.caches.seq_rm(sequence, position.0.cast_signed(), -1);
+        }
     }
 }
+
+/// Sequences for whose prompts the pool has cells beyond those that were asked for.
+const SHARERS: u32 = 8;
+
+/// The cells of the cache in which prompts grow up: none where it would be large beside what it wins. Looking at masks
+/// grows with a model's heads and layers, and so does a cell; what else a row costs grows with the square of a layer's width.
+fn prompt_tokens(model: &GgufModel, context_tokens: u32, max_sequences: u32) -> u32 {
+    let tokens = model.options.prompt_tokens.unwrap_or(DEFAULT_PROMPT_TOKENS);
+    let is_worth_it =
+        model.options.prompt_tokens.is_some() || cache_bytes(model, tokens) <= MOST_PROMPT_BYTES;
+    if is_worth_it && max_sequences > 1 && context_tokens > tokens { tokens } else { 0 }
+}
+
+const DEFAULT_PROMPT_TOKENS: u32 = 1024;
+const MOST_PROMPT_BYTES: u64 = 64 << 20;
 
 /// llama.cpp's own bound (`LLAMA_MAX_SEQ`).
 pub(crate) const MAX_SEQUENCES: u32 = 256;
@@ -111,19 +219,28 @@ impl sdk::Context for GgufContext {
     }
 
     fn decode(&mut self, batch: Batch<'_>) -> Result<(), PluginError> {
-        let (result, lines) = log::with_lines(|| self.inner.decode(batch));
+        let rows = batch.tokens.len();
+        self.kept.clear();
+        self.logits.clear();
+        self.logits.resize(rows, Logits::None);
+        let pieces = if self.cuts { cut(batch.sequences.as_slice()) } else { vec![Piece::Run(0..rows)] };
+        let (result, lines) = log::with_lines(|| self.decode_pieces(batch, &pieces));
         result.map_err(|failure| decode_error(failure, lines))
     }
 
     fn logits(&self, row: usize) -> Result<&[f32], PluginError> {
-        // The adapter has checked that this row wanted logits, so llama.cpp has them.
+        // The adapter has checked that this row wanted logits, so they are somewhere.
         let missing = || PluginError::internal(format!("llama.cpp has no logits of row {row}"));
-        self.inner.logits(row).ok_or_else(missing)
+        match self.logits.get(row).copied().unwrap_or(Logits::None) {
+            Logits::None => Err(missing()),
+            Logits::Kept(start) => Ok(&self.kept[start..start + self.vocab_size]),
+            Logits::Native(place, native) => self.caches.at(place).logits(native).ok_or_else(missing),
+        }
     }
 
     fn seq_rm(&mut self, sequence: SeqId, range: PosRange) -> Result<(), PluginError> {
         let (start, end) = bounds(range);
-        if self.inner.seq_rm(sequence.0.cast_signed(), start, end) {
+        if self.caches.seq_rm(sequence, start, end) {
             return Ok(());
         }
         Err(PluginError::unsupported(format!(
@@ -134,13 +251,13 @@ impl sdk::Context for GgufContext {
 
     fn seq_cp(&mut self, from: SeqId, to: SeqId, range: PosRange) -> Result<(), PluginError> {
         let (start, end) = bounds(range);
-        self.inner.seq_cp(from.0.cast_signed(), to.0.cast_signed(), start, end);
+        self.caches.seq_cp(from, to, start, end);
         Ok(())
     }
 
     fn seq_pos_max(&self, sequence: SeqId) -> Option<Position> {
         // -1 where the sequence is empty.
-        u32::try_from(self.inner.seq_pos_max(sequence.0.cast_signed())).ok().map(Position)
+        u32::try_from(self.caches.seq_pos_max(sequence)).ok().map(Position)
     }
 
     fn memory_stats_json(&self) -> String {
@@ -148,7 +265,7 @@ impl sdk::Context for GgufContext {
     }
 
     fn clear(&mut self) -> Result<(), PluginError> {
-        self.inner.clear();
+        self.caches.clear();
         Ok(())
     }
 }
@@ -167,6 +284,9 @@ fn decode_error(failure: DecodeFailure, lines: String) -> PluginError {
         DecodeFailure::Refused => {
             let cause = log::cause(&lines).unwrap_or("no reason given").to_owned();
             PluginError::invalid_argument(format!("llama.cpp refused the batch: {cause}")).with_detail(lines)
+        }
+        DecodeFailure::NoLogits => {
+            PluginError::internal("llama.cpp has no logits of a row that wanted them").with_detail(lines)
         }
         DecodeFailure::Code(code) => {
             PluginError::internal(format!("llama_decode failed with {code}")).with_detail(lines)

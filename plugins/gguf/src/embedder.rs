@@ -11,7 +11,7 @@ use llama_cpp_sys_2 as sys;
 use crate::context::{MAX_SEQUENCES, default_params};
 use crate::log;
 use crate::model::GgufModel;
-use crate::native::{DecodeFailure, NativeContext};
+use crate::native::{DecodeFailure, NativeContext, ThreadPool};
 
 /// How a file says that rows become a vector: `ARCHITECTURE.pooling_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,10 @@ impl GgufEmbedder {
         params.n_threads_batch = threads.cast_signed();
         let (context, lines) = {
             let _one_at_a_time = model.making_context.lock().unwrap_or_else(PoisonError::into_inner);
-            log::with_lines(|| NativeContext::new(Arc::clone(&model), params, threads))
+            log::with_lines(|| {
+                let threads = Arc::new(ThreadPool::new(threads)?);
+                NativeContext::new(Arc::clone(&model), params, threads)
+            })
         };
         let inner = context.ok_or_else(|| {
             let cause = log::cause(&lines).unwrap_or("no reason given");

@@ -23,6 +23,8 @@
 //! of their own would cut the context into as many parts as there are sequences and copy whole parts where a beginning is shared.
 //! Measured and not better: flash attention off (0.8 times), no kept sequences, steps of 512 rows.
 
+mod benchmarks;
+mod caches;
 mod context;
 mod embedder;
 mod header;
@@ -32,16 +34,19 @@ mod model;
 mod native;
 mod options;
 mod parts;
+mod pieces;
 mod summary;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress, inspection};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks, inspection};
 use impetus_plugin_api::{
-    Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult, export_plugin,
+    BENCHMARKS, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
+    export_plugin,
 };
 use llama_cpp_2::llama_backend::LlamaBackend;
 
+use crate::benchmarks::GgmlBenchmarks;
 use crate::model::{GgufModel, Loading};
 use crate::options::Options;
 
@@ -98,7 +103,11 @@ impl FormatPlugin for Gguf {
     }
 
     fn extension(&self, name: &str) -> Option<Extension> {
-        (name == INSPECTION).then(inspection::<Self>)
+        match name {
+            BENCHMARKS => Some(benchmarks(GgmlBenchmarks { _backend: Arc::clone(&self.backend) })),
+            INSPECTION => Some(inspection::<Self>()),
+            _ => None,
+        }
     }
 
     fn build() -> String {

@@ -27,13 +27,20 @@ pub(crate) struct NativeContext {
     vocab_size: usize,
     embedding_length: u32,
     /// Freed after the context.
-    _threads: ThreadPool,
+    _threads: Arc<ThreadPool>,
     /// Dropped after the context.
     _model: Arc<GgufModel>,
 }
 
-/// Threads that stay.
-struct ThreadPool(NonNull<sys::ggml_threadpool>);
+/// Threads that stay. Contexts that compute one after another share them.
+pub(crate) struct ThreadPool(NonNull<sys::ggml_threadpool>);
+
+#[expect(unsafe_code, reason = "a pointer that is only read")]
+// SAFETY: the pool is used through contexts alone, one at a time, and ended by whoever drops it last.
+unsafe impl Send for ThreadPool {}
+#[expect(unsafe_code, reason = "a pointer that is only read")]
+// SAFETY: as above; nothing here changes it.
+unsafe impl Sync for ThreadPool {}
 
 #[expect(unsafe_code, reason = "both are pointers that nobody else has")]
 // SAFETY: llama.cpp ties a context and its pool to no thread; `&mut self` keeps calls one after another.
@@ -46,19 +53,20 @@ pub(crate) enum DecodeFailure {
     NoCells,
     /// The batch itself is wrong; the log says why.
     Refused,
+    /// Computed, and yet no logits.
+    NoLogits,
     /// Its code for anything else.
     Code(i32),
 }
 
 #[expect(unsafe_code, reason = "llama.cpp is a C library")]
 impl NativeContext {
-    /// `None` where llama.cpp gives no context; its log says why. `threads` is the most that any step uses.
+    /// `None` where llama.cpp gives no context; its log says why.
     pub(crate) fn new(
         model: Arc<GgufModel>,
         params: sys::llama_context_params,
-        threads: u32,
+        threads: Arc<ThreadPool>,
     ) -> Option<NativeContext> {
-        let threads = ThreadPool::new(threads)?;
         // SAFETY: the model's pointer is valid as long as `model`, which is stored beside the context.
         let context = NonNull::new(unsafe { sys::llama_init_from_model(model_ptr(&model.inner), params) })?;
         // SAFETY: both pointers were just made; the pool is freed after the context (`drop` below).
@@ -128,6 +136,11 @@ impl NativeContext {
         Some(unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocab_size) })
     }
 
+    /// Logits of a row.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
     /// Numbers of a vector.
     pub(crate) fn embedding_length(&self) -> u32 {
         self.embedding_length
@@ -161,6 +174,23 @@ impl NativeContext {
         unsafe { sys::llama_memory_seq_pos_max(self.memory, sequence) }
     }
 
+    /// Takes a sequence over from another context of the same model. `false` where there are no cells for it; then this
+    /// context has nothing of it.
+    pub(crate) fn take_over(
+        &mut self,
+        other: &mut NativeContext,
+        sequence: i32,
+        state: &mut Vec<u8>,
+    ) -> bool {
+        let from = other.context.as_ptr();
+        // SAFETY: both contexts are valid, and `state` has as many bytes as the first call names.
+        unsafe {
+            state.resize(sys::llama_state_seq_get_size(from, sequence), 0);
+            let written = sys::llama_state_seq_get_data(from, state.as_mut_ptr(), state.len(), sequence);
+            sys::llama_state_seq_set_data(self.context.as_ptr(), state.as_ptr(), written, sequence) > 0
+        }
+    }
+
     /// Forgets every sequence.
     pub(crate) fn clear(&mut self) {
         // An encoder's context has none.
@@ -182,7 +212,8 @@ impl Drop for NativeContext {
 
 #[expect(unsafe_code, reason = "ggml is a C library")]
 impl ThreadPool {
-    fn new(threads: u32) -> Option<ThreadPool> {
+    /// `threads` is the most that any step uses.
+    pub(crate) fn new(threads: u32) -> Option<ThreadPool> {
         let threads = i32::try_from(threads).ok()?;
         // SAFETY: a plain function of its argument.
         let mut params = unsafe { sys::ggml_threadpool_params_default(threads) };

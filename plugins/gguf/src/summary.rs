@@ -55,6 +55,8 @@ pub(crate) fn summary(header: &Header, options: &Options) -> Value {
         "embedding_length": number("embedding_length"),
         "layers": number("block_count"),
         "estimated_bytes": estimated,
+        "weight_bytes": weight_bytes,
+        "experts": number("expert_count"),
         "chat_template": header.text("tokenizer.chat_template").is_some(),
         "license": header.text("general.license"),
         "capabilities": is_encoder(header).then_some(["embeddings"]),

@@ -53,10 +53,24 @@ struct Rows {
 /// What the host wishes; the options of plugins.toml go before it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Wishes {
+pub(crate) struct Wishes {
     max_sequences: Option<u32>,
-    context_tokens: Option<u32>,
-    batch_tokens: Option<u32>,
+    pub(crate) context_tokens: Option<u32>,
+    pub(crate) batch_tokens: Option<u32>,
+}
+
+impl Wishes {
+    /// # Errors
+    /// `INVALID_ARGUMENT` for what is no JSON object.
+    pub(crate) fn read(params_json: &str) -> Result<Self, PluginError> {
+        serde_json::from_str(params_json)
+            .map_err(|error| PluginError::invalid_argument(format!("context parameters: {error}")))
+    }
+
+    /// Slots.
+    pub(crate) fn sequences(&self) -> u32 {
+        self.max_sequences.unwrap_or(1).clamp(1, MAX_SEQUENCES)
+    }
 }
 
 /// More sequences than any host runs at once.
@@ -69,8 +83,7 @@ impl DecoderContext {
     /// # Errors
     /// `INVALID_ARGUMENT` for wishes that are no JSON, `OUT_OF_MEMORY` with the figure.
     pub(crate) fn new(model: Arc<DecoderModel>, params_json: &str) -> Result<Self, PluginError> {
-        let wishes: Wishes = serde_json::from_str(params_json)
-            .map_err(|error| PluginError::invalid_argument(format!("context parameters: {error}")))?;
+        let wishes = Wishes::read(params_json)?;
         let options = &model.options;
         let trained = model.decoder.context_length;
         let cells =
@@ -78,7 +91,7 @@ impl DecoderContext {
         let total_tokens = cells.clamp(1, 1 << 24).next_multiple_of(BLOCK);
         let batch_tokens = options.batch_tokens.or(wishes.batch_tokens).unwrap_or(options.batch_tokens());
         let batch_tokens = batch_tokens.clamp(1, 1 << 14);
-        let max_sequences = wishes.max_sequences.unwrap_or(1).clamp(1, MAX_SEQUENCES);
+        let max_sequences = wishes.sequences();
         // A sequence's last block is partly empty, and one that writes into a shared block takes a copy: with so many
         // blocks more, all the cells that are promised can be used.
         let blocks = (total_tokens / BLOCK + 2 * max_sequences) as usize;

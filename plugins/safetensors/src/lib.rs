@@ -10,7 +10,9 @@
 //! floats, within 0.02 (both are tested).
 
 mod any;
+mod benchmarks;
 mod cache;
+mod candle;
 mod checkpoint;
 mod config;
 mod context;
@@ -24,6 +26,7 @@ mod pool;
 mod stages;
 mod summary;
 mod tokenizer;
+mod words;
 
 #[cfg(test)]
 mod allocation_tests;
@@ -32,13 +35,15 @@ mod golden_tests;
 
 use std::path::Path;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Progress, inspection};
+use impetus_plugin_api::sdk::{FormatPlugin, Progress, benchmarks, inspection};
 use impetus_plugin_api::{
-    ErrorCode, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
+    BENCHMARKS, ErrorCode, Extension, HostApi, INSPECTION, LoadRequest, PluginError, ProbeInput, ProbeResult,
     export_plugin,
 };
 
 use crate::any::CheckpointModel;
+use crate::benchmarks::KernelBenchmarks;
+use crate::candle::Outline;
 use crate::checkpoint::Checkpoint;
 use crate::config::Description;
 use crate::encoder::{Encoder, is_encoder};
@@ -88,7 +93,11 @@ impl FormatPlugin for Safetensors {
     }
 
     fn extension(&self, name: &str) -> Option<Extension> {
-        (name == INSPECTION).then(inspection::<Self>)
+        match name {
+            BENCHMARKS => Some(benchmarks(KernelBenchmarks { level: self.options.level() })),
+            INSPECTION => Some(inspection::<Self>()),
+            _ => None,
+        }
     }
 
     fn build() -> String {
@@ -113,6 +122,9 @@ impl Safetensors {
         let description = Description::read(folder)?;
         if is_encoder(description.family()) {
             return Ok(self.probe_encoder(folder, &description, &checkpoint));
+        }
+        if candle::is_ours(description.family()) {
+            return Ok(self.probe_candle(folder, &description, &checkpoint));
         }
         let decoder = description.decoder();
         let decoder = decoder.and_then(|decoder| told_how(&description, &checkpoint).map(|()| decoder));
@@ -139,12 +151,28 @@ impl Safetensors {
                 return ProbeResult::exact("safetensors", summary.to_string()).cannot_run(error.message);
             }
         };
-        let summary = encoder.summary(description, checkpoint, &self.options);
-        let result = ProbeResult::exact("safetensors", summary.to_string());
-        match folder.join("tokenizer.json").is_file() {
-            true => result,
-            false => result.cannot_run(NO_TOKENIZER),
+        runs(folder, &encoder.summary(description, checkpoint, &self.options))
+    }
+
+    fn probe_candle(&self, folder: &Path, description: &Description, checkpoint: &Checkpoint) -> ProbeResult {
+        let outline = Outline::read(description)
+            .and_then(|(outline, _)| told_how(description, checkpoint).map(|()| outline));
+        match outline {
+            Ok(outline) => runs(folder, &outline.summary(description, checkpoint, &self.options)),
+            Err(error) => {
+                let summary = summary::summary(description, checkpoint, None, &self.options);
+                ProbeResult::exact("safetensors", summary.to_string()).cannot_run(error.message)
+            }
         }
+    }
+}
+
+/// What runs if the folder has a tokeniser too.
+fn runs(folder: &Path, summary: &serde_json::Value) -> ProbeResult {
+    let result = ProbeResult::exact("safetensors", summary.to_string());
+    match folder.join("tokenizer.json").is_file() {
+        true => result,
+        false => result.cannot_run(NO_TOKENIZER),
     }
 }
 

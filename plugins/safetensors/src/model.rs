@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use impetus_plugin_api::sdk;
 use impetus_plugin_api::{Capabilities, ErrorCode, Flow, PluginError, Token, TokenizeOptions};
-use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, Dtype, Rounding};
 use crate::config::{Decoder, Description};
@@ -14,6 +13,7 @@ use crate::decoder::{Packing, Weights};
 use crate::options::{Options, Quantize};
 use crate::summary;
 use crate::tokenizer::Text;
+use crate::words::Words;
 
 /// A model and what its contexts need.
 pub(crate) struct DecoderModel {
@@ -22,10 +22,7 @@ pub(crate) struct DecoderModel {
     pub(crate) weight_type: Dtype,
     pub(crate) options: Options,
     pub(crate) default_threads: u32,
-    text: Text,
-    description: Description,
-    summary: Value,
-    end_tokens: Vec<u32>,
+    words: Words,
 }
 
 impl DecoderModel {
@@ -55,25 +52,14 @@ impl DecoderModel {
         };
         let weights = Weights::load((&checkpoint, packing), &decoder, report)?;
         let summary = summary::summary(&description, &checkpoint, Some(&decoder), &options);
-        let end_tokens = end_tokens(&description, &text);
         Ok(DecoderModel {
             weight_type: summary::weight_type(&checkpoint),
             decoder,
             weights,
             options,
             default_threads,
-            text,
-            summary,
-            end_tokens,
-            description,
+            words: Words::new(description, text, summary),
         })
-    }
-
-    /// Names and texts of the special tokens that `tokenizer_config.json` has.
-    fn special_tokens(&self) -> Map<String, Value> {
-        let named = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
-        let text = |name: &str| self.description.special_token(name);
-        named.into_iter().filter_map(|name| Some((name.to_owned(), text(name)?.into()))).collect()
     }
 }
 
@@ -83,26 +69,11 @@ fn rounding(description: &Description, options: &Options) -> Result<Option<Round
     Ok(if description.rounded()? { None } else { wished })
 }
 
-/// What ends an answer: the configurations' tokens and the tokeniser's own end.
-fn end_tokens(description: &Description, text: &Text) -> Vec<u32> {
-    let mut ids = description.end_tokens();
-    ids.extend(description.special_token("eos").and_then(|eos| text.id(eos)));
-    ids.sort_unstable();
-    ids.dedup();
-    ids
-}
-
 impl sdk::Model for DecoderModel {
     type Context = DecoderContext;
 
     fn metadata_json(&self) -> String {
-        let control = self.text.control().iter().map(|(id, text)| json!({"id": id, "text": text}));
-        let mut metadata = self.summary.clone();
-        metadata["chat_template"] = self.description.chat_template.clone().into();
-        metadata["special_tokens"] = self.special_tokens().into();
-        metadata["control_tokens"] = control.collect();
-        metadata["generation_defaults"] = self.description.generation.clone().into();
-        metadata.to_string()
+        self.words.metadata().to_string()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -114,16 +85,15 @@ impl sdk::Model for DecoderModel {
     }
 
     fn tokenize(&self, text: &str, options: TokenizeOptions) -> Result<Vec<Token>, PluginError> {
-        let ids = self.text.encode(text, options.add_special, options.parse_special)?;
-        Ok(ids.into_iter().map(Token).collect())
+        self.words.tokenize(text, options)
     }
 
     fn token_bytes(&self, token: Token) -> Result<Vec<u8>, PluginError> {
-        Ok(self.text.bytes(token.0).to_vec())
+        Ok(self.words.token_bytes(token))
     }
 
     fn is_end_of_generation(&self, token: Token) -> bool {
-        self.end_tokens.contains(&token.0)
+        self.words.is_end(token)
     }
 
     fn new_context(self: Arc<Self>, params_json: &str) -> Result<DecoderContext, PluginError> {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::cache::BLOCK;
-use crate::checkpoint::{Checkpoint, Dtype, Entry};
-use crate::config::{Decoder, Description};
+use crate::checkpoint::{Checkpoint, Dtype, Entry, Rounding};
+use crate::config::{Decoder, Description, InputNames, MlpNames};
 use crate::decoder::{padded, workspace_bytes};
 use crate::options::{CacheType, Options, Quantize};
 
@@ -20,7 +20,7 @@ pub(crate) fn summary(
     // Families have names of their own for these.
     let figure =
         |name: &str, of: fn(&Decoder) -> usize| decoder.map_or(config(name), |decoder| of(decoder).into());
-    let weights = Weights { description, checkpoint, options };
+    let weights = Weights { description, checkpoint, options, decoder };
     let bytes = |decoder| weights.bytes() + state_bytes(decoder, checkpoint, options);
     json!({
         "architecture": description.family(),
@@ -32,16 +32,22 @@ pub(crate) fn summary(
         "embedding_length": figure("hidden_size", |decoder| decoder.hidden),
         "layers": figure("num_hidden_layers", |decoder| decoder.layers.len()),
         "estimated_bytes": decoder.map(bytes),
+        "weight_bytes": weights.bytes(),
+        "experts": EXPERTS.iter().find_map(|name| description.config.get(*name)?.as_u64()),
         "chat_template": description.chat_template.is_some(),
         "license": description.license,
     })
 }
+
+/// What families call the number of their experts.
+const EXPERTS: [&str; 4] = ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"];
 
 /// Weights as they will be in memory.
 struct Weights<'a> {
     description: &'a Description,
     checkpoint: &'a Checkpoint,
     options: &'a Options,
+    decoder: Option<&'a Decoder>,
 }
 
 impl Weights<'_> {
@@ -94,13 +100,43 @@ impl Weights<'_> {
             [count, rows, columns] => (count * rows, columns),
             _ => return stored,
         };
-        let layout = rounding.and_then(|rounding| rounding.layout(rows, columns));
-        let rounded = layout.map_or(stored, |layout| layout.bytes() as u64);
+        let Some(rounding) = rounding else { return stored };
+        let fine = self.fine_rows(entry, rows);
+        let bytes =
+            |rounding: Rounding, rows| rounding.layout(rows, columns).map(|layout| layout.bytes() as u64);
+        let layout = bytes(rounding, rows - fine).zip(bytes(rounding.fine(), fine));
+        let rounded = layout.map_or(stored, |(coarse, fine)| coarse + fine);
         // Looked up as it is; where it is the output matrix too, that is rounded.
         if EMBEDDINGS.iter().any(|name| entry.name.ends_with(&format!("{name}.weight"))) {
-            return if layout.is_some() { stored + rounded } else { stored };
+            return bytes(rounding.fine(), rows).map_or(stored, |output| stored + output);
         }
         rounded
+    }
+
+    /// How many of a tensor's rows keep eight bits.
+    fn fine_rows(&self, entry: &Entry, rows: usize) -> usize {
+        let Some(decoder) = self.decoder else { return 0 };
+        let Decoder { names, heads, kv_heads, .. } = decoder;
+        let is = |name: &str| entry.name.ends_with(&format!("{name}.weight"));
+        let down = match names.mlp {
+            MlpNames::Gated { down, .. } | MlpNames::Fused { down, .. } | MlpNames::Plain { down, .. } => {
+                down
+            }
+        };
+        let experts = &names.experts;
+        let downs =
+            [Some(down), Some(experts.parts[2]), Some(experts.stacked[2]), experts.fused.map(|both| both[1])];
+        if is("lm_head") || is(names.output) || downs.into_iter().flatten().any(is) {
+            return rows;
+        }
+        match names.inputs {
+            InputNames::Separate([_, key, value]) if is(key) || is(value) => rows,
+            InputNames::Separate(_) => 0,
+            InputNames::Stacked(all) | InputNames::ByHead(all) if is(all) => {
+                rows / (heads + 2 * kv_heads) * 2 * kv_heads
+            }
+            InputNames::Stacked(_) | InputNames::ByHead(_) => 0,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Runner, check_length};
+use super::Runner;
+use super::prompts::check_length;
 use crate::engine::answer::{Answer, Progress};
 use crate::engine::guide::Guide;
 use crate::engine::message::{Event, Request, RequestId};
@@ -11,6 +12,8 @@ use crate::engine::structures::Prepared;
 
 impl Runner {
     pub(super) fn submit(&mut self, id: RequestId, request: Box<Request>) {
+        // The plugin reads its text now.
+        self.router.computing([id]);
         let deadline = request.time_limit_ms.map(|limit| Instant::now() + Duration::from_millis(limit));
         let accepted = self.tokenize(&request.prompt).and_then(|prompt| {
             check_length(prompt.len(), self.limits().longest())?;
@@ -33,7 +36,11 @@ impl Runner {
         self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
         self.answers
             .insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide).until(deadline));
-        self.scheduler.add(id, request.priority, prompt);
+        if request.prompt_logprobs {
+            self.scheduler.add_scored(id, request.priority, prompt);
+        } else {
+            self.scheduler.add(id, request.priority, prompt);
+        }
     }
 
     /// The requests whose schemas and grammars were read in the meantime.

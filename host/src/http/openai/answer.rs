@@ -25,6 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) trait Shape: Send + 'static {
     /// Before a choice's first piece.
     fn opening(&mut self, index: usize) -> Vec<Line>;
+    /// How probable the tokens of a choice's prompt are, before its first piece; where that was asked for.
+    fn prompt(&mut self, _index: usize, _scores: PromptScores) -> Vec<Line> {
+        Vec::new()
+    }
     /// A piece of a choice.
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line>;
     /// After a choice's last piece.
@@ -53,9 +57,19 @@ pub(super) struct Piece {
     pub(super) told: u32,
 }
 
+/// How probable the tokens of a prompt are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct PromptScores {
+    /// The bytes of the first, before which nothing is.
+    pub(super) first: Vec<u8>,
+    /// Those behind it.
+    pub(super) tokens: Vec<TokenLogprob>,
+}
+
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
+    pub(super) prompt: Option<PromptScores>,
     pub(super) pieces: Vec<Piece>,
     pub(super) reason: FinishReason,
     pub(super) usage: Usage,
@@ -104,12 +118,14 @@ pub(super) async fn respond<S: Shape>(
 
 async fn whole<S: Shape>(account: &Account, generation: Generation, shape: S) -> Result<String, Error> {
     let mut tally = generation.tally();
-    let unfinished = Choice { pieces: Vec::new(), reason: FinishReason::Stop, usage: Usage::default() };
+    let unfinished =
+        Choice { prompt: None, pieces: Vec::new(), reason: FinishReason::Stop, usage: Usage::default() };
     let mut choices = vec![unfinished; generation.choices()];
     let mut events = generation.into_events(account);
     while let Some((index, event)) = events.next().await {
         match event {
             Event::Accepted { .. } | Event::Vector { .. } => {}
+            Event::Prompt { first, tokens } => choices[index].prompt = Some(PromptScores { first, tokens }),
             Event::Text { text, tokens, told } => choices[index].pieces.push(Piece { text, tokens, told }),
             Event::Finished { reason, usage } => {
                 (choices[index].reason, choices[index].usage) = (reason, usage);
@@ -136,11 +152,7 @@ fn lines<S: Shape>(
     })
 }
 
-async fn next_line<S: Shape>(
-    account: &Account,
-    events: &mut Events,
-    script: &mut Script<S>,
-) -> Option<Line> {
+async fn next_line<S: Shape>(account: &Account, events: &mut Events, script: &mut Script<S>) -> Option<Line> {
     loop {
         if let Some(line) = script.ready.pop_front() {
             return Some(line);
@@ -175,6 +187,9 @@ impl<S: Shape> Script<S> {
     fn push(&mut self, index: usize, event: Event) {
         match event {
             Event::Accepted { .. } | Event::Vector { .. } => {}
+            Event::Prompt { first, tokens } => {
+                self.ready.extend(self.shape.prompt(index, PromptScores { first, tokens }));
+            }
             Event::Text { text, tokens, told } => {
                 self.ready.extend(self.shape.piece(index, Piece { text, tokens, told }));
             }

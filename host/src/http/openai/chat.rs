@@ -10,7 +10,7 @@ use super::calls;
 use super::chat_shape::{Answer, ChatShape, Ids};
 use super::generation::{self, Generation, about};
 use super::messages;
-use super::params::{Delivery, MAX_LOGPROBS, Parameters};
+use super::params::{MAX_LOGPROBS, Parameters};
 use super::tools::{Form, Tools};
 use super::types::{ChatChoice, ChatDelta, Envelope, Stamp};
 use crate::chat::{Manner, Message, RenderOptions};
@@ -46,11 +46,13 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)> {
-    let include_usage = request.parameters.delivery == Delivery::Stream { include_usage: true };
+    let delivery = request.parameters.delivery;
     let logprobs = request.logprobs.is_some();
     let Started { generation, model, ids, answers } = begin(&app, request).await?;
     let stamp = Stamp::new("chatcmpl", &model);
-    Ok((generation, ChatShape { stamp, include_usage, logprobs, ids, answers }))
+    let so_far = delivery.includes_usage_throughout().then(|| generation.so_far());
+    let include_usage = delivery.includes_usage();
+    Ok((generation, ChatShape { stamp, include_usage, so_far, logprobs, ids, answers }))
 }
 
 /// A chat that an engine has accepted.

@@ -23,6 +23,8 @@ const FUNCTION: &str = "function";
 pub(super) struct ChatShape {
     pub(super) stamp: Stamp,
     pub(super) include_usage: bool,
+    /// What each choice took so far, where every piece tells it.
+    pub(super) so_far: Option<Vec<Usage>>,
     pub(super) logprobs: bool,
     pub(super) ids: Ids,
     /// One for each choice.
@@ -110,7 +112,18 @@ impl Answer {
 
 impl ChatShape {
     fn chunk(&self, delta: ChatDelta) -> Line {
-        Line::Data(json(&self.streamed(vec![delta])))
+        let index = delta.index;
+        let mut envelope = self.streamed(vec![delta]);
+        if let Some(usage) = self.so_far.as_ref().and_then(|so_far| so_far.get(index)) {
+            envelope.usage = UsageField::told(*usage, self.answers[index].reasoning_tokens);
+        }
+        Line::Data(json(&envelope))
+    }
+
+    fn took(&mut self, index: usize, usage: impl FnOnce(Usage) -> Usage) {
+        if let Some(so_far) = self.so_far.as_mut().and_then(|so_far| so_far.get_mut(index)) {
+            *so_far = usage(*so_far);
+        }
     }
 
     fn streamed(&self, choices: Vec<ChatDelta>) -> Envelope<'_, ChatDelta> {
@@ -193,11 +206,13 @@ impl Shape for ChatShape {
     }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
+        self.took(index, |usage| Usage { completion_tokens: piece.told, ..usage });
         let deltas = self.answers[index].read(piece);
         self.lines(index, deltas)
     }
 
     fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<Line> {
+        self.took(index, |_| usage);
         let deltas = self.answers[index].finish(usage);
         let mut lines = self.lines(index, deltas);
         // Tokens without text of their own, or whose text is a part of a call that has been told.

@@ -19,7 +19,7 @@ fn plain() -> Reader {
 
 fn reading(stamp: Stamp, include_usage: bool, logprobs: bool, reader: &Reader) -> ChatShape {
     let answers = (0..2).map(|_| Answer::new(reader.clone())).collect();
-    ChatShape { stamp, include_usage, logprobs, ids: Ids::Short, answers }
+    ChatShape { stamp, include_usage, so_far: None, logprobs, ids: Ids::Short, answers }
 }
 
 fn text(text: &str) -> Event {
@@ -55,6 +55,16 @@ fn a_stream_has_the_original_s_shape() {
 }
 
 #[test]
+fn usage_so_far_is_in_every_piece_when_asked_for() {
+    let before = Usage { prompt_tokens: 3, ..Usage::default() };
+    let shape = ChatShape { so_far: Some(vec![before; 2]), ..shape(true, false) };
+    let said = script(shape, 1, &[(0, text("a")), (0, FINISHED)]);
+    let told: Vec<u64> = said.iter().filter_map(|line| line["usage"]["completion_tokens"].as_u64()).collect();
+    assert_eq!(told, [0, 1, 2, 2]);
+    assert!(said[..4].iter().all(|line| line["usage"]["prompt_tokens"] == 3), "{said:?}");
+}
+
+#[test]
 fn usage_comes_last_and_only_when_asked_for() {
     let said = script(shape(true, false), 1, &[(0, FINISHED)]);
     assert_eq!(said.len(), 4);
@@ -78,6 +88,7 @@ fn log_probabilities_come_with_their_piece() {
 #[test]
 fn an_answer_has_the_original_s_shape() {
     let choice = |text: &str, reason| Choice {
+        prompt: None,
         pieces: vec![Piece { text: text.to_owned(), tokens: Vec::new(), told: 1 }],
         reason,
         usage: USAGE,
@@ -161,7 +172,7 @@ fn reasoning_and_calls_come_in_pieces_of_their_own() {
 fn whole(pieces: &[(&str, u32)], reason: FinishReason) -> Value {
     let pieces =
         pieces.iter().map(|(text, told)| Piece { text: (*text).to_owned(), tokens: Vec::new(), told: *told });
-    let choice = Choice { pieces: pieces.collect(), reason, usage: USAGE };
+    let choice = Choice { prompt: None, pieces: pieces.collect(), reason, usage: USAGE };
     let whole: Value = serde_json::from_str(&hermes_shape().whole(vec![choice], USAGE)).unwrap();
     assert!(whole["usage"]["completion_tokens_details"]["reasoning_tokens"].is_number());
     whole["choices"][0].clone()

@@ -4,13 +4,13 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{self, Choice, Piece, Shape};
+use super::answer::{self, Choice, Piece, PromptScores, Shape};
 use super::generation::{self, Generation, about};
 use super::logprobs::TextShape;
 use super::params::{Delivery, MAX_CHOICES, MAX_LOGPROBS, Parameters};
 use super::prompts;
 use super::types::{Envelope, Stamp, TextChoice, UsageField};
-use crate::engine::message::{FinishReason, Prompt, Usage};
+use crate::engine::message::{FinishReason, Prompt, Request, Usage};
 use crate::error::{Error, Kind};
 use crate::http::App;
 use crate::http::account::Account;
@@ -40,8 +40,12 @@ pub(crate) async fn handle(
 }
 
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
-    let CompletionRequest { model, asked, prompts, mut parameters, logprobs, echo, best_of } = request;
+    let CompletionRequest { model, asked, mut prompts, suffix, mut parameters, logprobs, echo, best_of } =
+        request;
     let model = generation::open_for(&app, &model, &asked).await?;
+    if let Some(suffix) = suffix {
+        prompts = between(prompts, &suffix, &model);
+    }
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
     let told = parameters.choices as usize;
@@ -50,16 +54,31 @@ async fn start(app: App, request: CompletionRequest) -> Result<(Generation, Comp
     let best = (choices_per_prompt > told).then_some(Best { of: choices_per_prompt, told });
     // Answers are compared by their log probabilities, whether these are told or not.
     let wanted = logprobs.or(best.map(|_| 0));
-    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, wanted)).collect();
-    let shape = CompletionShape {
+    let score = echo && logprobs.is_some();
+    let requests = prompts.iter().flat_map(|prompt| parameters.requests(prompt, wanted));
+    let requests = requests.map(|request| Request { prompt_logprobs: score, ..request }).collect();
+    let throughout = parameters.delivery.includes_usage_throughout();
+    let mut shape = CompletionShape {
         stamp: Stamp::new("cmpl", &model.id),
-        include_usage: parameters.delivery == Delivery::Stream { include_usage: true },
+        include_usage: parameters.delivery.includes_usage(),
+        so_far: None,
         logprobs: logprobs.map(|_| vec![TextShape::default(); prompts.len() * told]),
         echo: if echo { echoed(prompts, told, &model).await } else { Vec::new() },
         best,
     };
     let generation = Generation::start(model, requests, choices_per_prompt).await;
-    Ok((generation.map_err(|error| about_prompt(error, choices_per_prompt))?, shape))
+    let generation = generation.map_err(|error| about_prompt(error, choices_per_prompt))?;
+    shape.so_far = throughout.then(|| generation.so_far());
+    Ok((generation, shape))
+}
+
+/// Prompts whose answers stand before this text.
+fn between(prompts: Vec<Prompt>, suffix: &str, model: &Loaded) -> Vec<Prompt> {
+    let fill = |prompt| match (prompt, model.infill()) {
+        (Prompt::Text(text), Some(infill)) => Prompt::Text(infill.prompt(&text, suffix)),
+        (prompt, _) => prompt,
+    };
+    prompts.into_iter().map(fill).collect()
 }
 
 /// A list of prompts is one of the ways to ask for many answers; the engine knows only of `n`.
@@ -94,6 +113,8 @@ pub(super) struct CompletionRequest {
     /// The fields that say something.
     asked: Vec<String>,
     prompts: Vec<Prompt>,
+    /// What follows the answer, which fills the gap before it.
+    suffix: Option<String>,
     parameters: Parameters,
     logprobs: Option<u32>,
     echo: bool,
@@ -103,26 +124,42 @@ pub(super) struct CompletionRequest {
 
 impl CompletionRequest {
     pub(super) fn parse(mut fields: Fields) -> Result<Self> {
-        let asked = fields.names();
+        let mut asked = fields.names();
         let model = fields.required_text("model")?;
         let prompts = prompts::take(&mut fields, "prompt")?;
-        let mut parameters = Parameters::take(&mut fields)?;
-        parameters.max_tokens.get_or_insert(DEFAULT_MAX_TOKENS);
-        let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
         let echo = fields.flag("echo")?.unwrap_or(false);
-        if echo && logprobs.is_some() {
-            let message =
-                "`echo` with `logprobs` is not supported: log probabilities of prompts are not computed";
-            return Err(Error::unsupported("echo", message).into());
-        }
+        let only_prompt = echo && takes_nothing(&mut fields);
+        let mut parameters = Parameters::take(&mut fields)?;
+        parameters.max_tokens.get_or_insert(if only_prompt { 0 } else { DEFAULT_MAX_TOKENS });
+        let logprobs = fields.count("logprobs", 0..=MAX_LOGPROBS)?;
         let best_of = best_of(&mut fields, &parameters)?;
-        if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
-            let message = "`suffix` is not supported: this version fills no gaps; leave it out";
-            return Err(Error::unsupported("suffix", message).into());
-        }
+        let suffix = suffix(&mut fields, echo, &prompts)?;
+        // An empty one asks nothing of a model.
+        asked.retain(|name| name != "suffix" || suffix.is_some());
         fields.finish()?;
-        Ok(CompletionRequest { model, asked, prompts, parameters, logprobs, echo, best_of })
+        Ok(CompletionRequest { model, asked, prompts, suffix, parameters, logprobs, echo, best_of })
     }
+}
+
+/// A text that follows the answer.
+fn suffix(fields: &mut Fields, echo: bool, prompts: &[Prompt]) -> Result<Option<String>> {
+    let Some(suffix) = fields.text("suffix")?.filter(|suffix| !suffix.is_empty()) else { return Ok(None) };
+    let refused = |message: &str| Err(Error::unsupported("suffix", message).into());
+    if echo {
+        return refused("`suffix` with `echo` is not supported: the answer stands between the two");
+    }
+    if !prompts.iter().all(|prompt| matches!(prompt, Prompt::Text(_))) {
+        return refused(
+            "`suffix` with a `prompt` of tokens is not supported: write the control tokens among these",
+        );
+    }
+    Ok(Some(suffix))
+}
+
+/// Whether no token is wanted, as programs say that only want to know how probable a text is. Takes the field then.
+fn takes_nothing(fields: &mut Fields) -> bool {
+    let nothing = fields.peek("max_tokens").is_some_and(|value| value.as_u64() == Some(0));
+    nothing && fields.value("max_tokens").is_some()
 }
 
 /// How many answers are computed for each prompt.
@@ -174,6 +211,8 @@ fn mean_logprob(choice: &Choice) -> f32 {
 struct CompletionShape {
     stamp: Stamp,
     include_usage: bool,
+    /// What each choice took so far, where every piece tells it.
+    so_far: Option<Vec<Usage>>,
     /// One for each choice, where log probabilities were asked for.
     logprobs: Option<Vec<TextShape>>,
     /// Each choice's prompt, where it is to stand before the answer.
@@ -184,7 +223,12 @@ struct CompletionShape {
 
 impl CompletionShape {
     fn chunk(&self, choice: TextChoice) -> Line {
-        Line::Data(json(&self.streamed(vec![choice])))
+        let index = choice.index;
+        let mut envelope = self.streamed(vec![choice]);
+        if let Some(usage) = self.so_far.as_ref().and_then(|so_far| so_far.get(index)) {
+            envelope.usage = UsageField::told(*usage, 0);
+        }
+        Line::Data(json(&envelope))
     }
 
     fn streamed(&self, choices: Vec<TextChoice>) -> Envelope<'_, TextChoice> {
@@ -196,17 +240,30 @@ impl CompletionShape {
 
 impl Shape for CompletionShape {
     fn opening(&mut self, index: usize) -> Vec<Line> {
-        let echo = self.echo.get(index).cloned();
+        // With log probabilities it waits for those of its tokens.
+        let echo = self.echo.get(index).filter(|_| self.logprobs.is_none()).cloned();
         let chunk = |text| self.chunk(TextChoice { text, index, logprobs: None, finish_reason: None });
         echo.map(chunk).into_iter().collect()
     }
 
+    fn prompt(&mut self, index: usize, scores: PromptScores) -> Vec<Line> {
+        let text = self.echo.get(index).cloned().unwrap_or_default();
+        let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].prompt(&scores));
+        vec![self.chunk(TextChoice { text, index, logprobs, finish_reason: None })]
+    }
+
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Line> {
+        if let Some(so_far) = &mut self.so_far {
+            so_far[index].completion_tokens = piece.told;
+        }
         let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&piece.tokens));
         vec![self.chunk(TextChoice { text: piece.text, index, logprobs, finish_reason: None })]
     }
 
-    fn ending(&mut self, index: usize, reason: FinishReason, _: Usage) -> Vec<Line> {
+    fn ending(&mut self, index: usize, reason: FinishReason, usage: Usage) -> Vec<Line> {
+        if let Some(so_far) = &mut self.so_far {
+            so_far[index] = usage;
+        }
         let choice = TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) };
         vec![self.chunk(choice)]
     }
@@ -225,9 +282,13 @@ impl Shape for CompletionShape {
         };
         let choice = |(index, choice): (usize, Choice)| {
             let finish_reason = Some(choice.reason);
+            let scores = choice.prompt.clone();
             let (text, tokens) = choice.joined();
             let text = self.echo.get(index).cloned().unwrap_or_default() + &text;
-            let logprobs = self.logprobs.as_mut().map(|shapes| shapes[index].push(&tokens));
+            let logprobs = self.logprobs.as_mut().map(|shapes| {
+                let prompt = scores.map(|scores| shapes[index].prompt(&scores)).unwrap_or_default();
+                prompt.and(shapes[index].push(&tokens))
+            });
             TextChoice { text, index, logprobs, finish_reason }
         };
         let choices = choices.into_iter().enumerate().map(choice).collect();

@@ -21,6 +21,9 @@ fn a_request_is_taken() {
     let request =
         parse(json!({"model": "m", "prompt": "a", "echo": true, "max_tokens": 7, "suffix": ""})).unwrap();
     assert_eq!((request.echo, request.parameters.max_tokens), (true, Some(7)));
+    assert!(request.suffix.is_none() && !request.asked.contains(&"suffix".to_owned()));
+    let scored = json!({"model": "m", "prompt": "a", "echo": true, "logprobs": 1, "max_tokens": 0});
+    assert_eq!(parse(scored).unwrap().parameters.max_tokens, Some(0));
 }
 
 #[test]
@@ -37,17 +40,19 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     check(json!({"messages": []}), 400, "messages");
     check(json!({"logprobs": true}), 422, "logprobs");
     check(json!({"logprobs": 21}), 400, "logprobs");
-    check(json!({"echo": true, "logprobs": 0}), 400, "echo");
     check(json!({"best_of": 2, "stream": true}), 400, "best_of");
     check(json!({"best_of": 129}), 400, "best_of");
     check(json!({"n": 2, "best_of": 1}), 400, "best_of");
-    check(json!({"suffix": "end"}), 400, "suffix");
+    check(json!({"suffix": "end", "prompt": [1]}), 400, "suffix");
+    check(json!({"suffix": "end", "echo": true}), 400, "suffix");
+    check(json!({"max_tokens": 0}), 400, "max_tokens");
 }
 
 fn shape(include_usage: bool, echo: &[&str]) -> CompletionShape {
     CompletionShape {
         stamp: Stamp { id: "cmpl-1".to_owned(), created: 9, model: "m".to_owned() },
         include_usage,
+        so_far: None,
         logprobs: None,
         echo: echo.iter().map(|&text| text.to_owned()).collect(),
         best: None,
@@ -61,7 +66,7 @@ fn the_best_are_those_with_the_most_probable_tokens() {
         let token = |logprob: &f32| TokenLogprob { chosen: alternative(logprob), top: Vec::new() };
         let tokens = logprobs.iter().map(token).collect();
         let piece = Piece { text: text.to_owned(), tokens, told: logprobs.len() as u32 };
-        Choice { pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE }
+        Choice { prompt: None, pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE }
     };
     let choices = vec![
         choice("a", &[-1.0, -3.0]),
@@ -106,7 +111,7 @@ fn a_stream_has_the_original_s_shape() {
 #[test]
 fn an_answer_has_the_original_s_shape() {
     let piece = Piece { text: "b".to_owned(), tokens: Vec::new(), told: 1 };
-    let choice = Choice { pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE };
+    let choice = Choice { prompt: None, pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE };
     let whole: Value = serde_json::from_str(&shape(false, &["a"]).whole(vec![choice], USAGE)).unwrap();
     let expected = json!({
         "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",

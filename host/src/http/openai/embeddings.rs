@@ -58,7 +58,7 @@ async fn gather(mut events: EventStream, count: usize) -> Result<(Vec<Vec<f32>>,
                 return Ok((vectors, usage));
             }
             Event::Finished { .. } => return Err(bug("an input has no vector")),
-            Event::Text { .. } => return Err(bug("an embedding is told as text")),
+            Event::Text { .. } | Event::Prompt { .. } => return Err(bug("an embedding is told as text")),
             Event::Failed(error) => return Err(error),
         }
     }

@@ -80,6 +80,12 @@ impl Generation {
         self.streams.len()
     }
 
+    /// What each answer took so far: its prompt.
+    pub(super) fn so_far(&self) -> Vec<Usage> {
+        let usage = |&prompt_tokens: &u32| Usage { prompt_tokens, ..Usage::default() };
+        self.prompt_tokens.iter().map(usage).collect()
+    }
+
     /// A count of what the answers take.
     pub(super) fn tally(&self) -> Tally {
         Tally::new(self.choices_per_prompt)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::http::error::Result;
 use crate::models::Loaded;
-use crate::models::capability::{EMBEDDINGS, GENERATE};
+use crate::models::capability::{EMBEDDINGS, GENERATE, INFILL};
 
 /// A request that a model answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn top() -> Value {
     json!({"type": "integer", "minimum": 0, "maximum": 20})
 }
 fn stream_options() -> Value {
-    json!({"type": "object", "properties": {"include_usage": {"type": "boolean"}}})
+    json!({"type": "object", "properties": {"include_usage": {"type": "boolean"}, "continuous_usage_stats": {"type": "boolean"}}})
 }
 fn format() -> Value {
     json!({"type": "object", "required": ["type"], "properties": {
@@ -207,15 +207,27 @@ pub(crate) const KNOWN: &[Known] = &[
         "stream_options",
         ALL,
         GENERATE,
-        "include_usage: the last event tells what it took",
+        "include_usage: the last event tells what it took; continuous_usage_stats: so does each before",
         stream_options,
     ),
     field("logprobs", &[Chat], "logprobs", "tell each token's log probability", flag),
     field("logprobs", &[Completions], "logprobs", "tell these with so many alternatives", top),
     field("top_logprobs", CHATS, "logprobs", "alternatives told for each token", top),
     field("include", &[Responses], "logprobs", "only message.output_text.logprobs", texts),
-    field("echo", &[Completions], GENERATE, "the prompt before the answer; without logprobs", flag),
-    field("suffix", &[Completions], GENERATE, "only empty", text),
+    field(
+        "echo",
+        &[Completions],
+        GENERATE,
+        "the prompt before the answer; with logprobs those of its tokens",
+        flag,
+    ),
+    field(
+        "suffix",
+        &[Completions],
+        INFILL,
+        "what follows the answer, which fills the gap; one text as prompt",
+        text,
+    ),
     field(
         "response_format",
         TEXTS,

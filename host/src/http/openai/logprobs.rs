@@ -1,5 +1,6 @@
 //! Log probabilities in their two shapes: chat's list of objects, and the old four lists.
 
+use super::answer::PromptScores;
 use super::types::{ByName, ChatAlternative, ChatLogprobs, ChatToken, TextLogprobs};
 use crate::engine::message::{Alternative, TokenLogprob};
 
@@ -34,17 +35,34 @@ impl TextShape {
     /// The next tokens of the choice.
     pub(super) fn push(&mut self, tokens: &[TokenLogprob]) -> TextLogprobs {
         let mut lists = TextLogprobs::default();
-        for token in tokens {
-            let bytes = &token.chosen.bytes;
-            // A token that begins within a character belongs where that character began.
-            let within = bytes.first().is_some_and(|&byte| is_continuation(byte));
-            lists.text_offset.push(self.characters.saturating_sub(usize::from(within)));
-            self.characters += bytes.iter().filter(|&&byte| !is_continuation(byte)).count();
-            lists.tokens.push(name(bytes));
-            lists.token_logprobs.push(finite(token.chosen.logprob));
-            lists.top_logprobs.push(by_name(token));
-        }
+        self.add(&mut lists, tokens);
         lists
+    }
+
+    /// The tokens of its prompt, of which nothing makes the first one probable.
+    pub(super) fn prompt(&mut self, scores: &PromptScores) -> TextLogprobs {
+        let mut lists = TextLogprobs::default();
+        self.add_name(&mut lists, &scores.first);
+        lists.token_logprobs.push(None);
+        lists.top_logprobs.push(None);
+        self.add(&mut lists, &scores.tokens);
+        lists
+    }
+
+    fn add(&mut self, lists: &mut TextLogprobs, tokens: &[TokenLogprob]) {
+        for token in tokens {
+            self.add_name(lists, &token.chosen.bytes);
+            lists.token_logprobs.push(Some(finite(token.chosen.logprob)));
+            lists.top_logprobs.push(Some(by_name(token)));
+        }
+    }
+
+    fn add_name(&mut self, lists: &mut TextLogprobs, bytes: &[u8]) {
+        // A token that begins within a character belongs where that character began.
+        let within = bytes.first().is_some_and(|&byte| is_continuation(byte));
+        lists.text_offset.push(self.characters.saturating_sub(usize::from(within)));
+        self.characters += bytes.iter().filter(|&&byte| !is_continuation(byte)).count();
+        lists.tokens.push(name(bytes));
     }
 }
 
@@ -109,6 +127,14 @@ mod tests {
             json!({
                 "tokens": ["a", "bytes:\\xc3"], "token_logprobs": [-1.0, -2.0],
                 "top_logprobs": [{"b": -0.5, "a": -1.0}, {"bytes:\\xc3": -2.0}], "text_offset": [0, 1],
+            })
+        );
+        let prompt = PromptScores { first: b"x".to_vec(), tokens: vec![token((b"a", -1.0), &[])] };
+        assert_eq!(
+            serde_json::to_value(TextShape::default().prompt(&prompt)).unwrap(),
+            json!({
+                "tokens": ["x", "a"], "token_logprobs": [null, -1.0], "top_logprobs": [null, {"a": -1.0}],
+                "text_offset": [0, 1],
             })
         );
         let second = shape.push(&[token((b"\xa4", -3.0), &[]), token((b"z", -4.0), &[])]);

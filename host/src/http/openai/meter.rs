@@ -38,12 +38,14 @@ impl Meter {
     /// Takes note of an event.
     pub(super) fn hear(&mut self, event: &Event) {
         match event {
-            Event::Accepted { .. } | Event::Vector { .. } => {}
+            Event::Accepted { .. } | Event::Prompt { .. } | Event::Vector { .. } => {}
             Event::Text { told, .. } => self.tokens(*told),
             Event::Finished { reason, usage } => self.finish(*reason, *usage),
             Event::Failed(error) => {
                 let failure = Failure::from(error.clone());
-                self.account.metrics().request_failed(&self.model, failure.body().error.code.unwrap_or("other"));
+                self.account
+                    .metrics()
+                    .request_failed(&self.model, failure.body().error.code.unwrap_or("other"));
                 self.note("failed", 0);
                 self.ended = true;
             }

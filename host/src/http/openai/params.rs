@@ -46,13 +46,36 @@ pub(super) struct Parameters {
     pub(super) keep_alive: Option<KeepAlive>,
 }
 
+/// Which pieces of a stream say what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamedUsage {
+    /// None.
+    Never,
+    /// One more piece, at the end.
+    AtEnd,
+    /// That one, and every piece what the answer took so far, as vLLM has it.
+    Throughout,
+}
+
 /// How an answer travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// In one piece.
     Whole,
     /// As it grows.
-    Stream { include_usage: bool },
+    Stream { usage: StreamedUsage },
+}
+
+impl Delivery {
+    /// Whether a stream's last piece says what it took.
+    pub(super) fn includes_usage(self) -> bool {
+        matches!(self, Delivery::Stream { usage: StreamedUsage::AtEnd | StreamedUsage::Throughout })
+    }
+
+    /// Whether every piece does.
+    pub(super) fn includes_usage_throughout(self) -> bool {
+        self == Delivery::Stream { usage: StreamedUsage::Throughout }
+    }
 }
 
 impl Parameters {
@@ -103,6 +126,7 @@ impl Parameters {
             structure: self.structure.clone(),
             priority: self.priority,
             time_limit_ms: self.deadline.map(milliseconds_to),
+            prompt_logprobs: false,
             shown: Vec::new(),
         };
         (0..self.choices).map(request).collect()
@@ -177,20 +201,31 @@ fn milliseconds_to(deadline: Instant) -> u64 {
 fn delivery(fields: &mut Fields) -> Result<Delivery> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let Some(mut options) = fields.object("stream_options")? else {
-        return Ok(if stream { Delivery::Stream { include_usage: false } } else { Delivery::Whole });
+        return Ok(if stream { Delivery::Stream { usage: StreamedUsage::Never } } else { Delivery::Whole });
     };
     if !stream {
         let message = "`stream_options` says how to stream, but `stream` is not true";
         return Err(Error::invalid("stream_options", message).into());
     }
-    let include_usage = options.flag("include_usage")?.unwrap_or(false);
+    let at_end = options.flag("include_usage")?.unwrap_or(false);
+    let throughout = options.flag("continuous_usage_stats")?.unwrap_or(false);
+    if throughout && !at_end {
+        let message = "`stream_options.continuous_usage_stats` goes with `include_usage`, which is not true";
+        return Err(Error::invalid("stream_options.continuous_usage_stats", message).into());
+    }
     if options.flag("include_obfuscation")?.unwrap_or(false) {
         let message =
             "`stream_options.include_obfuscation` is not supported: no padding is added to a stream";
         return Err(Error::unsupported("stream_options.include_obfuscation", message).into());
     }
     options.finish()?;
-    Ok(Delivery::Stream { include_usage })
+    Ok(Delivery::Stream {
+        usage: match (at_end, throughout) {
+            (_, true) => StreamedUsage::Throughout,
+            (true, false) => StreamedUsage::AtEnd,
+            (false, false) => StreamedUsage::Never,
+        },
+    })
 }
 
 /// Fields that are known, but of which only the value that asks for nothing can be honoured.

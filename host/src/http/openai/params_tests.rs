@@ -172,11 +172,17 @@ fn what_is_said_of_the_answer_s_end_and_way_is_taken() {
     let limit = deadline.requests(&Prompt::Text(String::new()), None)[0].time_limit_ms.unwrap();
     assert!((1..=60_000).contains(&limit), "{limit}");
     check(json!({"ignore_eos": true, "n": 3}), |p| (p.ignore_eos, p.choices) = (true, 3));
-    check(json!({"stream": true}), |p| p.delivery = Delivery::Stream { include_usage: false });
+    check(json!({"stream": true}), |p| p.delivery = Delivery::Stream { usage: StreamedUsage::Never });
     check(
         json!({"stream": true, "stream_options": {"include_usage": true, "include_obfuscation": false}}),
         |p| {
-            p.delivery = Delivery::Stream { include_usage: true };
+            p.delivery = Delivery::Stream { usage: StreamedUsage::AtEnd };
+        },
+    );
+    check(
+        json!({"stream": true, "stream_options": {"include_usage": true, "continuous_usage_stats": true}}),
+        |p| {
+            p.delivery = Delivery::Stream { usage: StreamedUsage::Throughout };
         },
     );
     check(json!({"user": "u", "metadata": {"a": "b"}, "store": false, "service_tier": "auto"}), |_| {});
@@ -231,6 +237,11 @@ fn what_cannot_be_honoured_of_the_answer_s_end_and_way_is_refused_by_name() {
     check(json!({"ignore_eos": 1}), 422, "ignore_eos");
     check(json!({"stream": "yes"}), 422, "stream");
     check(json!({"stream_options": {"include_usage": true}}), 400, "stream_options");
+    check(
+        json!({"stream": true, "stream_options": {"continuous_usage_stats": true}}),
+        400,
+        "stream_options.continuous_usage_stats",
+    );
     check(json!({"stream": true, "stream_options": {"x": 1}}), 400, "stream_options.x");
     check(
         json!({"stream": true, "stream_options": {"include_obfuscation": true}}),

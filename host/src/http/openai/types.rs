@@ -214,10 +214,22 @@ pub(super) struct TextChoice {
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(super) struct TextLogprobs {
     pub(super) tokens: Vec<String>,
-    pub(super) token_logprobs: Vec<f32>,
-    #[schema(value_type = Vec<BTreeMap<String, f32>>)]
-    pub(super) top_logprobs: Vec<ByName>,
+    /// `null` for the first token of a prompt.
+    pub(super) token_logprobs: Vec<Option<f32>>,
+    #[schema(value_type = Vec<Option<BTreeMap<String, f32>>>)]
+    pub(super) top_logprobs: Vec<Option<ByName>>,
     pub(super) text_offset: Vec<usize>,
+}
+
+impl TextLogprobs {
+    /// These, and those behind them.
+    pub(super) fn and(mut self, behind: TextLogprobs) -> Self {
+        self.tokens.extend(behind.tokens);
+        self.token_logprobs.extend(behind.token_logprobs);
+        self.top_logprobs.extend(behind.top_logprobs);
+        self.text_offset.extend(behind.text_offset);
+        self
+    }
 }
 
 /// An object of numbers. `serde_json::Value` would write each `f32` with the digits of an `f64`.

@@ -147,8 +147,19 @@ mod tests {
     #[test]
     fn nothing_leads_out_of_the_model_folder() {
         for path in [
-            "", "/etc/passwd", "../a.gguf", "a/../../b.gguf", "./a.gguf", "a//b.gguf", ".uploads/x", "a/.git/x",
-            "a\\b.gguf", "a\0.gguf", "a\n.gguf", "c:a.gguf", "1/2/3/4/5.gguf",
+            "",
+            "/etc/passwd",
+            "../a.gguf",
+            "a/../../b.gguf",
+            "./a.gguf",
+            "a//b.gguf",
+            ".uploads/x",
+            "a/.git/x",
+            "a\\b.gguf",
+            "a\0.gguf",
+            "a\n.gguf",
+            "c:a.gguf",
+            "1/2/3/4/5.gguf",
         ] {
             assert!(manifest(&[path]).is_err(), "{path:?}");
         }

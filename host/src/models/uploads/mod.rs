@@ -220,12 +220,14 @@ impl Uploads {
     fn check_endings(&self, manifest: &Manifest) -> Result<()> {
         let endings = self.models.catalog.extensions();
         let is_claimed = |path: &str| {
-            let ending = Path::new(path).extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+            let ending =
+                Path::new(path).extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
             ending.is_some_and(|ending| endings.contains(&ending))
         };
         if !manifest.files().iter().any(|file| is_claimed(&file.path)) {
             let known: Vec<String> = endings.iter().map(|ending| format!(".{ending}")).collect();
-            let known = if known.is_empty() { "none: no plugin is there".to_owned() } else { known.join(", ") };
+            let known =
+                if known.is_empty() { "none: no plugin is there".to_owned() } else { known.join(", ") };
             let message = format!("no plugin reads such files; endings of models are {known}");
             return Err(Stop::Host(Error::invalid("files", message)));
         }
@@ -237,12 +239,14 @@ impl Uploads {
         if alone || all_there {
             return Ok(());
         }
-        let message = "several files are one model only within a folder, or as all numbered parts of one file";
+        let message =
+            "several files are one model only within a folder, or as all numbered parts of one file";
         Err(Stop::Host(Error::invalid("files", message)))
     }
 
     fn find(&self, id: &str) -> Result<Arc<Mutex<Staged>>> {
-        let missing = || Stop::NoSuch(format!("there is no upload `{id}`: it was completed, refused or discarded"));
+        let missing =
+            || Stop::NoSuch(format!("there is no upload `{id}`: it was completed, refused or discarded"));
         if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) || id.is_empty() {
             return Err(missing());
         }
@@ -259,7 +263,8 @@ impl Uploads {
     fn root(&self) -> Result<PathBuf> {
         let first = self.models.catalog.folders().first().cloned();
         first.ok_or_else(|| {
-            let message = "the server has no model folder: name one under `folders` of [models] in plugins.toml";
+            let message =
+                "the server has no model folder: name one under `folders` of [models] in plugins.toml";
             Stop::Host(Error::new(Kind::InvalidRequest, message))
         })
     }

@@ -57,7 +57,8 @@ impl Staged {
             }
             File::create_new(&path).and_then(|file| file.set_len(wanted.bytes)).map_err(made)?;
         }
-        let part = |wanted: &super::Wanted| Part { path: wanted.path.clone(), bytes: wanted.bytes, received: 0 };
+        let part =
+            |wanted: &super::Wanted| Part { path: wanted.path.clone(), bytes: wanted.bytes, received: 0 };
         let noted = Noted {
             model: manifest.model().to_owned(),
             checked: false,
@@ -102,7 +103,8 @@ impl Staged {
 
     /// First the beginnings of all files; the rest once the headers passed.
     fn next(&self) -> Option<Piece> {
-        let end = |part: &Part| if self.noted.checked { part.bytes } else { part.bytes.min(self.noted.level) };
+        let end =
+            |part: &Part| if self.noted.checked { part.bytes } else { part.bytes.min(self.noted.level) };
         let part = self.noted.files.iter().find(|part| part.received < end(part))?;
         Some(Piece {
             path: part.path.clone(),
@@ -114,14 +116,18 @@ impl Staged {
     /// Writes the next piece.
     pub(super) fn write(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         let next = self.next();
-        let is_next = |piece: &Piece| (piece.path.as_str(), piece.offset, piece.bytes) == (path, offset, bytes.len() as u64);
+        let is_next = |piece: &Piece| {
+            (piece.path.as_str(), piece.offset, piece.bytes) == (path, offset, bytes.len() as u64)
+        };
         if !next.as_ref().is_some_and(is_next) {
             let what = match next {
                 Some(Piece { path, offset, bytes }) => format!("{bytes} bytes of `{path}` from {offset} on"),
                 None => "none: all is there".to_owned(),
             };
             let found = bytes.len();
-            return Err(Stop::WrongPiece(format!("the next piece is {what}; found {found} bytes of `{path}` from {offset} on")));
+            return Err(Stop::WrongPiece(format!(
+                "the next piece is {what}; found {found} bytes of `{path}` from {offset} on"
+            )));
         }
         let mut hash = self.hash(path, offset)?;
         let file = File::options().write(true).open(self.folder.join(FILES).join(path));
@@ -183,14 +189,18 @@ impl Staged {
     pub(super) fn place(&mut self, root: &Path) -> Result<PathBuf> {
         let done = |error: std::io::Error| failed("putting the model into its folder", &error);
         for part in &self.noted.files {
-            File::open(self.folder.join(FILES).join(&part.path)).and_then(|file| file.sync_all()).map_err(done)?;
+            File::open(self.folder.join(FILES).join(&part.path))
+                .and_then(|file| file.sync_all())
+                .map_err(done)?;
         }
         for entry in std::fs::read_dir(self.folder.join(FILES)).map_err(done)? {
             let name = entry.map_err(done)?.file_name();
             let to = root.join(&name);
             if to.symlink_metadata().is_ok() {
                 let name = name.to_string_lossy();
-                return Err(Stop::Exists(format!("there is a `{name}` among the models by now: delete one of them")));
+                return Err(Stop::Exists(format!(
+                    "there is a `{name}` among the models by now: delete one of them"
+                )));
             }
             std::fs::rename(self.folder.join(FILES).join(&name), &to).map_err(done)?;
         }
@@ -206,7 +216,8 @@ impl Staged {
     }
 
     fn note(&self) -> Result<()> {
-        let text = serde_json::to_vec(&self.noted).map_err(|error| failed("noting the upload", &error.into()))?;
+        let text =
+            serde_json::to_vec(&self.noted).map_err(|error| failed("noting the upload", &error.into()))?;
         let new = self.folder.join("state.new");
         let noted = std::fs::write(&new, text).and_then(|()| std::fs::rename(new, self.folder.join(STATE)));
         noted.map_err(|error| failed("noting the upload", &error))

@@ -120,6 +120,11 @@ impl Matrix {
         self.row_bytes(row).as_ptr()
     }
 
+    /// All of its numbers.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes.all()[self.start..self.start + self.rows * self.columns * self.dtype.size()]
+    }
+
     /// Some of the rows as a matrix of their own; nothing is copied.
     ///
     /// # Panics
@@ -196,9 +201,11 @@ impl Matrix {
     }
 
     /// A matrix of these numbers.
-    #[cfg(test)]
+    ///
+    /// # Panics
+    /// When there are more or fewer than rows and columns say.
     pub(crate) fn made(dtype: Dtype, rows: usize, columns: usize, floats: &[f32]) -> Self {
-        assert_eq!(floats.len(), rows * columns);
+        assert_eq!(floats.len(), rows * columns, "a matrix is full: this is a bug");
         let bytes: Vec<u8> = floats
             .iter()
             .flat_map(|&float| match dtype {

@@ -121,6 +121,11 @@ impl Panels {
         &self.layout
     }
 
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.layout.bytes()]
+    }
+
     /// Where a panel begins.
     ///
     /// # Panics

@@ -1,16 +1,15 @@
 //! Rounds numbers to affine groups of few bits, when a model is loaded.
 //!
-//! A group's first scale and bias span its least and largest number (Jacob et al. 2017, arXiv:1712.05877). With four
-//! bits they are then fitted to the codes by least squares a few times, which lessens the squared error.
+//! With eight bits a group's scale and bias span its least and largest number (Jacob et al. 2017, arXiv:1712.05877). With
+//! four, they are those of the least weighted squared error among many (`kernels::fit`).
 
 use super::matrix::{Dtype, Matrix};
 use super::panels::{CodeBits, CodedRow, Layout, Panels};
+use crate::kernels::{Group, Kernels, Level, Line};
 use impetus_plugin_api::PluginError;
 
 /// Type of the scales and biases of what is rounded here: eleven bits of mantissa, in two bytes.
 const SCALES: Dtype = Dtype::F16;
-/// Fits of a four-bit group.
-const FITS: usize = 4;
 
 /// How matrices are to be rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +20,11 @@ pub(crate) struct Rounding {
 }
 
 impl Rounding {
+    /// Eight bits, for a matrix that does not bear this rounding.
+    pub(crate) fn fine(self) -> Rounding {
+        Rounding { bits: CodeBits::Eight, group: self.group.max(64) }
+    }
+
     /// The layout of a matrix after rounding, in groups of 32 where the wished ones do not fit; none where its columns
     /// are no whole groups at all.
     pub(crate) fn layout(self, rows: usize, columns: usize) -> Option<Layout> {
@@ -28,23 +32,32 @@ impl Rounding {
         Some(Layout { rows, columns, group, bits: self.bits, scales: SCALES })
     }
 
-    /// Rounds a matrix; none where its columns are no whole groups.
+    /// Rounds a matrix; none where its columns are no whole groups. `weights` say what a squared error counts in each
+    /// column, where that is known.
     ///
     /// # Errors
     /// `OUT_OF_MEMORY`; `CORRUPT_MODEL` for numbers that are none, or beyond what a scale can have.
-    pub(crate) fn round(self, matrix: &Matrix, threads: usize) -> Result<Option<Panels>, PluginError> {
+    pub(crate) fn round(
+        self,
+        (matrix, weights): (&Matrix, Option<&[f32]>),
+        threads: usize,
+    ) -> Result<Option<Panels>, PluginError> {
         let Some(layout) = self.layout(matrix.rows(), matrix.columns()) else { return Ok(None) };
+        let kernels = Kernels::of(Level::best());
         let most = if self.bits == CodeBits::Four { 15.0 } else { 255.0 };
+        let equal = vec![1.0; matrix.columns()];
+        let weights = weights.unwrap_or(&equal);
         let code = |row: usize, to: &mut CodedRow| {
             let mut numbers = vec![0.0; matrix.columns()];
             matrix.read_row(row, &mut numbers);
-            let CodedRow { codes, scales, biases } = to;
-            let groups = numbers.chunks_exact(layout.group).zip(codes.chunks_exact_mut(layout.group));
-            for (((numbers, codes), scale), bias) in groups.zip(scales).zip(biases) {
-                let line = Line::fit(numbers, codes, most).ok_or_else(|| {
+            let groups = numbers.chunks_exact(layout.group).zip(weights.chunks_exact(layout.group));
+            for (g, (numbers, weights)) in groups.enumerate() {
+                let group = Group { numbers, weights, most };
+                let line = line(kernels, &group).ok_or_else(|| {
                     PluginError::corrupt_model(format!("row {row} has numbers that cannot be rounded"))
                 })?;
-                (*scale, *bias) = (line.scale, line.bias);
+                kernels.code(&group, line, &mut to.codes[g * layout.group..(g + 1) * layout.group]);
+                (to.scales[g], to.biases[g]) = (line.scale, line.bias);
             }
             Ok(())
         };
@@ -52,74 +65,19 @@ impl Rounding {
     }
 }
 
-/// `number = scale * code + bias`
-#[derive(Debug, Clone, Copy)]
-struct Line {
-    scale: f32,
-    bias: f32,
-}
-
-impl Line {
-    /// The codes of a group and the line that makes numbers of them; none where no line does.
-    fn fit(numbers: &[f32], codes: &mut [u8], most: f32) -> Option<Line> {
-        let least = numbers.iter().copied().fold(f32::INFINITY, f32::min);
-        let largest = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut best = Line::stored((largest - least) / most, least)?;
-        if numbers.iter().any(|number| number.is_nan()) {
-            return None;
-        }
-        let mut error = best.code(numbers, codes, most);
-        if most > 15.0 {
-            return Some(best);
-        }
-        let mut tried = codes.to_vec();
-        for _ in 0..FITS {
-            let Some(line) = Line::through(numbers, &tried) else { break };
-            let found = line.code(numbers, &mut tried, most);
-            if found < error {
-                (best, error) = (line, found);
-                codes.copy_from_slice(&tried);
-            }
-        }
-        Some(best)
+/// A group's line as it will be stored; none where there is none.
+fn line(kernels: &Kernels, group: &Group<'_>) -> Option<Line> {
+    if group.numbers.iter().any(|number| number.is_nan()) {
+        return None;
     }
-
-    /// The line as it will be stored.
-    fn stored(scale: f32, bias: f32) -> Option<Line> {
-        let line = Line { scale: SCALES.round(scale), bias: SCALES.round(bias) };
-        (line.scale.is_finite() && line.bias.is_finite()).then_some(line)
-    }
-
-    /// The nearest code of each number; answers the sum of squared errors.
-    fn code(self, numbers: &[f32], codes: &mut [u8], most: f32) -> f32 {
-        let inverse = if self.scale == 0.0 { 0.0 } else { 1.0 / self.scale };
-        let mut error = 0.0;
-        for (&number, code) in numbers.iter().zip(codes) {
-            let nearest = ((number - self.bias) * inverse).round().clamp(0.0, most);
-            *code = nearest as u8;
-            let difference = nearest * self.scale + self.bias - number;
-            error += difference * difference;
-        }
-        error
-    }
-
-    /// The line of the least squares for given codes; none where all codes are the same.
-    fn through(numbers: &[f32], codes: &[u8]) -> Option<Line> {
-        let count = numbers.len() as f32;
-        let mean_code = codes.iter().map(|&code| f32::from(code)).sum::<f32>() / count;
-        let mean = numbers.iter().sum::<f32>() / count;
-        let (mut both, mut square) = (0.0, 0.0);
-        for (&number, &code) in numbers.iter().zip(codes) {
-            let offset = f32::from(code) - mean_code;
-            both += offset * (number - mean);
-            square += offset * offset;
-        }
-        if square == 0.0 {
-            return None;
-        }
-        let scale = both / square;
-        Line::stored(scale, mean - scale * mean_code)
-    }
+    let line = if group.most > 15.0 {
+        let (least, largest) = kernels.span(group.numbers);
+        Line { scale: (largest - least) / group.most, bias: least }
+    } else {
+        kernels.fit(group)
+    };
+    let line = Line { scale: SCALES.round(line.scale), bias: SCALES.round(line.bias) };
+    (line.scale.is_finite() && line.bias.is_finite()).then_some(line)
 }
 
 #[cfg(test)]
@@ -132,7 +90,7 @@ mod tests {
 
     fn errors(bits: CodeBits, group: usize) -> Vec<f32> {
         let matrix = Matrix::made(Dtype::F32, 5, 128, &numbers(5, 128));
-        let panels = Rounding { bits, group }.round(&matrix, 2).unwrap().unwrap();
+        let panels = Rounding { bits, group }.round((&matrix, None), 2).unwrap().unwrap();
         let (mut found, mut exact) = (vec![0.0; 128], vec![0.0; 128]);
         (0..5)
             .flat_map(|row| {
@@ -161,17 +119,18 @@ mod tests {
     #[test]
     fn constant_groups_and_odd_widths_and_no_numbers() {
         let matrix = Matrix::made(Dtype::F32, 1, 32, &[0.25; 32]);
-        let panels = Rounding { bits: CodeBits::Four, group: 32 }.round(&matrix, 1).unwrap().unwrap();
+        let panels = Rounding { bits: CodeBits::Four, group: 32 }.round((&matrix, None), 1).unwrap().unwrap();
         let mut found = [0.0; 32];
         panels.read_row(0, &mut found);
         assert_eq!(found, [0.25; 32]);
         let odd = Matrix::made(Dtype::F32, 1, 33, &[0.25; 33]);
-        assert!(Rounding { bits: CodeBits::Four, group: 32 }.round(&odd, 1).unwrap().is_none());
+        assert!(Rounding { bits: CodeBits::Four, group: 32 }.round((&odd, None), 1).unwrap().is_none());
         for bad in [f32::NAN, f32::INFINITY, 1e30] {
             let mut numbers = [0.0; 32];
             numbers[3] = bad;
             let matrix = Matrix::made(Dtype::F32, 1, 32, &numbers);
-            let error = Rounding { bits: CodeBits::Eight, group: 32 }.round(&matrix, 1).err().unwrap();
+            let error =
+                Rounding { bits: CodeBits::Eight, group: 32 }.round((&matrix, None), 1).err().unwrap();
             assert!(error.message.contains("row 0"), "{}", error.message);
         }
     }

@@ -38,6 +38,14 @@ impl Weight {
         }
     }
 
+    /// Where it lies, all of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Weight::Plain(matrix) => matrix.bytes(),
+            Weight::Grouped(panels) => panels.bytes(),
+        }
+    }
+
     /// A row as floats.
     ///
     /// # Panics

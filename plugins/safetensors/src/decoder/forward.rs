@@ -11,7 +11,7 @@ use super::workspace::Workspace;
 use crate::cache::{LayerMemory, Memory, Slot, Table};
 use crate::config::{Decoder, Residual};
 use crate::kernels::{CacheElement, Kernels, Operand, Output};
-use crate::pool::{Pool, Shared};
+use crate::pool::{Ahead, Pool, Shared};
 
 /// What to compute.
 pub(crate) struct Step<'a> {
@@ -57,15 +57,31 @@ pub(crate) fn forward<E: CacheElement>(
     for rotation in &mut workspace.rotations {
         rotation.turn(step.positions, step.runs);
     }
-    for (i, weights) in weights.layers.iter().enumerate() {
+    let rows = step.tokens.len();
+    for (i, layer) in weights.layers.iter().enumerate() {
         let mut memory = memory.layer(i);
-        computer.attention(weights, &mut memory, workspace, step);
-        computer.feed_forward(weights, workspace, step.tokens.len());
+        computer.attention(layer, &mut memory, workspace, step);
+        let behind = match weights.layers.get(i + 1) {
+            Some(next) => computer.ahead(rows, next.inputs.iter().map(|(projection, _)| projection)),
+            None => computer.ahead(rows, [&weights.output]),
+        };
+        computer.feed_forward(layer, workspace, (rows, behind));
     }
     computer.logits(weights, workspace, step.wanted);
 }
 
+/// From so many rows on, products take longer than reading their matrices.
+const FEW: usize = 8;
+
 impl Computer<'_> {
+    /// What threads that wait shall fetch; nothing where memory is not what is waited for.
+    pub(super) fn ahead<'a>(&self, rows: usize, next: impl IntoIterator<Item = &'a Projection>) -> Ahead {
+        match rows < FEW {
+            true => Ahead::of(next.into_iter().map(|projection| projection.matrix.bytes())),
+            false => Ahead::default(),
+        }
+    }
+
     /// `stream[r] = embedding[token[r]] * scale`, and the learned position where there are such.
     fn embed(&mut self, weights: &Weights, workspace: &mut Workspace, step: &Step<'_>) {
         let (hidden, scale, kernels) = (self.decoder.hidden, self.decoder.scales.embedding, self.kernels);
@@ -103,10 +119,13 @@ impl Computer<'_> {
         self.norm(weights.norms.before_attention.as_ref(), workspace, rows);
         let stride = (heads + 2 * kv_heads) * head_width;
         let mixed = Shared::new(&mut workspace.mixed);
+        let output = self.ahead(rows, [&weights.attention_output]);
+        self.pool.announce(output);
         self.project((&workspace.normed, rows), &weights.inputs, (&mixed, stride));
         // Positions, and keys and values into the cache.
         self.rotate(weights, memory, workspace, step);
         // softmax(q k / sqrt(d)) v
+        self.pool.announce(output);
         self.attend(weights.kind, memory, workspace, step);
         if residual == Residual::Parallel {
             // The feed-forward network begins with the same stream.
@@ -115,6 +134,10 @@ impl Computer<'_> {
         // stream += W_o answers
         let Workspace { stream, branch, attended, .. } = workspace;
         let behind = weights.norms.behind_attention.as_ref();
+        if let FeedForward::Dense(dense) = &weights.mlp {
+            let inside = self.ahead(rows, [&dense.first].into_iter().chain(&dense.second));
+            self.pool.announce(inside);
+        }
         self.add((attended, rows), &weights.attention_output, behind, (stream, branch));
         if residual == Residual::Serial {
             self.norm(weights.norms.before_mlp.as_ref(), workspace, rows);
@@ -207,19 +230,33 @@ impl Computer<'_> {
         });
     }
 
-    fn feed_forward(&mut self, weights: &LayerWeights, workspace: &mut Workspace, rows: usize) {
+    fn feed_forward(
+        &mut self,
+        weights: &LayerWeights,
+        workspace: &mut Workspace,
+        (rows, then): (usize, Ahead),
+    ) {
         match &weights.mlp {
             FeedForward::Dense(dense) => {
-                self.dense(dense, weights.norms.behind_mlp.as_ref(), workspace, rows)
+                self.dense(dense, weights.norms.behind_mlp.as_ref(), workspace, (rows, then));
             }
             FeedForward::Experts(experts) => self.experts(experts, workspace, rows),
         }
     }
 
     /// `stream += W_down (activation(W_gate x) * W_up x)` of the normed stream.
-    fn dense(&mut self, weights: &Dense, behind: Option<&Norm>, workspace: &mut Workspace, rows: usize) {
+    fn dense(
+        &mut self,
+        weights: &Dense,
+        behind: Option<&Norm>,
+        workspace: &mut Workspace,
+        (rows, then): (usize, Ahead),
+    ) {
         let Workspace { stream, branch, normed, gate, up, gated, .. } = workspace;
+        let down = self.ahead(rows, [&weights.down]);
+        self.pool.announce(down);
         self.inside(weights, (normed, rows), (gate, up, gated));
+        self.pool.announce(then);
         self.add((gated, rows), &weights.down, behind, (stream, branch));
     }
 
@@ -278,6 +315,12 @@ impl Computer<'_> {
         }
         normed.finish(kernels, self.pool, wanted.len());
         logits.resize(wanted.len() * vocab_size, 0.0);
+        if let Some(first) = weights.layers.first() {
+            // While the host looks at the logits.
+            let inputs = first.inputs.iter().map(|(projection, _)| projection);
+            let inputs = self.ahead(wanted.len(), inputs.chain([&first.attention_output]));
+            self.pool.announce(inputs);
+        }
         let out = Shared::new(logits);
         self.pool.split(vocab_size, weights.output.matrix.grain(wanted.len()), |range| {
             let to = Output { to: &out, stride: vocab_size, column: 0, add: false, scale: scales.logits };

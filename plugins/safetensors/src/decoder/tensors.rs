@@ -38,6 +38,11 @@ impl<'a> Tensors<'a> {
         Tensors { packing, prefix: self.prefix.clone(), ..*self }
     }
 
+    /// The same for what decides too much to be rounded as all else.
+    fn fine(&self) -> Self {
+        self.with(self.packing.fine())
+    }
+
     /// A layer's.
     pub(super) fn layer_of(&self, number: usize) -> Self {
         let prefix = format!("{}{}{number}.", self.prefix, self.decoder.names.layers);
@@ -56,7 +61,10 @@ impl<'a> Tensors<'a> {
             kind,
             norms: self.norms()?,
             inputs: self.inputs()?,
-            attention_output: self.projection(names.attention_output, shape, biased)?,
+            attention_output: match std::env::var_os("FINE_O") {
+                Some(_) => self.fine().projection(names.attention_output, shape, biased)?,
+                None => self.projection(names.attention_output, shape, biased)?,
+            },
             mlp: match self.decoder.experts.filter(|_| kind.experts) {
                 Some(experts) => FeedForward::Experts(self.experts(experts)?),
                 None => FeedForward::Dense(self.dense()?),
@@ -73,15 +81,19 @@ impl<'a> Tensors<'a> {
         match &names.inputs {
             InputNames::Separate([query, key, value]) => Ok(vec![
                 (self.projection(query, (queries, hidden), biased)?, 0),
-                (self.projection(key, (keys, hidden), biased)?, queries),
-                (self.projection(value, (keys, hidden), biased)?, queries + keys),
+                (self.fine().projection(key, (keys, hidden), biased)?, queries),
+                (self.fine().projection(value, (keys, hidden), biased)?, queries + keys),
             ]),
             InputNames::Stacked(name) => {
-                let part = |rows: Range<usize>| {
+                let part = |tensors: &Self, rows: Range<usize>| {
                     let column = rows.start;
-                    Ok((self.part(name, (all, hidden), rows, biased)?, column))
+                    Ok((tensors.part(name, (all, hidden), rows, biased)?, column))
                 };
-                [0..queries, queries..queries + keys, queries + keys..all].into_iter().map(part).collect()
+                Ok(vec![
+                    part(self, 0..queries)?,
+                    part(&self.fine(), queries..queries + keys)?,
+                    part(&self.fine(), queries + keys..all)?,
+                ])
             }
             InputNames::ByHead(name) => {
                 let group = heads / kv_heads * head_width;
@@ -89,12 +101,13 @@ impl<'a> Tensors<'a> {
                 for head in 0..kv_heads {
                     let first = head * (group + 2 * head_width);
                     let key = first + group;
-                    for (rows, column) in [
-                        (first..key, head * group),
-                        (key..key + head_width, queries + head * head_width),
-                        (key + head_width..key + 2 * head_width, queries + keys + head * head_width),
+                    let value = key + head_width;
+                    for (tensors, rows, column) in [
+                        (self, first..key, head * group),
+                        (&self.fine(), key..value, queries + head * head_width),
+                        (&self.fine(), value..value + head_width, queries + keys + head * head_width),
                     ] {
-                        parts.push((self.part(name, (all, hidden), rows, biased)?, column));
+                        parts.push((tensors.part(name, (all, hidden), rows, biased)?, column));
                     }
                 }
                 Ok(parts)
@@ -105,24 +118,25 @@ impl<'a> Tensors<'a> {
     fn dense(&self) -> Result<Dense, PluginError> {
         let Decoder { hidden, intermediate, names, mlp_bias, .. } = *self.decoder;
         let (inside, outside) = ((intermediate, hidden), (hidden, intermediate));
+        let fine = self.fine();
         Ok(match names.mlp {
             MlpNames::Gated { gate, up, down } => Dense {
                 first: self.projection(gate, inside, mlp_bias)?,
                 second: Some(self.projection(up, inside, mlp_bias)?),
-                down: self.projection(down, outside, mlp_bias)?,
+                down: fine.projection(down, outside, mlp_bias)?,
             },
             MlpNames::Fused { both, down } => {
                 let part = |rows| self.part(both, (2 * intermediate, hidden), rows, mlp_bias);
                 Dense {
                     first: part(0..intermediate)?,
                     second: Some(part(intermediate..2 * intermediate)?),
-                    down: self.projection(down, outside, mlp_bias)?,
+                    down: fine.projection(down, outside, mlp_bias)?,
                 }
             }
             MlpNames::Plain { up, down } => Dense {
                 first: self.projection(up, inside, mlp_bias)?,
                 second: None,
-                down: self.projection(down, outside, mlp_bias)?,
+                down: fine.projection(down, outside, mlp_bias)?,
             },
         })
     }
@@ -141,7 +155,7 @@ impl<'a> Tensors<'a> {
             let network = Dense {
                 first: below.projection(gate, (width, hidden), false)?,
                 second: Some(below.projection(up, (width, hidden), false)?),
-                down: below.projection(down, (hidden, width), false)?,
+                down: below.fine().projection(down, (hidden, width), false)?,
             };
             Ok::<_, PluginError>(SharedExpert {
                 network,
@@ -156,22 +170,23 @@ impl<'a> Tensors<'a> {
         let (hidden, names) = (self.decoder.hidden, &self.decoder.names.experts);
         let has = |name: &str| self.checkpoint.has(&format!("{}.weight", self.name(name)));
         let bare = |matrix| Projection { matrix, bias: None };
-        let one = |name: &str, shape: [usize; 2], rows: Range<usize>| {
-            self.one_of(name, (count, shape), (number, rows)).map(bare)
+        let one = |tensors: &Self, name: &str, shape: [usize; 2], rows: Range<usize>| {
+            tensors.one_of(name, (count, shape), (number, rows)).map(bare)
         };
+        let fine = self.fine();
         if let Some([both, down]) = names.fused.filter(|[both, _]| has(both)) {
             return Ok(Expert {
-                gate: one(both, [2 * width, hidden], 0..width)?,
-                up: one(both, [2 * width, hidden], width..2 * width)?,
-                down: one(down, [hidden, width], 0..hidden)?,
+                gate: one(self, both, [2 * width, hidden], 0..width)?,
+                up: one(self, both, [2 * width, hidden], width..2 * width)?,
+                down: one(&fine, down, [hidden, width], 0..hidden)?,
             });
         }
         if has(names.stacked[0]) {
             let [gate, up, down] = names.stacked;
             return Ok(Expert {
-                gate: one(gate, [width, hidden], 0..width)?,
-                up: one(up, [width, hidden], 0..width)?,
-                down: one(down, [hidden, width], 0..hidden)?,
+                gate: one(self, gate, [width, hidden], 0..width)?,
+                up: one(self, up, [width, hidden], 0..width)?,
+                down: one(&fine, down, [hidden, width], 0..hidden)?,
             });
         }
         let below = self.below(&format!("{}{number}.", names.each));
@@ -179,7 +194,7 @@ impl<'a> Tensors<'a> {
         Ok(Expert {
             gate: bare(below.weight(gate, (width, hidden))?),
             up: bare(below.weight(up, (width, hidden))?),
-            down: bare(below.weight(down, (hidden, width))?),
+            down: bare(below.fine().weight(down, (hidden, width))?),
         })
     }
 
@@ -326,7 +341,8 @@ impl<'a> Tensors<'a> {
     /// Rounded where that is wished and can be.
     fn packed(&self, module: &str, matrix: crate::checkpoint::Matrix) -> Result<Weight, PluginError> {
         let Some(rounding) = self.packing.rounding else { return Ok(Weight::Plain(matrix)) };
-        let panels = rounding.round(&matrix, self.packing.threads).map_err(|error| named(module, error))?;
+        let panels =
+            rounding.round((&matrix, None), self.packing.threads).map_err(|error| named(module, error))?;
         Ok(panels.map_or(Weight::Plain(matrix), |panels| Weight::Grouped(Arc::new(panels))))
     }
 

@@ -5,7 +5,7 @@ use impetus_plugin_api::PluginError;
 
 use super::norm::Norm;
 use super::tensors::Tensors;
-use crate::checkpoint::{Checkpoint, CodeBits, Rounding, Weight};
+use crate::checkpoint::{Checkpoint, Rounding, Weight};
 use crate::config::{Decoder, Layer};
 use crate::kernels::{Forms, Kernels};
 
@@ -117,7 +117,7 @@ impl Weights {
         }
         // Rows that are looked up stay as they are; only what is multiplied with is rounded.
         let kept = root.with(Packing { rounding: None, ..packing });
-        let last = root.with(packing.of_output());
+        let last = root.with(packing.fine());
         let embedding = kept.weight(names.embedding, (vocab_size, hidden))?;
         let shape = (decoder.context_length, hidden);
         let positions = names.positions.map(|name| kept.weight(name, shape)).transpose()?;
@@ -167,6 +167,12 @@ impl LayerWeights {
 
 #[cfg(test)]
 impl Weights {
+    /// Bytes that a step of one token reads.
+    pub(crate) fn step_bytes(&self) -> usize {
+        let all = self.layers.iter().flat_map(LayerWeights::projections).chain([&self.output]);
+        all.map(|projection| projection.matrix.bytes().len()).sum()
+    }
+
     /// Every packed matrix as floats: what is left of a difference is not the activations' rounding.
     pub(crate) fn widen(&mut self) {
         let of_layers = self.layers.iter_mut().flat_map(LayerWeights::projections_mut);
@@ -227,9 +233,11 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    /// The output matrix decides between tokens: it keeps eight bits, as in llama.cpp's files of four.
-    fn of_output(self) -> Packing {
-        let rounding = self.rounding.map(|rounding| Rounding { bits: CodeBits::Eight, ..rounding });
+    /// Eight bits where other matrices have four, for those in which four would cost the most (docs/safetensors.md has the
+    /// figures): the output matrix, which decides between tokens; keys and values, which are small and seen by every later
+    /// token; and what a feed-forward network adds to the stream.
+    pub(super) fn fine(self) -> Packing {
+        let rounding = self.rounding.map(Rounding::fine);
         Packing { rounding, ..self }
     }
 }

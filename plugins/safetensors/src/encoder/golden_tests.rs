@@ -60,14 +60,12 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
         .fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most })
 }
 
-const LEVELS: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
-
 #[test]
 fn every_family_makes_the_vectors_of_sentence_transformers() {
     let Answers { texts, cases } = answers();
     assert_eq!(cases.len(), 8);
     for (name, case) in &cases {
-        for level in LEVELS.into_iter().filter(|level| level.runs_here()) {
+        for level in Level::ALL.into_iter().filter(|level| level.runs_here()) {
             let model = model(name, level);
             let options = TokenizeOptions { add_special: true, parse_special: false };
             let sequences: Vec<Vec<Token>> =

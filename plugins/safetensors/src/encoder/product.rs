@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use crate::checkpoint::Matrix;
 use crate::kernels::Level;
+#[cfg(target_arch = "aarch64")]
+use crate::kernels::simd::neon::Neon;
 use crate::kernels::simd::{LANES, Simd, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{avx2::Avx2, avx512::Avx512};
@@ -84,6 +86,8 @@ impl Product {
             Level::Avx512Bf16 | Level::Avx512 if level.runs_here() => Product(avx512),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 if level.runs_here() => Product(avx2),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonBf16 | Level::NeonDot | Level::Neon => Product(neon),
             _ => Product(portable),
         }
     }
@@ -131,6 +135,12 @@ impl Product {
 unsafe fn avx512(job: &Job<'_>) {
     // SAFETY: passed on to our caller.
     unsafe { all::<Avx512, 12, 2>(job) }
+}
+
+#[cfg(target_arch = "aarch64")]
+unsafe fn neon(job: &Job<'_>) {
+    // SAFETY: passed on to our caller.
+    unsafe { all::<Neon, 6, 1>(job) }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -4,10 +4,9 @@
 //! depend on its company.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
-use candle_core::{DType, Device, Shape, Tensor};
-use candle_nn::var_builder::{SimpleBackend, VarBuilder};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::var_builder::VarBuilder;
 use candle_transformers::models::modernbert::ModernBert;
 use candle_transformers::models::nomic_bert::NomicBertModel;
 use impetus_plugin_api::PluginError;
@@ -17,6 +16,7 @@ pub(super) use candle_transformers::models::modernbert::Config as ModernBertConf
 pub(super) use candle_transformers::models::nomic_bert::Config as NomicBertConfig;
 
 use super::config::Network;
+use crate::candle::Tensors;
 use crate::checkpoint::Checkpoint;
 use crate::config::Fields;
 
@@ -32,7 +32,7 @@ impl CandleModel {
     /// # Errors
     /// `CORRUPT_MODEL` or `UNSUPPORTED` with the tensor's name.
     pub(super) fn load(checkpoint: &Checkpoint, network: &Network) -> Result<Option<Self>, PluginError> {
-        let tensors = Tensors::read(checkpoint)?;
+        let tensors = Tensors::read(checkpoint, PREFIX)?;
         let used = tensors.used();
         let builder = VarBuilder::from_backend(Box::new(tensors), DType::F32, Device::Cpu);
         let corrupt = |error: candle_core::Error| PluginError::corrupt_model(error.to_string());
@@ -46,7 +46,7 @@ impl CandleModel {
                 CandleModel::NomicBert(Box::new(NomicBertModel::load(builder, config).map_err(corrupt)?))
             }
         };
-        used.check_all()?;
+        used.check_all(|name| HEADS.iter().any(|head| name.starts_with(head)))?;
         Ok(Some(model))
     }
 
@@ -87,6 +87,11 @@ impl CandleModel {
     }
 }
 
+/// What all names of a checkpoint may begin with, where it has a head as well.
+const PREFIX: &str = "model.";
+/// Tensors of heads, which an encoder does without.
+const HEADS: [&str; 4] = ["head.", "decoder.", "cls.", "pooler."];
+
 /// candle takes a norm that is not there for none: the first layer alone has none.
 fn check_norms(checkpoint: &Checkpoint, layers: usize) -> Result<(), PluginError> {
     for layer in 1..layers {
@@ -96,97 +101,6 @@ fn check_norms(checkpoint: &Checkpoint, layers: usize) -> Result<(), PluginError
         }
     }
     Ok(())
-}
-
-/// A checkpoint's tensors, as candle asks for them.
-struct Tensors {
-    by_name: BTreeMap<String, Tensor>,
-    asked: std::sync::Arc<Mutex<Vec<String>>>,
-}
-
-/// Which tensors were asked for.
-struct Used {
-    names: Vec<String>,
-    asked: std::sync::Arc<Mutex<Vec<String>>>,
-}
-
-/// What all names of a checkpoint may begin with, where it has a head as well.
-const PREFIX: &str = "model.";
-
-impl Tensors {
-    fn read(checkpoint: &Checkpoint) -> Result<Self, PluginError> {
-        let mut by_name = BTreeMap::new();
-        for entry in checkpoint.entries() {
-            let floats = match entry.shape.as_slice() {
-                [length] => checkpoint.vector(&entry.name, *length)?,
-                [rows, columns] => checkpoint.matrix(&entry.name, *rows, *columns)?.to_floats(),
-                _ => continue,
-            };
-            let tensor = Tensor::from_vec(floats, entry.shape.as_slice(), &Device::Cpu)
-                .map_err(|error| PluginError::internal(error.to_string()))?;
-            // One dialect: without what a head puts before.
-            let name = entry.name.strip_prefix(PREFIX).unwrap_or(&entry.name);
-            by_name.insert(name.to_owned(), tensor);
-        }
-        Ok(Tensors { by_name, asked: std::sync::Arc::default() })
-    }
-
-    fn used(&self) -> Used {
-        Used { names: self.by_name.keys().cloned().collect(), asked: std::sync::Arc::clone(&self.asked) }
-    }
-
-    fn find(&self, name: &str) -> candle_core::Result<Tensor> {
-        let name = name.strip_prefix(PREFIX).unwrap_or(name);
-        if let Ok(mut asked) = self.asked.lock() {
-            asked.push(name.to_owned());
-        }
-        let missing = || candle_core::Error::Msg(format!("tensor `{name}` is missing"));
-        self.by_name.get(name).cloned().ok_or_else(missing)
-    }
-}
-
-impl SimpleBackend for Tensors {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: candle_nn::Init,
-        _: DType,
-        _: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let tensor = self.find(name)?;
-        if tensor.shape() == &shape {
-            return Ok(tensor);
-        }
-        let (found, wanted) = (tensor.dims(), shape.dims());
-        Err(candle_core::Error::Msg(format!(
-            "tensor `{name}` has the shape {found:?}; config.json makes it {wanted:?}"
-        )))
-    }
-
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        self.find(name)
-    }
-
-    fn contains_tensor(&self, name: &str) -> bool {
-        self.by_name.contains_key(name.strip_prefix(PREFIX).unwrap_or(name))
-    }
-}
-
-impl Used {
-    /// # Errors
-    /// `UNSUPPORTED` with a tensor that nobody asked for and that is of no known head.
-    fn check_all(&self) -> Result<(), PluginError> {
-        let asked = self.asked.lock().map(|asked| asked.clone()).unwrap_or_default();
-        let known =
-            |name: &str| ["head.", "decoder.", "cls.", "pooler."].iter().any(|head| name.starts_with(head));
-        match self.names.iter().find(|name| !known(name) && !asked.contains(name)) {
-            None => Ok(()),
-            Some(name) => Err(PluginError::unsupported(format!(
-                "tensor `{name}` has no place in an encoder as config.json describes it"
-            ))),
-        }
-    }
 }
 
 /// Which layers of a ModernBERT see everything, and the bases of its rotations, global and local, in both dialects.

@@ -71,18 +71,18 @@ unsafe fn down<I: Integers, E: Element, const FOUR: bool, const PANELS: usize>(
     let mut row = 0;
     // SAFETY: rows are within the job's shapes.
     unsafe {
-        if PANELS == 1 {
+        if PANELS == 1 && I::TALL {
             while row + 8 <= job.rows {
                 tile::<I, E, FOUR, PANELS, 8>(job, panel, row, n);
                 row += 8;
             }
-        } else {
+        } else if PANELS > 1 {
             while row + 6 <= job.rows {
                 tile::<I, E, FOUR, PANELS, 6>(job, panel, row, n);
                 row += 6;
             }
         }
-        if row + 4 <= job.rows {
+        while row + 4 <= job.rows {
             tile::<I, E, FOUR, PANELS, 4>(job, panel, row, n);
             row += 4;
         }
@@ -125,7 +125,7 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, c
             let mut i = 0;
             while i < job.group {
                 if ROWS == 1 {
-                    I::prefetch(at.wrapping_add(AHEAD));
+                    I::Floats::prefetch(at.wrapping_add(AHEAD));
                 }
                 if FOUR {
                     let halves: [_; PANELS] = std::array::from_fn(|p| I::load_halves(at.add(p * size)));
@@ -148,8 +148,11 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, c
             }
             for p in 0..PANELS {
                 let factors = factors.add(p * size).cast::<E::Bits>();
-                let (scales, biases) =
-                    (E::load::<I::Floats>(factors), E::load::<I::Floats>(factors.add(LANES)));
+                let scales = E::load::<I::Floats>(factors);
+                let mut biases = E::load::<I::Floats>(factors.add(LANES));
+                if !FOUR && I::OFFSET != 0.0 {
+                    biases = I::Floats::fma(scales, I::Floats::splat(I::OFFSET), biases);
+                }
                 for r in 0..ROWS {
                     let place = (row + r) * groups + part;
                     let bias = I::Floats::mul(biases, I::Floats::splat(*job.sums.add(place)));

@@ -107,12 +107,14 @@ unsafe fn rows<S: Simd, E: Element, const ROWS: usize>(job: &Attend<'_, E>) {
                 S::store(row.out.add(i), S::splat(0.0));
             }
         }
-        for blocks in job.blocks.chunks(TOGETHER) {
+        for (i, blocks) in job.blocks.chunks(TOGETHER).enumerate() {
+            let next = job.blocks.get((i + 1) * TOGETHER..).unwrap_or_default();
+            let seen = Seen { blocks, next };
             match blocks.len() {
-                TOGETHER => scores::<S, E, ROWS, TOGETHER>(job, blocks, &mut weights),
-                3 => scores::<S, E, ROWS, 3>(job, blocks, &mut weights),
-                2 => scores::<S, E, ROWS, 2>(job, blocks, &mut weights),
-                _ => scores::<S, E, ROWS, 1>(job, blocks, &mut weights),
+                TOGETHER => scores::<S, E, ROWS, TOGETHER>(job, seen, &mut weights),
+                3 => scores::<S, E, ROWS, 3>(job, seen, &mut weights),
+                2 => scores::<S, E, ROWS, 2>(job, seen, &mut weights),
+                _ => scores::<S, E, ROWS, 1>(job, seen, &mut weights),
             }
             let mut shrink = [1.0f32; ROWS];
             for r in 0..ROWS {
@@ -120,7 +122,7 @@ unsafe fn rows<S: Simd, E: Element, const ROWS: usize>(job: &Attend<'_, E>) {
                 mask(job, blocks, job.rows[r].position, scores);
                 shrink[r] = soften::<S>(scores, &mut states[r]);
             }
-            gather::<S, E, ROWS>(job, blocks, &weights, shrink);
+            gather::<S, E, ROWS>(job, seen, &weights, shrink);
         }
         for (row, state) in job.rows.iter().zip(states) {
             let share = S::splat(1.0 / state.sum);
@@ -131,24 +133,39 @@ unsafe fn rows<S: Simd, E: Element, const ROWS: usize>(job: &Attend<'_, E>) {
     }
 }
 
+/// Blocks that are taken together, and those that will be: they may lie anywhere, so that no machine guesses them.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    blocks: &'a [KeyBlock],
+    next: &'a [KeyBlock],
+}
+
+impl Seen<'_> {
+    /// A block, and the one in the same place of those to come, or the same where there is none.
+    #[inline(always)]
+    fn with_next(self, b: usize) -> (KeyBlock, KeyBlock) {
+        (self.blocks[b], *self.next.get(b).unwrap_or(&self.blocks[b]))
+    }
+}
+
 /// `scores[r][key] = query[r] · key`
 #[inline(always)]
 unsafe fn scores<S: Simd, E: Element, const ROWS: usize, const BLOCKS: usize>(
     job: &Attend<'_, E>,
-    blocks: &[KeyBlock],
+    seen: Seen<'_>,
     scores: &mut [[f32; LANES * TOGETHER]; ROWS],
 ) {
     // SAFETY: the pointers are valid for the shapes.
     unsafe {
         // Many rows with many blocks would not fit the registers: two blocks at a time then.
         if ROWS > 4 && BLOCKS > 2 {
-            pass::<S, E, ROWS, 2>(job, blocks, 0, scores);
+            pass::<S, E, ROWS, 2>(job, seen, 0, scores);
             match BLOCKS {
-                3 => pass::<S, E, ROWS, 1>(job, blocks, 2, scores),
-                _ => pass::<S, E, ROWS, 2>(job, blocks, 2, scores),
+                3 => pass::<S, E, ROWS, 1>(job, seen, 2, scores),
+                _ => pass::<S, E, ROWS, 2>(job, seen, 2, scores),
             }
         } else {
-            pass::<S, E, ROWS, BLOCKS>(job, blocks, 0, scores);
+            pass::<S, E, ROWS, BLOCKS>(job, seen, 0, scores);
         }
     }
 }
@@ -156,18 +173,19 @@ unsafe fn scores<S: Simd, E: Element, const ROWS: usize, const BLOCKS: usize>(
 #[inline(always)]
 unsafe fn pass<S: Simd, E: Element, const ROWS: usize, const BLOCKS: usize>(
     job: &Attend<'_, E>,
-    blocks: &[KeyBlock],
+    seen: Seen<'_>,
     from: usize,
     scores: &mut [[f32; LANES * TOGETHER]; ROWS],
 ) {
     // SAFETY: the pointers are valid for the shapes; `from + BLOCKS` blocks exist.
     unsafe {
         let mut sums = [[S::splat(0.0); BLOCKS]; ROWS];
-        let keys_of: [*const E::Bits; BLOCKS] =
-            std::array::from_fn(|b| job.keys(*blocks.get_unchecked(from + b)));
+        let both: [(KeyBlock, KeyBlock); BLOCKS] = std::array::from_fn(|b| seen.with_next(from + b));
+        let keys_of = both.map(|(block, next)| (job.keys(block), job.keys(next)));
         for i in 0..job.head_width {
             let mut keys = [S::splat(0.0); BLOCKS];
-            for (key, keys_of) in keys.iter_mut().zip(keys_of) {
+            for (key, (keys_of, next)) in keys.iter_mut().zip(keys_of) {
+                S::prefetch(next.add(i * LANES).cast());
                 *key = E::load::<S>(keys_of.add(i * LANES));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
@@ -239,7 +257,7 @@ unsafe fn soften<S: Simd>(scores: &mut [f32], state: &mut State) -> f32 {
 #[inline(always)]
 unsafe fn gather<S: Simd, E: Element, const ROWS: usize>(
     job: &Attend<'_, E>,
-    blocks: &[KeyBlock],
+    seen: Seen<'_>,
     weights: &[[f32; LANES * TOGETHER]; ROWS],
     shrink: [f32; ROWS],
 ) {
@@ -248,11 +266,11 @@ unsafe fn gather<S: Simd, E: Element, const ROWS: usize>(
     unsafe {
         // A weight is read once for two vectors, where there are registers for their sums.
         while S::STRIP == 2 && i + 2 * LANES <= job.head_width {
-            columns::<S, E, ROWS, 2>(job, blocks, i, (weights, shrink));
+            columns::<S, E, ROWS, 2>(job, seen, i, (weights, shrink));
             i += 2 * LANES;
         }
         while i < job.head_width {
-            columns::<S, E, ROWS, 1>(job, blocks, i, (weights, shrink));
+            columns::<S, E, ROWS, 1>(job, seen, i, (weights, shrink));
             i += LANES;
         }
     }
@@ -262,7 +280,7 @@ unsafe fn gather<S: Simd, E: Element, const ROWS: usize>(
 #[inline(always)]
 unsafe fn columns<S: Simd, E: Element, const ROWS: usize, const N: usize>(
     job: &Attend<'_, E>,
-    blocks: &[KeyBlock],
+    seen: Seen<'_>,
     i: usize,
     (weights, shrink): (&[[f32; LANES * TOGETHER]; ROWS], [f32; ROWS]),
 ) {
@@ -275,9 +293,11 @@ unsafe fn columns<S: Simd, E: Element, const ROWS: usize, const N: usize>(
                 *sum = S::mul(S::load(out), S::splat(shrink[r]));
             }
         }
-        for (b, block) in blocks.iter().enumerate() {
-            let values_of = job.values(*block).add(i);
+        for b in 0..seen.blocks.len() {
+            let (block, next) = seen.with_next(b);
+            let (values_of, next) = (job.values(block).add(i), job.values(next).add(i));
             for key in 0..LANES {
+                S::prefetch(next.add(key * job.head_width).cast());
                 // Others' or old numbers, which may be no numbers at all: their weight of nearly nothing is no help.
                 if block.present & (1 << key) == 0 {
                     continue;

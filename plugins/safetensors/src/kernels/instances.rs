@@ -5,9 +5,11 @@
 use super::affine::{Affine, Totals};
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
+#[cfg(target_arch = "aarch64")]
+use super::bf16_neon;
 use super::multiply::Multiply;
 use super::simd::{Bf16, F16, F32};
-use super::{Activation, Attend, Level, affine, attention, multiply, rows, simd};
+use super::{Activation, Attend, Group, Level, Line, affine, attention, fit, multiply, rows, simd};
 
 /// The instances of one level.
 pub(crate) struct Kernels {
@@ -28,6 +30,9 @@ pub(crate) struct Kernels {
     pub(super) activate: unsafe fn(Activation, &mut [f32]),
     pub(super) gate: unsafe fn(Activation, &mut [f32], &[f32]),
     pub(super) narrow: unsafe fn(&[f32], &mut [u16]),
+    pub(super) fit: unsafe fn(&Group<'_>) -> Line,
+    pub(super) span: unsafe fn(&[f32]) -> (f32, f32),
+    pub(super) code: unsafe fn(&Group<'_>, Line, &mut [u8]),
     pub(super) round: unsafe fn(&[f32], usize, &mut [i8], Totals<'_>),
 }
 
@@ -36,7 +41,8 @@ macro_rules! instances {
     ($level:ident, $simd:ty, $integers:ty, $($feature:literal)?) => {
         mod $level {
             use super::{
-                Activation, Affine, Attend, Bf16, F16, F32, Kernels, Multiply, Totals, affine, attention, multiply, rows, simd,
+                Activation, Affine, Attend, Bf16, F16, F32, Group, Kernels, Line, Multiply, Totals, affine, attention, fit,
+                multiply, rows, simd,
             };
 
             $(#[target_feature(enable = $feature)])?
@@ -119,6 +125,22 @@ macro_rules! instances {
                 unsafe { affine::round::<$simd>(row, group, codes, totals) }
             }
 
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn fit_line(group: &Group<'_>) -> Line {
+                // SAFETY: passed on to our caller.
+                unsafe { fit::fit::<$simd>(group) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn span(numbers: &[f32]) -> (f32, f32) {
+                // SAFETY: passed on to our caller.
+                unsafe { fit::span::<$simd>(numbers) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn code(group: &Group<'_>, line: Line, codes: &mut [u8]) {
+                // SAFETY: passed on to our caller.
+                unsafe { fit::code::<$simd>(group, line, codes) }
+            }
+
             pub(super) static KERNELS: Kernels = Kernels {
                 narrow_activations: false,
                 multiply_f32,
@@ -136,6 +158,9 @@ macro_rules! instances {
                 activate,
                 gate,
                 narrow,
+                fit: fit_line,
+                span,
+                code,
                 round,
             };
         }
@@ -159,12 +184,20 @@ instances!(
     simd::Avx512Vnni,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
 );
+#[cfg(target_arch = "aarch64")]
+instances!(neon, simd::neon::Neon, simd::neon::Neon, "neon");
+#[cfg(target_arch = "aarch64")]
+instances!(neon_dot, simd::neon::Neon, simd::NeonDot, "neon,dotprod");
 #[cfg(target_arch = "x86_64")]
 static AVX512_BF16: Kernels =
     Kernels { narrow_activations: true, multiply_bf16: bf16::run, ..copy_of(&vnni::KERNELS) };
 
+#[cfg(target_arch = "aarch64")]
+static NEON_BF16: Kernels =
+    Kernels { narrow_activations: true, multiply_bf16: bf16_neon::run, ..copy_of(&neon_dot::KERNELS) };
+
 /// The same instances again: `Kernels` is not `Copy`, so that nobody carries it about.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const fn copy_of(kernels: &'static Kernels) -> Kernels {
     Kernels { ..*kernels }
 }
@@ -180,9 +213,14 @@ impl Kernels {
             Level::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => &avx2::KERNELS,
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => &portable::KERNELS,
-            Level::Portable => &portable::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonBf16 => &NEON_BF16,
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot => &neon_dot::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => &neon::KERNELS,
+            // What does not run here was replaced above.
+            _ => &portable::KERNELS,
         }
     }
 }

@@ -11,16 +11,36 @@ pub(crate) enum Level {
     Avx512,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AArch64 with products of brain floats (`bf16`), and of bytes (`dotprod`).
+    NeonBf16,
+    /// AArch64 with products of bytes.
+    NeonDot,
+    /// AArch64.
+    Neon,
     /// What the target always has.
     Portable,
 }
 
 impl Level {
-    pub(crate) const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
+    pub(crate) const ALL: [Level; 7] = [
+        Level::Avx512Bf16,
+        Level::Avx512,
+        Level::Avx2,
+        Level::NeonBf16,
+        Level::NeonDot,
+        Level::Neon,
+        Level::Portable,
+    ];
 
     /// The best of this machine.
     pub(crate) fn best() -> Level {
         Level::ALL.into_iter().find(|level| level.runs_here()).unwrap_or(Level::Portable)
+    }
+
+    /// Whether its products of brain floats round activations to brain floats as well.
+    #[cfg(test)]
+    pub(crate) fn narrows(self) -> bool {
+        matches!(self, Level::Avx512Bf16 | Level::NeonBf16)
     }
 
     /// Whether this machine has the instructions.
@@ -34,10 +54,21 @@ impl Level {
                 Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16") && has!("avx512vnni"),
                 Level::Avx512 => avx512() && avx2(),
                 Level::Avx2 => avx2(),
+                Level::NeonBf16 | Level::NeonDot | Level::Neon => false,
                 Level::Portable => true,
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            match self {
+                Level::NeonBf16 => has!("dotprod") && has!("bf16"),
+                Level::NeonDot => has!("dotprod"),
+                Level::Neon | Level::Portable => true,
+                Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
+            }
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
             self == Level::Portable
         }
@@ -50,6 +81,9 @@ impl fmt::Display for Level {
             Level::Avx512Bf16 => "AVX-512 BF16",
             Level::Avx512 => "AVX-512",
             Level::Avx2 => "AVX2",
+            Level::NeonBf16 => "NEON BF16",
+            Level::NeonDot => "NEON with dot products",
+            Level::Neon => "NEON",
             Level::Portable => "portable",
         })
     }

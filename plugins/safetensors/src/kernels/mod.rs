@@ -12,6 +12,9 @@ mod affine;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+#[cfg(target_arch = "aarch64")]
+mod bf16_neon;
+mod fit;
 mod instances;
 mod level;
 mod multiply;
@@ -26,6 +29,7 @@ use std::ops::Range;
 
 use self::affine::Affine;
 pub(crate) use self::attention::{Attend, KeyBlock, MAX_ROWS, QueryRow};
+pub(crate) use self::fit::{Group, Line};
 pub(crate) use self::instances::Kernels;
 pub(crate) use self::level::Level;
 use self::multiply::{Multiply, Sink};
@@ -286,6 +290,35 @@ impl Kernels {
         );
         // SAFETY: the level runs here, the lengths fit.
         unsafe { (self.round)(row, group, codes, (factors, sums)) }
+    }
+
+    /// The line whose codes come nearest to a group's numbers.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub(crate) fn fit(&self, group: &Group<'_>) -> Line {
+        assert!(group.numbers.len().is_multiple_of(LANES), "groups are of whole vectors: this is a bug");
+        assert_eq!(group.numbers.len(), group.weights.len(), "one length: this is a bug");
+        // SAFETY: the level runs here, the lengths fit.
+        unsafe { (self.fit)(group) }
+    }
+
+    /// The least and the largest of a group's numbers.
+    pub(crate) fn span(&self, numbers: &[f32]) -> (f32, f32) {
+        assert!(numbers.len().is_multiple_of(LANES), "groups are of whole vectors: this is a bug");
+        // SAFETY: the level runs here, the length fits.
+        unsafe { (self.span)(numbers) }
+    }
+
+    /// The code of each number that comes nearest to it on a line.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub(crate) fn code(&self, group: &Group<'_>, line: Line, codes: &mut [u8]) {
+        assert!(group.numbers.len().is_multiple_of(LANES), "groups are of whole vectors: this is a bug");
+        assert_eq!(group.numbers.len(), codes.len(), "one length: this is a bug");
+        // SAFETY: the level runs here, the lengths fit.
+        unsafe { (self.code)(group, line, codes) }
     }
 
     /// Rounds to brain floats.

@@ -1,4 +1,11 @@
-//! Ends that no adapter can catch.
+//! Ends that no adapter can catch, and what no engine has a use for.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::UdpSocket;
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 /// Reads where nothing is.
 #[expect(unsafe_code, reason = "a plugin that is broken on demand")]
@@ -11,6 +18,32 @@ pub(crate) fn segfault() {
 pub(crate) fn hang() -> ! {
     loop {
         std::thread::park();
+    }
+}
+
+/// Reaches for what is outside of its process, in a way that is named.
+pub(crate) fn reach_out(way: &str) -> io::Result<()> {
+    match way {
+        "udp" => UdpSocket::bind("127.0.0.1:0").map(drop),
+        "unix" => UnixDatagram::unbound().map(drop),
+        "program" => Command::new("/bin/true").status().map(drop),
+        other => Err(io::Error::other(format!("told to reach out by `{other}`"))),
+    }
+}
+
+/// Writes into every socket of its process what nobody at the other end can understand.
+pub(crate) fn speak_nonsense() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().filter_map(Result::ok);
+    let is_socket = |path: &std::fs::DirEntry| {
+        std::fs::read_link(path.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    };
+    let sockets: Vec<_> = open.filter(is_socket).map(|entry| entry.file_name()).collect();
+    for number in sockets.iter().filter_map(|name| name.to_str()?.parse().ok()) {
+        // SAFETY: there is none: the descriptor is another's. It is not closed, and the other one goes on with it.
+        #[expect(unsafe_code, reason = "a plugin that is broken on demand")]
+        let mut socket = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(number) });
+        // A length of three bytes, and three that are no frame.
+        let _ = socket.write_all(&[3, 0, 0, 0, 0xc1, 0xc1, 0xc1]);
     }
 }
 

@@ -4,21 +4,24 @@
 //! mixed up are noticed. It is a real plugin, loaded through the same door as every other.
 
 mod behaviour;
+mod benchmarks;
 mod crash;
 mod embedder;
 mod reader;
 
 use std::sync::Arc;
 
-use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress, embeddings};
+use impetus_plugin_api::sdk::{FormatPlugin, Model, Progress, benchmarks, embeddings};
 use impetus_plugin_api::*;
 
 use crate::behaviour::Behaviour;
+use crate::benchmarks::Devices;
 use crate::reader::Reader;
 
 /// The plugin, and how its options tell it to misbehave beyond its start.
 struct Fake {
     aborts_in_probe: bool,
+    options: String,
 }
 
 /// Does what the option `x` of plugins.toml says.
@@ -45,7 +48,7 @@ fn start_as_told(options_json: &str) -> Result<Fake, PluginError> {
         let _ = std::io::stderr().write_all(b"told to abort\n");
         std::process::abort();
     }
-    Ok(Fake { aborts_in_probe: told("abort_in_probe") })
+    Ok(Fake { aborts_in_probe: told("abort_in_probe"), options: options_json.to_owned() })
 }
 
 impl FormatPlugin for Fake {
@@ -81,6 +84,11 @@ impl FormatPlugin for Fake {
         Ok(if behaviour.has("cannot_run") { result.cannot_run("told that it cannot run") } else { result })
     }
 
+    fn extension(&self, name: &str) -> Option<Extension> {
+        let devices = Devices::told(&self.options).filter(|_| name == BENCHMARKS);
+        devices.map(benchmarks)
+    }
+
     fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<Script, PluginError> {
         let text = std::fs::read_to_string(request.path())
             .map_err(|error| PluginError::new(ErrorCode::NOT_FOUND, error.to_string()))?;
@@ -104,6 +112,10 @@ impl FormatPlugin for Fake {
         if let Some(path) = behaviour.text("write") {
             std::fs::write(path, "x")
                 .map_err(|error| PluginError::internal(format!("cannot write: {error}")))?;
+        }
+        if let Some(way) = behaviour.text("reach_out") {
+            crash::reach_out(way)
+                .map_err(|error| PluginError::internal(format!("no {way} for it: {error}")))?;
         }
         match progress.report(1.0) {
             Flow::Continue => Ok(Script { behaviour }),
@@ -137,6 +149,11 @@ impl Model for Script {
         };
         let control = match self.behaviour.text("control").filter(|text| !text.is_empty()) {
             Some(text) => format!(r#"[{{"id": {CONTROL}, "text": {text:?}}}]"#),
+            // All of one id: what matters is that the host finds their texts.
+            None if self.behaviour.has("infill") => {
+                let one = |text: &str| format!(r#"{{"id": {CONTROL}, "text": "<|fim_{text}|>"}}"#);
+                format!("[{}]", ["prefix", "suffix", "middle"].map(one).join(", "))
+            }
             None => "[]".to_owned(),
         };
         format!(
@@ -159,6 +176,9 @@ impl Model for Script {
     }
 
     fn tokenize(&self, text: &str, _: TokenizeOptions) -> Result<Vec<Token>, PluginError> {
+        if self.behaviour.text("abort_on").is_some_and(|word| text.contains(word)) {
+            std::process::abort();
+        }
         if self.behaviour.has("lie_in_tokenize") {
             return Ok(vec![Token(9999)]);
         }

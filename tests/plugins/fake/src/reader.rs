@@ -64,6 +64,7 @@ impl Reader {
         let told = |key: &str| behaviour.number(key, 0) == self.decodes;
         assert!(!told("panic_at"), "told to panic in decode");
         if told("abort_at") {
+            let _ = writeln!(std::io::stderr(), "told to abort in decode");
             std::process::abort();
         }
         if told("exit_at") {
@@ -74,6 +75,9 @@ impl Reader {
         }
         if told("hang_at") {
             crate::crash::hang();
+        }
+        if told("nonsense_at") {
+            crate::crash::speak_nonsense();
         }
         if told("allocate_at") {
             crate::crash::allocate_without_end();

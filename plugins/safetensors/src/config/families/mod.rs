@@ -127,7 +127,11 @@ pub(super) fn decoder(family: &str, fields: &Fields<'_>) -> Result<Decoder, Plug
         return Err(PluginError::unsupported(format!(
             "architecture `{family}` is not supported by safetensors {}; supported are {}",
             env!("CARGO_PKG_VERSION"),
-            all.into_iter().chain(crate::encoder::names()).collect::<Vec<_>>().join(", ")
+            all.into_iter()
+                .chain(crate::candle::names())
+                .chain(crate::encoder::names())
+                .collect::<Vec<_>>()
+                .join(", ")
         )));
     };
     // Read by `rounded`.

@@ -74,6 +74,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_reduce_max_ps(v) }
     }
     #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
     unsafe fn exp2_whole(n: __m512) -> __m512 {
         unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
     }

@@ -23,6 +23,10 @@ pub(in super::super) trait Integers: Copy {
     type Codes: Copy;
     /// Whether there are registers for two panels at once.
     const PAIRS: bool = false;
+    /// Whether there are registers for eight rows of activations.
+    const TALL: bool = true;
+    /// What is taken off a code of eight bits before it is multiplied.
+    const OFFSET: f32 = 0.0;
 
     unsafe fn zero() -> Self::Sums;
     /// Codes of eight bits.
@@ -32,8 +36,6 @@ pub(in super::super) trait Integers: Copy {
     /// Adds the products with four activations.
     unsafe fn dot(sums: Self::Sums, codes: Self::Codes, activations: *const i8) -> Self::Sums;
     unsafe fn to_floats(sums: Self::Sums) -> <Self::Floats as Simd>::V;
-    /// Asks for what will be read soon; it need not exist.
-    unsafe fn prefetch(at: *const u8);
 }
 
 // SAFETY, of every block below: the caller promises the instructions and the pointers (see the trait).
@@ -70,8 +72,6 @@ impl Integers for Portable {
     unsafe fn to_floats(sums: Self::Sums) -> [f32; 16] {
         sums.map(|sum| sum as f32)
     }
-    #[inline(always)]
-    unsafe fn prefetch(_at: *const u8) {}
 }
 
 /// Sums in two registers; codes as 16-bit numbers, first and third of each word, then second and fourth.
@@ -130,10 +130,6 @@ impl Integers for Avx2 {
     unsafe fn to_floats(sums: Self::Sums) -> [__m256; 2] {
         unsafe { sums.map(|sums| _mm256_cvtepi32_ps(sums)) }
     }
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
 }
 
 /// As with AVX2, in one register.
@@ -180,10 +176,6 @@ impl Integers for Avx512 {
     unsafe fn to_floats(sums: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(sums) }
     }
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
 }
 
 /// AVX-512 with products of bytes (VNNI).
@@ -225,9 +217,5 @@ impl Integers for Avx512Vnni {
     #[inline(always)]
     unsafe fn to_floats(sums: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(sums) }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(at: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 }

@@ -10,11 +10,17 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod integers;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_integers;
 pub(crate) mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use self::integers::Avx512Vnni;
 pub(super) use self::integers::Integers;
+#[cfg(target_arch = "aarch64")]
+pub(super) use self::neon_integers::NeonDot;
 
 /// Floats in a vector.
 pub(crate) const LANES: usize = 16;
@@ -52,8 +58,12 @@ pub(crate) trait Simd: Copy {
     /// The nearest whole numbers.
     unsafe fn round(v: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
-    /// Stores the nearest whole numbers; each is between -127 and 127.
+    /// Stores the nearest whole numbers; each is between -128 and 127.
     unsafe fn store_bytes(to: *mut i8, v: Self::V);
+
+    /// Asks for what will be read soon; it need not exist.
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const u8) {}
 
     /// Stores sixteen vectors as columns: `to[column][row]`.
     #[inline(always)]

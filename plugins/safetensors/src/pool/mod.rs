@@ -1,8 +1,10 @@
 //! A team of threads made for decoding: hundreds of short parallel regions in a few milliseconds, then nothing.
 //!
 //! Workers spin for a moment before they sleep, so that a region costs a fraction of a microsecond; an idle pool costs
-//! nothing. Work is taken piece by piece, and a worker that comes late (its core was busy elsewhere) finds the region
-//! closed and holds nobody up.
+//! nothing. Each thread has a share of a region's pieces that lie side by side, so that it reads memory in one stream; who
+//! is done takes what is left of others' shares, and a worker that comes late (its core was busy elsewhere) finds the
+//! region closed and holds nobody up. Who waits fetches what it will read in the region after next (see [`Ahead`]): at one
+//! row of activations memory is the limit, and must not rest while one thread works alone.
 
 #![expect(unsafe_code, reason = "workers borrow the caller's closure and buffers for the time of a region")]
 
@@ -13,6 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+mod ahead;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::ahead::Ahead;
+use self::ahead::Fetch;
+
 /// How long a worker looks for the next region before it sleeps: longer than a host takes between two steps.
 const SPIN: Duration = Duration::from_micros(300);
 
@@ -20,6 +29,8 @@ const SPIN: Duration = Duration::from_micros(300);
 pub(crate) struct Pool {
     team: Arc<Team>,
     workers: Vec<JoinHandle<()>>,
+    /// What is read in the next region.
+    ahead: Ahead,
 }
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
@@ -30,15 +41,28 @@ struct Team {
     gate: AtomicU64,
     /// Workers that have left the region.
     left: AtomicUsize,
-    /// The next piece.
-    next: AtomicUsize,
-    /// The region's pieces and closure, written while the gate is closed.
-    region: std::cell::UnsafeCell<(usize, Option<*const Work<'static>>)>,
+    /// The next piece of each thread's share.
+    next: Box<[Next]>,
+    /// Written while the gate is closed.
+    region: std::cell::UnsafeCell<Region>,
     panicked: AtomicBool,
     stop: AtomicBool,
     /// Workers that sleep, or are about to.
     sleepers: Mutex<Vec<std::thread::Thread>>,
     sleeping: AtomicUsize,
+}
+
+/// A counter in a cache line of its own.
+#[repr(align(64))]
+struct Next(AtomicUsize);
+
+/// What threads do in a region.
+#[derive(Clone, Copy)]
+struct Region {
+    pieces: usize,
+    work: Option<*const Work<'static>>,
+    /// What will be read in a later one.
+    ahead: Ahead,
 }
 
 const OPEN: u64 = 1 << 31;
@@ -56,8 +80,8 @@ impl Pool {
         let team = Arc::new(Team {
             gate: AtomicU64::new(0),
             left: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            region: std::cell::UnsafeCell::new((0, None)),
+            next: (0..threads.max(1)).map(|_| Next(AtomicUsize::new(0))).collect(),
+            region: std::cell::UnsafeCell::new(Region { pieces: 0, work: None, ahead: Ahead::default() }),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             sleepers: Mutex::new(Vec::with_capacity(threads)),
@@ -67,15 +91,20 @@ impl Pool {
         let workers = (1..threads).map_while(|number| {
             let team = Arc::clone(&team);
             let thread = std::thread::Builder::new().name(format!("decode-{number}"));
-            thread.spawn(move || team.work()).ok()
+            thread.spawn(move || team.work(number)).ok()
         });
         let workers = workers.collect();
-        Pool { team, workers }
+        Pool { team, workers, ahead: Ahead::default() }
     }
 
     /// Threads in the team.
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Says what will be read in the region after the next one, for threads that have nothing to do until then.
+    pub(crate) fn announce(&mut self, ahead: Ahead) {
+        self.ahead = ahead;
     }
 
     /// Runs `work` for each number below `pieces`, in no order, on all threads; returns when all is done.
@@ -92,9 +121,12 @@ impl Pool {
         // SAFETY: only the lifetime changes. The closure is used by those inside the region, and this function does
         // not return, nor unwind, before `Closing` has seen all of them leave.
         let erased: *const Work<'static> = unsafe { std::mem::transmute::<&Work<'_>, &Work<'static>>(work) };
+        let ahead = std::mem::take(&mut self.ahead);
         // SAFETY: the gate is closed and nobody is inside; `&mut self` keeps other callers out.
-        unsafe { *team.region.get() = (pieces, Some(erased)) };
-        team.next.store(0, Ordering::Relaxed);
+        unsafe { *team.region.get() = Region { pieces, work: Some(erased), ahead } };
+        for (thread, next) in team.next.iter().enumerate() {
+            next.0.store(team.share(thread, pieces).start, Ordering::Relaxed);
+        }
         team.left.store(0, Ordering::Relaxed);
         let number = (team.gate.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         // Sequentially consistent, as is the sleepers' count: one of the two sees the other.
@@ -103,8 +135,8 @@ impl Pool {
             team.wake();
         }
         {
-            let _closing = Closing(team);
-            team.take_pieces(pieces, work);
+            let _closing = Closing(team, ahead.of_thread(0, team.next.len()));
+            team.take_pieces(0, pieces, work);
         }
         assert!(!team.panicked.load(Ordering::Relaxed), "a kernel panicked on a worker thread");
     }
@@ -112,9 +144,10 @@ impl Pool {
     /// Runs `work` for ranges that together are `0..length`: a few for each thread, each a multiple of `grain` long
     /// but the last.
     pub(crate) fn split(&mut self, length: usize, grain: usize, work: impl Fn(Range<usize>) + Sync) {
-        let wanted = self.threads() * PIECES_PER_THREAD;
-        let piece = length.div_ceil(wanted).next_multiple_of(grain).max(grain);
-        self.run(length.div_ceil(piece), |i| work(i * piece..((i + 1) * piece).min(length)));
+        let grains = length.div_ceil(grain);
+        let pieces = grains.min(self.threads() * PIECES_PER_THREAD);
+        let from = |piece: usize| (piece * grains / pieces * grain).min(length);
+        self.run(pieces, |piece| work(from(piece)..from(piece + 1)));
     }
 }
 
@@ -135,7 +168,7 @@ impl Pool {
 const PIECES_PER_THREAD: usize = 8;
 
 /// Shuts the region, also when the caller's own piece panics.
-struct Closing<'a>(&'a Team);
+struct Closing<'a>(&'a Team, Fetch);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
@@ -143,43 +176,60 @@ impl Drop for Closing<'_> {
         let mut spins = 0u32;
         while self.0.left.load(Ordering::Acquire) < inside as usize {
             spins += 1;
-            if spins.is_multiple_of(1 << 14) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            match spins.is_multiple_of(1 << 14) {
+                true => std::thread::yield_now(),
+                false if self.1.some() => {}
+                false => std::hint::spin_loop(),
+            }
         }
     }
 }
 
 impl Team {
-    fn take_pieces(&self, pieces: usize, work: &Work<'_>) {
-        loop {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if piece >= pieces {
-                return;
+    /// A thread's part of the pieces.
+    fn share(&self, thread: usize, pieces: usize) -> Range<usize> {
+        let threads = self.next.len();
+        thread * pieces / threads..(thread + 1) * pieces / threads
+    }
+
+    /// A thread's own pieces, then what is left of others'.
+    fn take_pieces(&self, thread: usize, pieces: usize, work: &Work<'_>) {
+        let threads = self.next.len();
+        for of in (thread..threads).chain(0..thread) {
+            let end = self.share(of, pieces).end;
+            loop {
+                let piece = self.next[of].0.fetch_add(1, Ordering::Relaxed);
+                if piece >= end {
+                    break;
+                }
+                work(piece);
             }
-            work(piece);
         }
     }
 
     /// A worker's life.
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         let mut seen = 0;
-        while let Some(gate) = self.wait(seen) {
+        let mut fetch = Fetch::default();
+        while let Some(gate) = self.wait(seen, &mut fetch) {
             seen = gate >> 32;
             if self.enter(gate) {
                 // SAFETY: we are inside: the region was written before the gate opened, and stays until we have left.
-                let (pieces, work) = unsafe { *self.region.get() };
+                let Region { pieces, work, ahead } = unsafe { *self.region.get() };
+                fetch = ahead.of_thread(thread, self.next.len());
                 let work = work.map(|work| {
                     // SAFETY: as above, the closure lives until we have left.
                     unsafe { &*work }
                 });
                 let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     if let Some(work) = work {
-                        self.take_pieces(pieces, work);
+                        self.take_pieces(thread, pieces, work);
                     }
                 }));
                 if done.is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
                     // What is left of the region is not computed.
-                    self.next.store(usize::MAX / 2, Ordering::Relaxed);
+                    self.next.iter().for_each(|next| next.0.store(usize::MAX / 2, Ordering::Relaxed));
                 }
                 self.left.fetch_add(1, Ordering::Release);
             }
@@ -199,7 +249,7 @@ impl Team {
     }
 
     /// Waits for a region after `seen`; `None` at the end.
-    fn wait(&self, seen: u64) -> Option<u64> {
+    fn wait(&self, seen: u64, fetch: &mut Fetch) -> Option<u64> {
         let started = Instant::now();
         let mut spins = 0u32;
         loop {
@@ -209,6 +259,9 @@ impl Team {
             }
             if gate >> 32 != seen {
                 return Some(gate);
+            }
+            if fetch.some() {
+                continue;
             }
             spins += 1;
             if spins.is_multiple_of(64) && started.elapsed() > SPIN {
@@ -298,63 +351,5 @@ impl<'a, T> Shared<'a, T> {
         );
         // SAFETY: within the buffer, and ours alone as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_piece_is_done_once_awake_or_asleep() {
-        for threads in [1, 2, 4] {
-            let mut pool = Pool::new(threads);
-            for round in 0..300 {
-                if round % 100 == 99 {
-                    // Longer than workers spin: they must be woken.
-                    std::thread::sleep(SPIN * 3);
-                }
-                let pieces = round % 37;
-                let counts: Vec<AtomicUsize> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(pieces, |i| {
-                    counts[i].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads}, {round}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_idle_team_sleeps() {
-        let mut pool = Pool::new(3);
-        pool.run(8, |_| {});
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while pool.team.sleeping.load(Ordering::SeqCst) < 2 {
-            assert!(Instant::now() < deadline, "workers go on looking for work");
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_split_covers_the_length() {
-        let mut pool = Pool::new(3);
-        for length in [0, 1, 15, 16, 17, 1000] {
-            let covered: Vec<AtomicUsize> = (0..length).map(|_| AtomicUsize::new(0)).collect();
-            pool.split(length, 16, |range| {
-                assert!(range.start % 16 == 0);
-                range.for_each(|i| {
-                    covered[i].fetch_add(1, Ordering::Relaxed);
-                });
-            });
-            assert!(covered.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{length}");
-        }
-    }
-
-    #[test]
-    fn a_panic_reaches_the_caller_and_the_team_ends() {
-        let mut pool = Pool::new(2);
-        let run = std::panic::AssertUnwindSafe(|| pool.run(64, |i| assert!(i < 3, "on purpose")));
-        assert!(std::panic::catch_unwind(run).is_err());
-        drop(pool);
     }
 }

@@ -16,17 +16,27 @@ pub(super) struct Seen {
     pub(super) whole: Duration,
     /// As the server counts them in `usage`; where it does not, pieces of text.
     pub(super) tokens: u64,
+    /// Tokens of the prompt, where the server counts them.
+    pub(super) prompt_tokens: Option<u64>,
     /// The answer.
     pub(super) text: String,
 }
 
-/// Sends `body` to `url`/v1/chat/completions and reads the stream to its end.
+/// Sends `body` to `url`/v1/chat/completions, with a key where there is one, and reads the stream to its end.
 ///
 /// # Errors
 /// A sentence: what the server refused, how the stream broke, or that it ended without `[DONE]`.
-pub(super) async fn chat(client: &reqwest::Client, url: &str, body: &Value) -> Result<Seen, String> {
+pub(super) async fn chat(
+    client: &reqwest::Client,
+    (url, key): (&str, Option<&str>),
+    body: &Value,
+) -> Result<Seen, String> {
+    let mut request = client.post(format!("{url}/v1/chat/completions")).json(body);
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
     let started = Instant::now();
-    let sent = client.post(format!("{url}/v1/chat/completions")).json(body).send().await;
+    let sent = request.send().await;
     let response = sent.map_err(|error| format!("{url} cannot be asked: {}", innermost(&error)))?;
     let status = response.status();
     if !status.is_success() {
@@ -82,6 +92,7 @@ impl Reading {
         }
         if let Some(tokens) = event["usage"]["completion_tokens"].as_u64() {
             self.seen.tokens = tokens;
+            self.seen.prompt_tokens = event["usage"]["prompt_tokens"].as_u64();
         }
         Ok(())
     }
