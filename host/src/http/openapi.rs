@@ -254,7 +254,11 @@ mod tests {
                 assert!(answers.contains_key("200") && answers.contains_key("default"), "{method} {path}");
                 assert!(operation["summary"].is_string(), "{method} {path} has no summary");
                 let id = operation["operationId"].as_str().unwrap();
-                assert_eq!(DOCUMENT.to_string().matches(&format!("\"{id}\"")).count(), 1, "{id} names two operations");
+                assert_eq!(
+                    DOCUMENT.to_string().matches(&format!("\"{id}\"")).count(),
+                    1,
+                    "{id} names two operations"
+                );
                 if ["post", "put"].contains(&method.as_str()) {
                     assert!(operation["requestBody"].is_object(), "{method} {path} takes nothing");
                 }

@@ -100,8 +100,7 @@ pub(crate) async fn take(
     State(app): State<App>,
     _: Administrator,
     Extension(uploads): Shared,
-    Path(id): Path<String>,
-    Query(place): Query<Place>,
+    (Path(id), Query(place)): (Path<String>, Query<Place>),
     body: Body,
 ) -> Result<Json<UploadState>> {
     let patience = Duration::from_secs(app.config.server.body_timeout_secs.into());

@@ -82,7 +82,7 @@ test("models are searched, loaded, looked into and unloaded", async () => {
   await dialog.getByText("576 × 49152").waitFor();
   await dialog.getByRole("tab", { name: "Metadata" }).click();
   await dialog.getByText("llama.block_count").waitFor();
-  await dialog.getByRole("tab", { name: "Chat template" }).click();
+  await dialog.getByRole("tab", { name: "Template" }).click();
   await dialog.getByText("<|im_start|>").first().waitFor();
   await page.keyboard.press("Escape");
   await list.getByRole("button", { name: `Unload ${SMOLLM2}` }).click();

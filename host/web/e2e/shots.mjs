@@ -6,7 +6,7 @@ import { openBrowser } from "./browser.mjs";
 const [url = "http://127.0.0.1:8484", folder = "shots", only] = process.argv.slice(2);
 mkdirSync(folder, { recursive: true });
 
-const QUESTION = "Write a short list of three facts about the sea, then a tiny Python function that adds two numbers.";
+const QUESTION = "Name three primary colors.";
 
 const browser = await openBrowser();
 const page = browser.pages()[0] ?? (await browser.newPage());
@@ -21,6 +21,7 @@ async function prepareChat() {
   await page.goto(`${url}/#/chat`);
   await page.getByRole("button", { name: "Settings of this conversation" }).click();
   await page.getByLabel("Most tokens").fill("150");
+  await page.getByLabel("Temperature", { exact: true }).fill("0");
   await page.getByLabel("Keep token probabilities").check();
   await page.getByRole("button", { name: "Settings of this conversation" }).click();
   await page.getByLabel("Message", { exact: true }).fill(QUESTION);

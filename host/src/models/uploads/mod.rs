@@ -288,6 +288,7 @@ impl Uploads {
 fn check_room(folder: &Path, bytes: u64) -> Result<()> {
     let room = nix::sys::statvfs::statvfs(folder)
         .map_err(|error| failed("asking for the free disk", &error.into()))?;
+    #[allow(clippy::useless_conversion, reason = "macOS counts blocks in 32 bits")]
     let free = u64::from(room.blocks_available()).saturating_mul(room.fragment_size());
     if bytes.saturating_add(RESERVE_BYTES) <= free {
         return Ok(());

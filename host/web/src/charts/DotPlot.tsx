@@ -19,7 +19,7 @@ export function DotPlot({ axis, title }: { axis: Axis; title: string }) {
   const x = (value: number) => PAD + (value / (end || 1)) * (width - 2 * PAD);
   const marks = ticks(0, end, width > 500 ? 5 : 3);
   return (
-    <figure className="px-4 py-3">
+    <figure className="px-4 py-3" data-axis={`${axis.group} ${axis.unit}`}>
       <figcaption className="font-semibold first-letter:uppercase">{title}</figcaption>
       {shown.length > 0 && (
         <div className="mt-2 grid grid-cols-1 gap-x-4 sm:grid-cols-[minmax(0,17rem)_minmax(0,1fr)_9.5rem]">

@@ -25,7 +25,7 @@ interface Props {
 const STROKES = { accent: "stroke-accent", "series-2": "stroke-series-2", "series-3": "stroke-series-3", faint: "stroke-faint" };
 const FILLS = { accent: "fill-accent", "series-2": "fill-series-2", "series-3": "fill-series-3", faint: "fill-faint" };
 const HEIGHT = 132;
-const LEFT = 60;
+const LEFT = 66;
 const BOTTOM = 18;
 const TOP = 8;
 

@@ -20,7 +20,7 @@ const TABS = [
   ["overview", "Overview"],
   ["tensors", "Tensors"],
   ["metadata", "Metadata"],
-  ["template", "Chat template"],
+  ["template", "Template"],
 ] as const;
 
 export function ModelDialog({ model, onClose }: { model: ModelEntry; onClose: () => void }) {
@@ -29,7 +29,7 @@ export function ModelDialog({ model, onClose }: { model: ModelEntry; onClose: ()
       <Tabs.Root defaultValue="overview" className="flex h-full min-h-0 flex-col gap-4">
         <Tabs.List aria-label="About the model" className="flex flex-wrap gap-1 border-b border-line">
           {TABS.map(([key, name]) => (
-            <Tabs.Trigger key={key} value={key} className="-mb-px border-b-2 border-transparent px-3 py-2 text-soft hover:text-ink data-[state=active]:border-accent data-[state=active]:font-semibold data-[state=active]:text-ink">
+            <Tabs.Trigger key={key} value={key} className="-mb-px border-b-2 border-transparent px-2.5 py-2 text-soft hover:text-ink sm:px-3 data-[state=active]:border-accent data-[state=active]:font-semibold data-[state=active]:text-ink">
               {name}
             </Tabs.Trigger>
           ))}

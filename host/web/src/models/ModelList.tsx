@@ -1,12 +1,13 @@
-import { useScroller } from "./useScroller";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useMemo, useRef } from "react";
 import { useLive } from "../api/live";
+import { useProcesses } from "../api/queries";
 import type { ModelEntry } from "../api/types";
 import { bytes, count, percent } from "../lib/format";
 import { ModelStateMark, State } from "../ui/State";
 import { cx } from "../ui/classes";
 import { LoadButton } from "./LoadButton";
+import { useScroller } from "./useScroller";
 
 type Row = { heading: string; note: string } | { model: ModelEntry };
 
@@ -58,6 +59,8 @@ const keyOf = (row: Row | undefined): string => (row === undefined ? "" : "model
 
 function ModelRow({ model, onOpen }: { model: ModelEntry; onOpen: (id: string) => void }) {
   const progress = useLive((state) => state.loading[model.id]);
+  const { data: processes } = useProcesses();
+  const process = processes?.find((process) => process.model === model.id);
   const { summary } = model;
   const facts = [model.format, summary.architecture, summary.quantization].filter(Boolean).join(" · ");
   return (
@@ -68,7 +71,7 @@ function ModelRow({ model, onOpen }: { model: ModelEntry; onOpen: (id: string) =
           <span className="block truncate text-[13.5px] text-faint">{facts || "unknown format"}</span>
         </button>
         <Figure label="weights">{count(summary.parameters)}</Figure>
-        <Figure label="on disk">{bytes(summary.size_bytes)}</Figure>
+        {process?.memory_bytes ? <Figure label="in memory">{bytes(process.memory_bytes)}</Figure> : <Figure label="on disk">{bytes(summary.size_bytes)}</Figure>}
         <span className="max-sm:col-start-1 max-sm:row-start-2">
           {progress === undefined ? <ModelStateMark state={model.state} /> : <State tone="busy">{`Loading ${percent(progress)}`}</State>}
         </span>

@@ -11,7 +11,8 @@ export function useScroller(list: RefObject<HTMLElement | null>): { element: () 
     const measure = () => setMargin(Math.round(here.getBoundingClientRect().top - around.getBoundingClientRect().top + around.scrollTop));
     measure();
     const watch = new ResizeObserver(measure);
-    for (const child of around.firstElementChild?.children ?? []) watch.observe(child);
+    // Whatever comes or goes above the list changes the height of what scrolls.
+    if (around.firstElementChild) watch.observe(around.firstElementChild);
     return () => watch.disconnect();
   }, [list]);
   return { element, margin };
