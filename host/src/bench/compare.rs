@@ -47,6 +47,7 @@ pub struct Change {
 /// What became of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BenchmarkVerdict)]
 pub enum Verdict {
     /// Better, beyond the noise.
     Better,
