@@ -33,7 +33,10 @@ scripts/build.sh
 mkdir -p "$folder/plugins" "$folder/run"
 cp "$target/release/libimpetus_plugin_gguf.so" "$folder/plugins/"
 
-tests="$folder/$version"
+rm -rf "$folder/tests"
+cp -r "$folder/$version" "$folder/tests"
+tests="$folder/tests"
+python3 tests/strangers/adapt.py tests/strangers/reasons.toml "$tests/unit"
 cp tests/strangers/conftest.py tests/strangers/reasons.toml "$tests/"
 write=
 [ "${1:-}" != --write ] || { write=--write; shift; }
