@@ -174,19 +174,19 @@ impl NativeContext {
         unsafe { sys::llama_memory_seq_pos_max(self.memory, sequence) }
     }
 
-    /// Takes a sequence over from another context of the same model. `false` where there are no cells for it; then this
+    /// Copies a sequence from another context of the same model. `false` where there are no cells for it; then this
     /// context has nothing of it.
     pub(crate) fn take_over(
         &mut self,
-        other: &mut NativeContext,
+        (other, theirs): (&mut NativeContext, i32),
         sequence: i32,
         state: &mut Vec<u8>,
     ) -> bool {
         let from = other.context.as_ptr();
         // SAFETY: both contexts are valid, and `state` has as many bytes as the first call names.
         unsafe {
-            state.resize(sys::llama_state_seq_get_size(from, sequence), 0);
-            let written = sys::llama_state_seq_get_data(from, state.as_mut_ptr(), state.len(), sequence);
+            state.resize(sys::llama_state_seq_get_size(from, theirs), 0);
+            let written = sys::llama_state_seq_get_data(from, state.as_mut_ptr(), state.len(), theirs);
             sys::llama_state_seq_set_data(self.context.as_ptr(), state.as_ptr(), written, sequence) > 0
         }
     }
