@@ -10,9 +10,10 @@ use impetus_plugin_api::{Batch, SeqId};
 
 use crate::native::{DecodeFailure, NativeContext};
 use crate::pieces::{Columns, Piece, Place};
+use crate::state;
 
 /// So few cells are copied rather than shared: then both sequences can be in lanes.
-pub(crate) const LITTLE: u32 = 64;
+const LITTLE: u32 = 64;
 
 /// Lanes of a context.
 pub(crate) const LANES: u32 = 8;
@@ -37,8 +38,13 @@ struct Lanes {
 }
 
 impl Caches {
-    /// `lanes` is a context of [`LANES`] sequences, each in so many cells of its own.
-    pub(crate) fn new(pool: NativeContext, lanes: Option<(NativeContext, u32)>) -> Self {
+    /// `lanes` is a context of [`LANES`] sequences, each in so many cells of its own. They are used where llama.cpp writes
+    /// sequences out in the form that is known here.
+    pub(crate) fn new(mut pool: NativeContext, lanes: Option<(NativeContext, u32)>) -> Self {
+        let mut is_known = |lanes: &mut NativeContext| {
+            (pool.state_bytes(0), lanes.state_bytes(0)) == (state::EMPTY_POOL, state::EMPTY_LANES)
+        };
+        let lanes = lanes.and_then(|(mut inner, tokens)| is_known(&mut inner).then_some((inner, tokens)));
         let lanes = lanes.map(|(inner, tokens)| Lanes {
             inner,
             tokens,
@@ -136,9 +142,8 @@ impl Caches {
             && let Some(lane) = lanes.of(from)
         {
             if end >= 0 && end.cast_unsigned() <= LITTLE {
-                let (from, to) = (lane.cast_signed(), to.0.cast_signed());
-                return self.pool.take_over((&mut lanes.inner, from), to, &mut lanes.state)
-                    && self.pool.seq_rm(to, end, -1);
+                return lanes.copy_to_pool(lane, to, &mut self.pool)
+                    && self.pool.seq_rm(to.0.cast_signed(), end, -1);
             }
             if lanes.let_go(from, &mut self.pool).is_err() {
                 return false;
@@ -195,7 +200,9 @@ impl Lanes {
         let Some(lane) = self.holders.iter().position(Option::is_none) else { return };
         let id = sequence.0.cast_signed();
         if begun > 0 {
-            if !self.inner.take_over((pool, id), lane as i32, &mut self.state) {
+            pool.write_out(id, &mut self.state);
+            state::to_lanes(&mut self.state);
+            if !self.inner.read_in(lane as i32, &self.state) {
                 return;
             }
             pool.seq_rm(id, 0, -1);
@@ -203,12 +210,18 @@ impl Lanes {
         self.holders[lane] = Some((sequence, self.now));
     }
 
+    fn copy_to_pool(&mut self, lane: u32, sequence: SeqId, pool: &mut NativeContext) -> bool {
+        self.inner.write_out(lane.cast_signed(), &mut self.state);
+        state::from_lane(&mut self.state, lane);
+        pool.read_in(sequence.0.cast_signed(), &self.state)
+    }
+
     /// Moves a sequence to the pool, if it is here.
     fn let_go(&mut self, sequence: SeqId, pool: &mut NativeContext) -> Result<(), DecodeFailure> {
         let Some(lane) = self.of(sequence) else { return Ok(()) };
         let id = lane.cast_signed();
         if self.inner.seq_pos_max(id) >= 0 {
-            if !pool.take_over((&mut self.inner, id), sequence.0.cast_signed(), &mut self.state) {
+            if !self.copy_to_pool(lane, sequence, pool) {
                 return Err(DecodeFailure::NoCells);
             }
             self.inner.seq_rm(id, 0, -1);

@@ -9,10 +9,10 @@ use impetus_plugin_api::{
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
-use crate::caches::{Caches, LANES, LITTLE};
+use crate::caches::{Caches, LANES};
 use crate::log;
 use crate::model::GgufModel;
-use crate::native::{DecodeFailure, NativeContext, ThreadPool};
+use crate::native::{DecodeFailure, NativeContext, ThreadPool, has_window};
 use crate::options::FlashAttention;
 use crate::pieces::{Piece, cut};
 
@@ -76,10 +76,6 @@ impl GgufContext {
         let cuts =
             sdk::Model::capabilities(&*model).has(Capabilities::PARTIAL_SEQ_RM) && options.gpu_layers == 0;
         let lane_tokens = if cuts { lane_tokens(&model, context_tokens, max_sequences) } else { 0 };
-        if lane_tokens > 0 {
-            // What sequences that were in lanes do not share.
-            params.n_ctx += LITTLE * LANES;
-        }
         let (contexts, lines) = {
             let _one_at_a_time = model.making_context.lock().unwrap_or_else(PoisonError::into_inner);
             log::with_lines(|| contexts(&model, params, threads.max(batch_threads), lane_tokens))
@@ -92,7 +88,7 @@ impl GgufContext {
             );
             PluginError::new(ErrorCode::OUT_OF_MEMORY, message).with_detail(lines)
         })?;
-        let total_tokens = if lane_tokens > 0 { context_tokens } else { pool.n_ctx() };
+        let total_tokens = pool.n_ctx();
         let limits = ContextLimits {
             total_tokens,
             sequence_tokens: total_tokens,
@@ -185,6 +181,10 @@ fn contexts(
 /// The cells of a lane: as many as are still little memory, or none. Looking at masks grows with a model's heads and
 /// layers, and so does a cell; what else a row costs grows with the square of a layer's width.
 fn lane_tokens(model: &GgufModel, context_tokens: u32, max_sequences: u32) -> u32 {
+    // What has slid out of a window is not written out with a sequence.
+    if has_window(model) {
+        return 0;
+    }
     let fits = |tokens: &u32| cache_bytes(model, tokens * LANES) <= MOST_LANE_BYTES;
     let tokens = model.options.lane_tokens.or_else(|| LANE_TOKENS.into_iter().find(fits)).unwrap_or(0);
     // llama.cpp rounds up to these.

@@ -33,6 +33,7 @@ mod native;
 mod options;
 mod parts;
 mod pieces;
+mod state;
 mod summary;
 
 use std::sync::Arc;

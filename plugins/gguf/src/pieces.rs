@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn every_row_is_computed_once() {
         let lengths = [3, 70, 1, 64, 63, 1, 200, 5];
-        let place = |id: SeqId| if id.0 % 2 == 0 { Place::Pool } else { Place::Lane(id.0) };
+        let place = |id: SeqId| if id.0.is_multiple_of(2) { Place::Pool } else { Place::Lane(id.0) };
         let mut seen: Vec<usize> =
             cut(&ids(&lengths), place).unwrap().into_iter().flat_map(|piece| piece.rows).collect();
         seen.sort_unstable();
