@@ -46,10 +46,8 @@ impl DecoderModel {
         crate::told_how(&description, &checkpoint)?;
         let text = Text::open(folder, decoder.vocab_size)?;
         let layers = decoder.layers.len();
-        let packing = Packing {
-            rounding,
-            threads: options.threads.unwrap_or(default_threads).max(1) as usize,
-        };
+        let packing =
+            Packing { rounding, threads: options.threads.unwrap_or(default_threads).max(1) as usize };
         let report = |done| match progress(done as f32 / layers as f32) {
             Flow::Continue => Ok(()),
             Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),

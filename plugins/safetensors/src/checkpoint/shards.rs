@@ -203,11 +203,7 @@ fn weight_files(folder: &Path) -> Result<Vec<String>, PluginError> {
     Ok(files)
 }
 
-fn open_file(
-    path: &PathBuf,
-    name: &str,
-    place: Place,
-) -> Result<(Arc<Mmap>, Vec<Entry>), PluginError> {
+fn open_file(path: &PathBuf, name: &str, place: Place) -> Result<(Arc<Mmap>, Vec<Entry>), PluginError> {
     let open = || {
         let file = File::open(path)?;
         // SAFETY: the map is only read. Someone who shortens the file meanwhile ends this process with SIGBUS: that is
