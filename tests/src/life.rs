@@ -166,8 +166,7 @@ async fn ten_rounds_of_loading_and_unloading_return_the_memory() {
         assert_eq!(change(&server, SMOLLM2, "unload").await.json["state"], "unloaded");
         (during, memory_of_tree(server.pid()))
     };
-    // What the server itself needs to answer and to load at all is there after two.
-    round().await;
+    // What the server needs of its own program to load at all is there after one.
     let (during, first) = round().await;
     let mut last = first;
     for _ in 0..10 {

@@ -162,13 +162,7 @@ impl Runner {
             }
             // Where nobody has anything to compute, all wait for their grammars, each of which wakes the loop.
             let stalled = !self.parked.is_empty() && self.step.rows.is_empty() && self.embedding() == 0;
-            let command = if idle || stalled {
-                // What was just given up is not counted until the next step.
-                self.count();
-                self.wait()
-            } else {
-                self.commands.try_recv()
-            };
+            let command = if idle || stalled { self.wait() } else { self.commands.try_recv() };
             match command {
                 Ok(Command::Submit(id, request)) => self.submit(id, request),
                 Ok(Command::Embed(id, inputs)) => self.submit_inputs(id, &inputs),
@@ -176,7 +170,11 @@ impl Runner {
                     self.accept_structured();
                     self.router.alive();
                 }
-                Ok(Command::Cancel(id)) => self.drop_sequence(id),
+                Ok(Command::Cancel(id)) => {
+                    self.drop_sequence(id);
+                    // There may be no next step.
+                    self.count();
+                }
                 Ok(Command::Finish) | Err(TryRecvError::Disconnected) => self.finishing = true,
                 Ok(Command::Abort) => return false,
                 Err(TryRecvError::Empty) => return true,
