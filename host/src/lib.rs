@@ -4,6 +4,7 @@
 //! model and its plugin, `engine` schedules, decodes and samples, `text` makes whole text of token bytes. ARCHITECTURE.md
 //! has the map and the invariants.
 
+mod allocator;
 pub mod child;
 pub mod cli;
 pub mod config;

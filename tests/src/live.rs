@@ -135,9 +135,9 @@ async fn a_removed_plugin_ends_with_its_requests() {
     let mut answer = server.send("/v1/completions", &body).await;
     let mut said = answer.chunk().await.unwrap().unwrap().to_vec();
     std::fs::remove_file(server.house.path(&format!("plugins/{}", file_name("fake")))).unwrap();
+    events.formats(json!([])).await;
     let draining = events.model("tiny", "draining").await;
     assert!(draining["reason"].as_str().unwrap().contains("replaced or removed"), "{draining}");
-    events.formats(json!([])).await;
     assert_eq!(complete(&server).await, 404);
     while let Some(piece) = answer.chunk().await.unwrap() {
         said.extend(piece);

@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if callspec := getattr(item, "callspec", None):
             if "n_prompt" in callspec.params:
-                callspec.params["n_prompt"] = COUNTS[callspec.params["n_prompt"]]
+                callspec.params["n_prompt"] = COUNTS.get(callspec.params["n_prompt"], callspec.params["n_prompt"])
         why = reason(name_of(item))
         if why and why["verdict"] == "not applicable":
             item.add_marker(pytest.mark.skip(reason=why["why"]))

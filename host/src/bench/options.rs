@@ -23,6 +23,7 @@ pub enum Options {
 /// A part of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BenchmarkPart)]
 pub enum Part {
     /// Bandwidth of caches and memory.
     Memory,

@@ -107,6 +107,7 @@ pub enum Unit {
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BenchmarkDirection)]
 pub enum Better {
     /// More.
     Higher,

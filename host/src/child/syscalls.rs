@@ -146,7 +146,7 @@ mod tests {
             // What engines do need.
             assert!(std::os::unix::net::UnixStream::pair().is_ok());
             assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
-            assert!(std::fs::read_to_string("/proc/self/status").unwrap().contains("Seccomp:\t2"));
+            assert!(std::fs::read_to_string("/proc/thread-self/status").unwrap().contains("Seccomp:\t2"));
         })
         .join()
         .unwrap();

@@ -100,9 +100,14 @@ impl Runner {
                 self.router.fail_all(&error);
                 return;
             }
-            let running = self.scheduler.running() + self.embedding();
-            self.router.count(running, self.scheduler.waiting(), self.scheduler.cells());
+            self.count();
         }
+    }
+
+    /// Tells what runs and waits.
+    fn count(&self) {
+        let running = self.scheduler.running() + self.embedding();
+        self.router.count(running, self.scheduler.waiting(), self.scheduler.cells());
     }
 
     fn step(&mut self) -> Result<()> {
@@ -157,7 +162,13 @@ impl Runner {
             }
             // Where nobody has anything to compute, all wait for their grammars, each of which wakes the loop.
             let stalled = !self.parked.is_empty() && self.step.rows.is_empty() && self.embedding() == 0;
-            let command = if idle || stalled { self.wait() } else { self.commands.try_recv() };
+            let command = if idle || stalled {
+                // What was just given up is not counted until the next step.
+                self.count();
+                self.wait()
+            } else {
+                self.commands.try_recv()
+            };
             match command {
                 Ok(Command::Submit(id, request)) => self.submit(id, request),
                 Ok(Command::Embed(id, inputs)) => self.submit_inputs(id, &inputs),

@@ -73,6 +73,9 @@ impl Models {
     /// Forgets those that have ended, and tells it.
     pub(super) fn forget_gone(&self) {
         let gone: Vec<Leaving> = self.leaving().extract_if(.., |leaving| leaving.is_gone()).collect();
+        if !gone.is_empty() {
+            crate::allocator::give_back();
+        }
         // Where another one has taken its place, the model is not unloaded.
         let unloaded = gone.iter().filter(|leaving| self.slot(&leaving.id).is_empty());
         unloaded.for_each(|leaving| self.tell(&leaving.id, ModelChange::Unloaded, None));

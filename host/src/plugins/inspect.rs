@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use impetus_plugin_api::manifest as contract;
-use object::{Architecture, BinaryFormat, NameOrOrdinal, Object, ObjectKind, ObjectSection, ObjectSymbol};
+use object::{
+    Architecture, BinaryFormat, NameOrOrdinal, Object, ObjectKind, ObjectSection, ObjectSymbol, ReadCache,
+    ReadRef,
+};
 use semver::Version;
 use serde::Deserialize;
 
@@ -31,10 +34,12 @@ pub(super) struct ManifestFormat {
 
 /// Reads the manifest of a library that this machine could run.
 pub(super) fn manifest(path: &Path) -> Result<Manifest, Refusal> {
-    let data = std::fs::read(path).map_err(|error| {
+    let data = std::fs::File::open(path).map_err(|error| {
         Refusal::new(State::LoadFailed, format!("the library cannot be read: {error}"), COPY_AGAIN)
     })?;
-    let file = object::File::parse(&*data).map_err(|error| {
+    // Of libraries of many megabytes only what is looked at.
+    let data = ReadCache::new(data);
+    let file = object::File::parse(&data).map_err(|error| {
         Refusal::new(State::NotAPlugin, format!("it is not a sound library: {error}"), COPY_AGAIN)
     })?;
     check_platform(&file)?;
@@ -50,7 +55,7 @@ pub(super) fn manifest(path: &Path) -> Result<Manifest, Refusal> {
 
 const COPY_AGAIN: &str = "copy the library again, whole, or remove it from the plugin folder";
 
-fn parse(file: &object::File<'_>) -> Result<Manifest, Refusal> {
+fn parse<'data>(file: &object::File<'data, impl ReadRef<'data>>) -> Result<Manifest, Refusal> {
     let hint = "build it with impetus-plugin-api's `export_plugin!`";
     let broken = |reason: String| Refusal::new(State::NotAPlugin, reason, hint);
     let section = file
@@ -61,7 +66,7 @@ fn parse(file: &object::File<'_>) -> Result<Manifest, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| broken(format!("its manifest is not understood: {error}")))
 }
 
-fn has_root_symbol(file: &object::File<'_>) -> bool {
+fn has_root_symbol<'data>(file: &object::File<'data, impl ReadRef<'data>>) -> bool {
     let root = |name: &[u8]| name.strip_prefix(b"_").unwrap_or(name) == contract::ROOT_SYMBOL.as_bytes();
     let exported = |export: object::Export<'_>| match export.name() {
         NameOrOrdinal::Name(name) => root(name),
@@ -71,7 +76,7 @@ fn has_root_symbol(file: &object::File<'_>) -> bool {
         || file.exports().is_ok_and(|mut exports| exports.any(|export| export.is_ok_and(exported)))
 }
 
-fn check_platform(file: &object::File<'_>) -> Result<(), Refusal> {
+fn check_platform<'data>(file: &object::File<'data, impl ReadRef<'data>>) -> Result<(), Refusal> {
     let unsupported = |what: &str, expected: String, found: String| {
         Err(Refusal::new(
             State::UnsupportedPlatform,

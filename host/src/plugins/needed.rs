@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use object::elf;
 use object::read::elf::{Dynamic, ElfFile64};
+use object::{ReadCache, elf};
 
 /// The folders that are searched last.
 const DEFAULT_FOLDERS: &[&str] = &["/lib", "/usr/lib", "/lib64", "/usr/lib64"];
@@ -49,9 +49,7 @@ impl Search {
             if self.seen.len() > MAX_LIBRARIES || !self.seen.insert(library.clone()) {
                 continue;
             }
-            let Some(wants) = std::fs::read(&library).ok().and_then(|data| read_wants(&data)) else {
-                continue;
-            };
+            let Some(wants) = std::fs::File::open(&library).ok().and_then(read_wants) else { continue };
             let is_plugin = self.seen.len() == 1;
             todo.extend(self.needs_of(&library, &wants, &inherited, is_plugin));
         }
@@ -116,8 +114,9 @@ fn fits(path: &Path, by: &Path) -> bool {
     path.is_file() && head(path).and_then(kind).is_some_and(|found| head(by).and_then(kind) == Some(found))
 }
 
-fn read_wants(data: &[u8]) -> Option<Wants> {
-    let file = ElfFile64::<object::Endianness>::parse(data).ok()?;
+fn read_wants(library: std::fs::File) -> Option<Wants> {
+    let data = &ReadCache::new(library);
+    let file = ElfFile64::<object::Endianness, _>::parse(data).ok()?;
     let table = file.elf_section_table().dynamic_table(file.endian(), data).ok()?;
     let text =
         |entry: Dynamic| table.string(entry).ok().map(|text| String::from_utf8_lossy(text).into_owned());
@@ -205,7 +204,7 @@ mod tests {
     fn our_own_program_has_all_it_needs() {
         let own = std::env::current_exe().unwrap();
         assert_eq!(missing(&own), Vec::<String>::new());
-        let wants = read_wants(&std::fs::read(own).unwrap()).unwrap();
+        let wants = read_wants(std::fs::File::open(own).unwrap()).unwrap();
         assert!(wants.needed.iter().any(|name| name.starts_with("libc.so")), "{wants:?}");
     }
 }

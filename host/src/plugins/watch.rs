@@ -141,6 +141,7 @@ impl Watch {
         }
         plugins.refresh(config, unsettled);
         then();
+        crate::allocator::give_back();
     }
 }
 

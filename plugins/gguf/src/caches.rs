@@ -1,203 +1,232 @@
-//! Where sequences are: in the pool of cells that all share, or, while a prompt is long and new, in a nursery.
+//! Where sequences are: short ones in lanes, each in cells of its own, all others in a pool of cells that they share.
 //!
-//! A row of llama.cpp's attention looks at the mask of every cell of its cache, whose ever it is. That is cheap for one
-//! row of an answer and dear for the hundreds of a prompt, which are most of what there is to compute: so a prompt grows
-//! up in a small cache of its own, and moves to the pool with its first short run of rows. That costs a copy of its keys
-//! and values, a few milliseconds. What sequences share, they share in the pool.
+//! A row of llama.cpp's attention looks at the mask of every cell of its cache, whose ever it is. In a pool that is what
+//! sharing costs, a tenth of all time with eight answers of some hundred tokens. With a cache for each sequence nothing is
+//! shared, and the context is cut into as many parts. So a sequence begins in a lane, as long as one is free and it is
+//! short; it moves to the pool, a copy of a few milliseconds, when it outgrows its lane, when others shall begin as it
+//! does, or when a new one needs the lane and it has not been gone on with for the longest time.
 
 use impetus_plugin_api::{Batch, SeqId};
 
 use crate::native::{DecodeFailure, NativeContext};
-use crate::pieces::{Piece, TILE_ROWS};
+use crate::pieces::{Columns, Piece, Place};
+use crate::state;
 
-/// A sequence with more cells in the pool stays there: most of its cells may be shared.
-pub(crate) const LITTLE: u32 = 64;
+/// So few cells are copied rather than shared: then both sequences can be in lanes.
+const LITTLE: u32 = 64;
+
+/// Lanes of a context.
+pub(crate) const LANES: u32 = 8;
 
 /// All sequences of one context of the host.
 pub(crate) struct Caches {
     pool: NativeContext,
-    nursery: Option<Nursery>,
+    lanes: Option<Lanes>,
+    columns: Columns,
 }
 
-/// The cache of prompts.
-struct Nursery {
+/// One cache for each of a few sequences.
+struct Lanes {
     inner: NativeContext,
-    /// Whether a sequence, by its id, is here.
-    holds: Vec<bool>,
+    /// Cells of each.
+    tokens: u32,
+    /// Which sequence is in which lane, and when it was last computed.
+    holders: Vec<Option<(SeqId, u64)>>,
+    now: u64,
     /// A sequence on its way.
     state: Vec<u8>,
 }
 
-/// One of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    Pool,
-    Nursery,
-}
-
 impl Caches {
-    pub(crate) fn new(pool: NativeContext, nursery: Option<NativeContext>, max_sequences: u32) -> Self {
-        let holds = vec![false; max_sequences as usize];
-        let nursery = nursery.map(|inner| Nursery { inner, holds, state: Vec::new() });
-        Caches { pool, nursery }
+    /// `lanes` is a context of [`LANES`] sequences, each in so many cells of its own. They are used where llama.cpp writes
+    /// sequences out in the form that is known here.
+    pub(crate) fn new(mut pool: NativeContext, lanes: Option<(NativeContext, u32)>) -> Self {
+        let mut is_known = |lanes: &mut NativeContext| {
+            (pool.state_bytes(0), lanes.state_bytes(0)) == (state::EMPTY_POOL, state::EMPTY_LANES)
+        };
+        let lanes = lanes.and_then(|(mut inner, tokens)| is_known(&mut inner).then_some((inner, tokens)));
+        let lanes = lanes.map(|(inner, tokens)| Lanes {
+            inner,
+            tokens,
+            holders: vec![None; LANES as usize],
+            now: 0,
+            state: Vec::new(),
+        });
+        Caches { pool, lanes, columns: Columns::default() }
     }
 
-    /// A cache, to be computed in or read from.
-    pub(crate) fn at(&self, place: Place) -> &NativeContext {
-        match (&self.nursery, place) {
-            (Some(nursery), Place::Nursery) => &nursery.inner,
-            _ => &self.pool,
+    /// Where a sequence is.
+    pub(crate) fn place(&self, sequence: SeqId) -> Place {
+        self.lanes.as_ref().and_then(|lanes| lanes.of(sequence)).map_or(Place::Pool, Place::Lane)
+    }
+
+    /// The logits of a row of the last piece that was computed there.
+    pub(crate) fn logits(&self, in_lanes: bool, row: usize) -> Option<&[f32]> {
+        match &self.lanes {
+            Some(lanes) if in_lanes => lanes.inner.logits(row),
+            _ => self.pool.logits(row),
         }
     }
 
-    fn at_mut(&mut self, place: Place) -> &mut NativeContext {
-        match (&mut self.nursery, place) {
-            (Some(nursery), Place::Nursery) => &mut nursery.inner,
-            _ => &mut self.pool,
-        }
-    }
-
-    /// Computes a piece of a batch, which is `rows`, wherever it is best, and says where that was.
+    /// Finds the best place for each sequence of a batch.
     ///
     /// # Errors
-    /// llama.cpp's, and `NoCells` where a sequence finds no room in the pool; its state is what it was.
-    pub(crate) fn decode(
-        &mut self,
-        batch: Batch<'_>,
-        piece: &Piece,
-        rows: Batch<'_>,
-    ) -> Result<Place, DecodeFailure> {
-        let place = if self.grows_up(batch, piece) { Place::Nursery } else { Place::Pool };
-        if place == Place::Pool && self.nursery.is_some() {
-            for row in piece.rows() {
-                self.move_to_pool(batch.sequences[row])?;
+    /// `NoCells` where one that must go to the pool finds no room there.
+    pub(crate) fn settle(&mut self, batch: Batch<'_>) -> Result<(), DecodeFailure> {
+        let Some(lanes) = &mut self.lanes else { return Ok(()) };
+        lanes.now += 1;
+        let mut start = 0;
+        for run in batch.sequences.as_slice().chunk_by(|a, b| a == b) {
+            let (sequence, begun) = (run[0], batch.positions[start].0);
+            start += run.len();
+            let fits = begun as usize + run.len() <= lanes.tokens as usize;
+            if lanes.of(sequence).is_some() {
+                if fits {
+                    lanes.touch(sequence);
+                } else {
+                    lanes.let_go(sequence, &mut self.pool)?;
+                }
+            } else if fits && begun <= LITTLE && lanes.make_room(batch.sequences.as_slice(), &mut self.pool) {
+                lanes.admit(sequence, begun, &mut self.pool);
             }
         }
-        self.at_mut(place).decode(rows).map(|()| place)
+        Ok(())
     }
 
-    /// Whether a piece is the long run of a prompt that has room in the nursery, in which it then is.
-    fn grows_up(&mut self, batch: Batch<'_>, piece: &Piece) -> bool {
-        let (Some(nursery), Piece::Run(run)) = (&mut self.nursery, piece) else { return false };
-        let sequence = batch.sequences[run.start];
-        let is_of_one = batch.sequences.as_slice()[run.clone()].iter().all(|&id| id == sequence);
-        if run.len() < TILE_ROWS || !is_of_one {
-            return false;
-        }
-        let begun = batch.positions[run.start].0;
-        if nursery.has(sequence) {
-            return nursery.room() >= run.len();
-        }
-        let needed = run.len() + begun as usize;
-        if begun > LITTLE || needed > nursery.inner.n_ctx() as usize {
-            return false;
-        }
-        if nursery.room() < needed {
-            // Prompts that nobody goes on with, and those of which there is more to come than the nursery holds.
-            nursery.let_all_go(&mut self.pool);
-        }
-        nursery.room() >= needed && nursery.admit(sequence, begun, &mut self.pool)
-    }
-
-    fn move_to_pool(&mut self, sequence: SeqId) -> Result<(), DecodeFailure> {
-        match &mut self.nursery {
-            Some(nursery) if nursery.has(sequence) => nursery.let_go(sequence, &mut self.pool),
-            _ => Ok(()),
+    /// Computes a piece of a batch.
+    ///
+    /// # Errors
+    /// llama.cpp's.
+    pub(crate) fn decode(&mut self, batch: Batch<'_>, piece: &Piece) -> Result<(), DecodeFailure> {
+        match &mut self.lanes {
+            Some(lanes) if piece.in_lanes => {
+                let lane = |sequence| SeqId(lanes.of(sequence).unwrap_or_default());
+                let rows = self.columns.gather(batch, piece, lane);
+                lanes.inner.decode(rows)
+            }
+            _ => self.pool.decode(self.columns.gather(batch, piece, |sequence| sequence)),
         }
     }
 
-    fn place_of(&self, sequence: SeqId) -> Place {
-        let in_nursery = self.nursery.as_ref().is_some_and(|nursery| nursery.has(sequence));
-        if in_nursery { Place::Nursery } else { Place::Pool }
+    /// Computes a batch as it is, in the pool.
+    ///
+    /// # Errors
+    /// llama.cpp's, and `NoCells` where a sequence finds no room in the pool.
+    pub(crate) fn decode_whole(&mut self, batch: Batch<'_>) -> Result<(), DecodeFailure> {
+        if let Some(lanes) = &mut self.lanes {
+            for &sequence in batch.sequences.as_slice() {
+                lanes.let_go(sequence, &mut self.pool)?;
+            }
+        }
+        self.pool.decode(batch)
     }
 
     /// Forgets positions `start..end` of a sequence (a negative `end` is none); `false` where its state cannot be cut there.
     pub(crate) fn seq_rm(&mut self, sequence: SeqId, start: i32, end: i32) -> bool {
-        let place = self.place_of(sequence);
-        let cut = self.at_mut(place).seq_rm(sequence.0.cast_signed(), start, end);
-        if let Some(nursery) = &mut self.nursery
-            && nursery.inner.seq_pos_max(sequence.0.cast_signed()) < 0
-        {
-            nursery.hold(sequence, false);
+        let Some((lanes, lane)) =
+            self.lanes.as_mut().and_then(|lanes| lanes.of(sequence).map(|lane| (lanes, lane)))
+        else {
+            return self.pool.seq_rm(sequence.0.cast_signed(), start, end);
+        };
+        let cut = lanes.inner.seq_rm(lane.cast_signed(), start, end);
+        if lanes.inner.seq_pos_max(lane.cast_signed()) < 0 {
+            lanes.holders[lane as usize] = None;
         }
         cut
     }
 
-    /// Makes positions `start..end` part of another, empty sequence as well.
-    pub(crate) fn seq_cp(&mut self, from: SeqId, to: SeqId, start: i32, end: i32) {
-        // Where the pool has no room, both are in the nursery.
-        let _ = self.move_to_pool(from);
-        let place = self.place_of(from);
-        self.at_mut(place).seq_cp(from.0.cast_signed(), to.0.cast_signed(), start, end);
-        if let Some(nursery) = &mut self.nursery {
-            nursery.hold(to, place == Place::Nursery);
+    /// Makes the positions before `end` (a negative one is none) part of another, empty sequence as well. `false` where
+    /// there is no room for it.
+    pub(crate) fn seq_cp(&mut self, from: SeqId, to: SeqId, end: i32) -> bool {
+        if let Some(lanes) = &mut self.lanes
+            && let Some(lane) = lanes.of(from)
+        {
+            if end >= 0 && end.cast_unsigned() <= LITTLE {
+                return lanes.copy_to_pool(lane, to, &mut self.pool)
+                    && self.pool.seq_rm(to.0.cast_signed(), end, -1);
+            }
+            if lanes.let_go(from, &mut self.pool).is_err() {
+                return false;
+            }
         }
+        self.pool.seq_cp(from.0.cast_signed(), to.0.cast_signed(), 0, end);
+        true
     }
 
     /// The last position of a sequence, -1 where it is empty.
     pub(crate) fn seq_pos_max(&self, sequence: SeqId) -> i32 {
-        self.at(self.place_of(sequence)).seq_pos_max(sequence.0.cast_signed())
+        match &self.lanes {
+            Some(lanes) if let Some(lane) = lanes.of(sequence) => lanes.inner.seq_pos_max(lane.cast_signed()),
+            _ => self.pool.seq_pos_max(sequence.0.cast_signed()),
+        }
     }
 
     /// Forgets every sequence.
     pub(crate) fn clear(&mut self) {
         self.pool.clear();
-        if let Some(nursery) = &mut self.nursery {
-            nursery.inner.clear();
-            nursery.holds.fill(false);
+        if let Some(lanes) = &mut self.lanes {
+            lanes.inner.clear();
+            lanes.holders.fill(None);
         }
     }
 }
 
-impl Nursery {
-    fn has(&self, sequence: SeqId) -> bool {
-        self.holds.get(sequence.0 as usize).copied().unwrap_or(false)
+impl Lanes {
+    /// The lane of a sequence.
+    fn of(&self, sequence: SeqId) -> Option<u32> {
+        let at = self.holders.iter().position(|holder| holder.is_some_and(|(id, _)| id == sequence))?;
+        Some(at as u32)
     }
 
-    fn hold(&mut self, sequence: SeqId, holds: bool) {
-        if let Some(place) = self.holds.get_mut(sequence.0 as usize) {
-            *place = holds;
+    fn touch(&mut self, sequence: SeqId) {
+        let now = self.now;
+        for (id, last) in self.holders.iter_mut().flatten().filter(|(id, _)| *id == sequence) {
+            (*id, *last) = (sequence, now);
         }
     }
 
-    /// Cells that are free for certain: what sequences share is counted for each.
-    fn room(&self) -> usize {
-        let ids = (0..).zip(&self.holds).filter(|(_, holds)| **holds);
-        let used: i64 = ids.map(|(id, _)| i64::from(self.inner.seq_pos_max(id)) + 1).sum();
-        (self.inner.n_ctx() as usize).saturating_sub(used.cast_unsigned() as usize)
+    /// Whether a lane is free, or the one of a sequence that is not in this batch can be.
+    fn make_room(&mut self, batch: &[SeqId], pool: &mut NativeContext) -> bool {
+        if self.holders.iter().any(Option::is_none) {
+            return true;
+        }
+        let others = self.holders.iter().flatten().filter(|(id, _)| !batch.contains(id));
+        let oldest = others.min_by_key(|(_, last)| *last).map(|(id, _)| *id);
+        oldest.is_some_and(|id| self.let_go(id, pool).is_ok())
     }
 
-    /// Takes a sequence in that has so many cells in the pool.
-    fn admit(&mut self, sequence: SeqId, begun: u32, pool: &mut NativeContext) -> bool {
+    /// Takes a sequence in that has so many cells in the pool. Where that fails it stays there.
+    fn admit(&mut self, sequence: SeqId, begun: u32, pool: &mut NativeContext) {
+        let Some(lane) = self.holders.iter().position(Option::is_none) else { return };
         let id = sequence.0.cast_signed();
         if begun > 0 {
-            if !self.inner.take_over(pool, id, &mut self.state) {
-                return false;
+            pool.write_out(id, &mut self.state);
+            state::to_lanes(&mut self.state);
+            if !self.inner.read_in(lane as i32, &self.state) {
+                return;
             }
             pool.seq_rm(id, 0, -1);
         }
-        self.hold(sequence, true);
-        true
+        self.holders[lane] = Some((sequence, self.now));
     }
 
-    fn let_all_go(&mut self, pool: &mut NativeContext) {
-        for id in 0..self.holds.len() as u32 {
-            if self.has(SeqId(id)) {
-                // Whom the pool has no room for stays.
-                let _ = self.let_go(SeqId(id), pool);
-            }
-        }
+    fn copy_to_pool(&mut self, lane: u32, sequence: SeqId, pool: &mut NativeContext) -> bool {
+        self.inner.write_out(lane.cast_signed(), &mut self.state);
+        state::from_lane(&mut self.state, lane);
+        pool.read_in(sequence.0.cast_signed(), &self.state)
     }
 
+    /// Moves a sequence to the pool, if it is here.
     fn let_go(&mut self, sequence: SeqId, pool: &mut NativeContext) -> Result<(), DecodeFailure> {
-        let id = sequence.0.cast_signed();
+        let Some(lane) = self.of(sequence) else { return Ok(()) };
+        let id = lane.cast_signed();
         if self.inner.seq_pos_max(id) >= 0 {
-            if !pool.take_over(&mut self.inner, id, &mut self.state) {
+            if !self.copy_to_pool(lane, sequence, pool) {
                 return Err(DecodeFailure::NoCells);
             }
             self.inner.seq_rm(id, 0, -1);
         }
-        self.hold(sequence, false);
+        self.holders[lane as usize] = None;
         Ok(())
     }
 }

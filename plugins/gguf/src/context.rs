@@ -9,12 +9,12 @@ use impetus_plugin_api::{
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
-use crate::caches::{Caches, LITTLE, Place};
+use crate::caches::{Caches, LANES};
 use crate::log;
 use crate::model::GgufModel;
-use crate::native::{DecodeFailure, NativeContext, ThreadPool};
+use crate::native::{DecodeFailure, NativeContext, ThreadPool, has_window};
 use crate::options::FlashAttention;
-use crate::pieces::{Columns, Piece, cut};
+use crate::pieces::{Piece, cut};
 
 /// The working state of one model.
 pub(crate) struct GgufContext {
@@ -24,7 +24,6 @@ pub(crate) struct GgufContext {
     cache_bytes: u64,
     /// Whether batches are cut: on a processor, where what was computed can be undone.
     cuts: bool,
-    columns: Columns,
     /// Where the logits of each row are that wanted them.
     logits: Vec<Logits>,
     /// Those that llama.cpp has overwritten since.
@@ -38,8 +37,8 @@ enum Logits {
     None,
     /// In `kept`, from here on.
     Kept(usize),
-    /// With llama.cpp, as this row of the last batch that was computed there.
-    Native(Place, usize),
+    /// With llama.cpp, as this row of the last piece that was computed there.
+    Native { in_lanes: bool, row: usize },
 }
 
 /// What the host wishes; the options of plugins.toml go before it.
@@ -76,24 +75,12 @@ impl GgufContext {
         // Where what was computed can be undone, on a processor: elsewhere other rules hold.
         let cuts =
             sdk::Model::capabilities(&*model).has(Capabilities::PARTIAL_SEQ_RM) && options.gpu_layers == 0;
-        let prompt_tokens = if cuts { prompt_tokens(&model, context_tokens, max_sequences) } else { 0 };
-        if prompt_tokens > 0 {
-            // What a prompt that grew up elsewhere no longer shares with others.
-            params.n_ctx += LITTLE * max_sequences.min(SHARERS);
-        }
+        let lane_tokens = if cuts { lane_tokens(&model, context_tokens, max_sequences) } else { 0 };
         let (contexts, lines) = {
             let _one_at_a_time = model.making_context.lock().unwrap_or_else(PoisonError::into_inner);
-            log::with_lines(|| {
-                let threads = Arc::new(ThreadPool::new(threads.max(batch_threads))?);
-                let pool = NativeContext::new(Arc::clone(&model), params, Arc::clone(&threads))?;
-                params.n_ctx = prompt_tokens;
-                params.n_ubatch = params.n_ubatch.min(prompt_tokens);
-                let nursery =
-                    (prompt_tokens > 0).then(|| NativeContext::new(Arc::clone(&model), params, threads));
-                Some((pool, nursery.flatten()))
-            })
+            log::with_lines(|| contexts(&model, params, threads.max(batch_threads), lane_tokens))
         };
-        let (pool, nursery) = contexts.ok_or_else(|| {
+        let (pool, lanes) = contexts.ok_or_else(|| {
             let cause = log::cause(&lines).unwrap_or("no reason given");
             let message = format!(
                 "llama.cpp could not make a context of {context_tokens} tokens for {max_sequences} sequences: {cause}; \
@@ -101,55 +88,60 @@ impl GgufContext {
             );
             PluginError::new(ErrorCode::OUT_OF_MEMORY, message).with_detail(lines)
         })?;
-        let total_tokens = if prompt_tokens > 0 { context_tokens } else { pool.n_ctx() };
+        let total_tokens = pool.n_ctx();
         let limits = ContextLimits {
             total_tokens,
             sequence_tokens: total_tokens,
             max_sequences,
             batch_tokens: pool.n_batch().min(batch_tokens),
         };
-        let cells = pool.n_ctx() + nursery.as_ref().map_or(0, NativeContext::n_ctx);
+        let cells = pool.n_ctx() + lanes.as_ref().map_or(0, NativeContext::n_ctx);
         Ok(GgufContext {
             vocab_size: pool.vocab_size(),
-            caches: Caches::new(pool, nursery, max_sequences),
+            caches: Caches::new(pool, lanes.map(|lanes| (lanes, lane_tokens))),
             limits,
             cache_bytes: cache_bytes(&model, cells),
             cuts,
-            columns: Columns::default(),
             logits: Vec::new(),
             kept: Vec::new(),
         })
     }
 
     /// Computes a batch piece by piece. Where one fails, those before it are undone.
-    fn decode_pieces(&mut self, batch: Batch<'_>, pieces: &[Piece]) -> Result<(), DecodeFailure> {
+    fn decode_pieces(&mut self, batch: Batch<'_>) -> Result<(), DecodeFailure> {
+        self.caches.settle(batch)?;
+        let Some(pieces) = cut(batch.sequences.as_slice(), |sequence| self.caches.place(sequence)) else {
+            return self.decode_whole(batch);
+        };
         for (at, piece) in pieces.iter().enumerate() {
-            match self.caches.decode(batch, piece, self.columns.piece(batch, piece)) {
-                Ok(place) => self.find_logits(batch, piece, place, at + 1 == pieces.len())?,
-                Err(failure) => {
-                    pieces[..at].iter().for_each(|piece| self.undo(batch, piece));
-                    return Err(failure);
-                }
+            if let Err(failure) = self.caches.decode(batch, piece) {
+                pieces[..at].iter().for_each(|piece| self.undo(batch, piece));
+                return Err(failure);
             }
+            let stays = pieces[at + 1..].iter().all(|later| later.in_lanes != piece.in_lanes);
+            self.find_logits(batch, piece, stays)?;
         }
         Ok(())
     }
 
-    /// Notes where the logits of a piece are that was just computed; the last one's stay where they are.
-    fn find_logits(
-        &mut self,
-        batch: Batch<'_>,
-        piece: &Piece,
-        place: Place,
-        is_last: bool,
-    ) -> Result<(), DecodeFailure> {
-        for (native, row) in piece.rows().enumerate().filter(|&(_, row)| batch.wants_logits[row]) {
-            self.logits[row] = if is_last {
-                Logits::Native(place, native)
+    fn decode_whole(&mut self, batch: Batch<'_>) -> Result<(), DecodeFailure> {
+        self.caches.decode_whole(batch)?;
+        for (row, place) in self.logits.iter_mut().enumerate() {
+            *place = Logits::Native { in_lanes: false, row };
+        }
+        Ok(())
+    }
+
+    /// Notes where the logits of a piece are that was just computed, and keeps them unless they stay there.
+    fn find_logits(&mut self, batch: Batch<'_>, piece: &Piece, stays: bool) -> Result<(), DecodeFailure> {
+        let wanted = piece.rows.iter().enumerate().filter(|&(_, &row)| batch.wants_logits[row]);
+        for (native, &row) in wanted {
+            self.logits[row] = if stays {
+                Logits::Native { in_lanes: piece.in_lanes, row: native }
             } else {
                 let start = self.kept.len();
-                self.kept
-                    .extend_from_slice(self.caches.at(place).logits(native).ok_or(DecodeFailure::NoLogits)?);
+                let logits = self.caches.logits(piece.in_lanes, native).ok_or(DecodeFailure::NoLogits)?;
+                self.kept.extend_from_slice(logits);
                 Logits::Kept(start)
             };
         }
@@ -158,28 +150,53 @@ impl GgufContext {
 
     /// Cuts each sequence of a piece back to where the batch began it.
     fn undo(&mut self, batch: Batch<'_>, piece: &Piece) {
-        let begins = |&row: &usize| row == 0 || batch.sequences[row - 1] != batch.sequences[row];
-        for row in piece.rows().filter(begins) {
+        let begins = |&&row: &&usize| row == 0 || batch.sequences[row - 1] != batch.sequences[row];
+        for &row in piece.rows.iter().filter(begins) {
             let (sequence, position) = (batch.sequences[row], batch.positions[row]);
             self.caches.seq_rm(sequence, position.0.cast_signed(), -1);
         }
     }
 }
 
-/// Sequences for whose prompts the pool has cells beyond those that were asked for.
-const SHARERS: u32 = 8;
-
-/// The cells of the cache in which prompts grow up: none where it would be large beside what it wins. Looking at masks
-/// grows with a model's heads and layers, and so does a cell; what else a row costs grows with the square of a layer's width.
-fn prompt_tokens(model: &GgufModel, context_tokens: u32, max_sequences: u32) -> u32 {
-    let tokens = model.options.prompt_tokens.unwrap_or(DEFAULT_PROMPT_TOKENS);
-    let is_worth_it =
-        model.options.prompt_tokens.is_some() || cache_bytes(model, tokens) <= MOST_PROMPT_BYTES;
-    if is_worth_it && max_sequences > 1 && context_tokens > tokens { tokens } else { 0 }
+/// The pool, and the lanes where there are any; both compute with the same threads.
+fn contexts(
+    model: &Arc<GgufModel>,
+    mut params: sys::llama_context_params,
+    threads: u32,
+    lane_tokens: u32,
+) -> Option<(NativeContext, Option<NativeContext>)> {
+    let threads = Arc::new(ThreadPool::new(threads)?);
+    let pool = NativeContext::new(Arc::clone(model), params, Arc::clone(&threads))?;
+    if lane_tokens == 0 {
+        return Some((pool, None));
+    }
+    params.kv_unified = false;
+    params.n_seq_max = LANES;
+    params.n_ctx = lane_tokens * LANES;
+    params.n_ubatch = params.n_ubatch.min(LANE_ROWS);
+    // Without them all goes on in the pool.
+    Some((pool, NativeContext::new(Arc::clone(model), params, threads)))
 }
 
-const DEFAULT_PROMPT_TOKENS: u32 = 1024;
-const MOST_PROMPT_BYTES: u64 = 64 << 20;
+/// The cells of a lane: as many as are still little memory, or none. Looking at masks grows with a model's heads and
+/// layers, and so does a cell; what else a row costs grows with the square of a layer's width.
+fn lane_tokens(model: &GgufModel, context_tokens: u32, max_sequences: u32) -> u32 {
+    // What has slid out of a window is not written out with a sequence.
+    if has_window(model) {
+        return 0;
+    }
+    let fits = |tokens: &u32| cache_bytes(model, tokens * LANES) <= MOST_LANE_BYTES;
+    let tokens = model.options.lane_tokens.or_else(|| LANE_TOKENS.into_iter().find(fits)).unwrap_or(0);
+    // llama.cpp rounds up to these.
+    let tokens = tokens.next_multiple_of(256);
+    if max_sequences > 1 && context_tokens > tokens { tokens } else { 0 }
+}
+
+/// Rows that are computed together in lanes: more are not faster, and cost memory.
+const LANE_ROWS: u32 = 256;
+
+const LANE_TOKENS: [u32; 3] = [1024, 512, 256];
+const MOST_LANE_BYTES: u64 = 96 << 20;
 
 /// llama.cpp's own bound (`LLAMA_MAX_SEQ`).
 pub(crate) const MAX_SEQUENCES: u32 = 256;
@@ -223,8 +240,8 @@ impl sdk::Context for GgufContext {
         self.kept.clear();
         self.logits.clear();
         self.logits.resize(rows, Logits::None);
-        let pieces = if self.cuts { cut(batch.sequences.as_slice()) } else { vec![Piece::Run(0..rows)] };
-        let (result, lines) = log::with_lines(|| self.decode_pieces(batch, &pieces));
+        let (result, lines) =
+            log::with_lines(|| if self.cuts { self.decode_pieces(batch) } else { self.decode_whole(batch) });
         result.map_err(|failure| decode_error(failure, lines))
     }
 
@@ -234,7 +251,7 @@ impl sdk::Context for GgufContext {
         match self.logits.get(row).copied().unwrap_or(Logits::None) {
             Logits::None => Err(missing()),
             Logits::Kept(start) => Ok(&self.kept[start..start + self.vocab_size]),
-            Logits::Native(place, native) => self.caches.at(place).logits(native).ok_or_else(missing),
+            Logits::Native { in_lanes, row } => self.caches.logits(in_lanes, row).ok_or_else(missing),
         }
     }
 
@@ -250,9 +267,15 @@ impl sdk::Context for GgufContext {
     }
 
     fn seq_cp(&mut self, from: SeqId, to: SeqId, range: PosRange) -> Result<(), PluginError> {
+        // A beginning is all that can be copied between caches, and all that a host asks for.
         let (start, end) = bounds(range);
-        self.caches.seq_cp(from, to, start, end);
-        Ok(())
+        if start > 0 {
+            return Err(PluginError::unsupported(format!("only beginnings are copied, not from {start} on")));
+        }
+        if self.caches.seq_cp(from, to, end) {
+            return Ok(());
+        }
+        Err(PluginError::new(ErrorCode::CACHE_FULL, "the KV cache has no cells for a copy"))
     }
 
     fn seq_pos_max(&self, sequence: SeqId) -> Option<Position> {

@@ -35,6 +35,7 @@ mod native;
 mod options;
 mod parts;
 mod pieces;
+mod state;
 mod summary;
 
 use std::sync::Arc;

@@ -174,20 +174,27 @@ impl NativeContext {
         unsafe { sys::llama_memory_seq_pos_max(self.memory, sequence) }
     }
 
-    /// Takes a sequence over from another context of the same model. `false` where there are no cells for it; then this
-    /// context has nothing of it.
-    pub(crate) fn take_over(
-        &mut self,
-        other: &mut NativeContext,
-        sequence: i32,
-        state: &mut Vec<u8>,
-    ) -> bool {
-        let from = other.context.as_ptr();
-        // SAFETY: both contexts are valid, and `state` has as many bytes as the first call names.
+    /// Bytes of a sequence's state.
+    pub(crate) fn state_bytes(&mut self, sequence: i32) -> usize {
+        // SAFETY: the context is valid while `self` is.
+        unsafe { sys::llama_state_seq_get_size(self.context.as_ptr(), sequence) }
+    }
+
+    /// Writes out a sequence: what its cells hold, in llama.cpp's form.
+    pub(crate) fn write_out(&mut self, sequence: i32, state: &mut Vec<u8>) {
+        state.resize(self.state_bytes(sequence), 0);
+        // SAFETY: the context is valid while `self` is, and no more bytes are written than `state` has.
+        let written = unsafe {
+            sys::llama_state_seq_get_data(self.context.as_ptr(), state.as_mut_ptr(), state.len(), sequence)
+        };
+        state.truncate(written);
+    }
+
+    /// Reads in what was written out, as this sequence. `false` where there are no cells for it; then it is empty.
+    pub(crate) fn read_in(&mut self, sequence: i32, state: &[u8]) -> bool {
+        // SAFETY: as above; llama.cpp checks what it reads, and does not read beyond the bytes.
         unsafe {
-            state.resize(sys::llama_state_seq_get_size(from, sequence), 0);
-            let written = sys::llama_state_seq_get_data(from, state.as_mut_ptr(), state.len(), sequence);
-            sys::llama_state_seq_set_data(self.context.as_ptr(), state.as_ptr(), written, sequence) > 0
+            sys::llama_state_seq_set_data(self.context.as_ptr(), state.as_ptr(), state.len(), sequence) > 0
         }
     }
 
@@ -229,6 +236,13 @@ impl Drop for ThreadPool {
         // SAFETY: the pointer is ours; the context that used it is gone.
         unsafe { sys::ggml_threadpool_free(self.0.as_ptr()) }
     }
+}
+
+/// Whether a model forgets what is beyond a sliding window.
+#[expect(unsafe_code, reason = "llama-cpp-2 has no accessor for it")]
+pub(crate) fn has_window(model: &GgufModel) -> bool {
+    // SAFETY: a plain function of a model that is there.
+    unsafe { sys::llama_model_n_swa(model_ptr(&model.inner)) > 0 }
 }
 
 /// llama.cpp's own pointer to a model.

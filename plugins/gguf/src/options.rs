@@ -14,9 +14,9 @@ pub(crate) struct Options {
     pub(crate) batch_threads: Option<u32>,
     /// Cells of the KV cache, shared by all sequences; the model's own context, up to 16384, by default.
     pub(crate) context_tokens: Option<u32>,
-    /// Cells of a second cache in which prompts are computed before they join the others; 1024 by default where that is
-    /// little memory, 0: none.
-    pub(crate) prompt_tokens: Option<u32>,
+    /// Cells of each of eight caches in which short sequences are computed apart from others; 1024, 512 or 256 by default,
+    /// as far as that is little memory; 0: none.
+    pub(crate) lane_tokens: Option<u32>,
     /// Rows of one decode; 512 by default.
     pub(crate) batch_tokens: Option<u32>,
     /// Rows that are computed together within one; 512 by default.
@@ -123,9 +123,9 @@ impl Options {
                 return Err(PluginError::invalid_argument(message));
             }
         }
-        if let Some(tokens) = self.prompt_tokens.filter(|tokens| *tokens > 1 << 24) {
+        if let Some(tokens) = self.lane_tokens.filter(|tokens| *tokens > 1 << 20) {
             let message =
-                format!("gguf options: prompt_tokens must be between 0 and {}; found {tokens}", 1 << 24);
+                format!("gguf options: lane_tokens must be between 0 and {}; found {tokens}", 1 << 20);
             return Err(PluginError::invalid_argument(message));
         }
         if self.cache_type_v.is_quantised() && self.flash_attention == FlashAttention::Off {
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn all_options_are_read() {
         let options = Options::parse(
-            r#"{"threads":2,"batch_threads":3,"context_tokens":64,"prompt_tokens":0,"batch_tokens":32,"micro_batch_tokens":64,
+            r#"{"threads":2,"batch_threads":3,"context_tokens":64,"lane_tokens":0,"batch_tokens":32,"micro_batch_tokens":64,
                 "cache_type_k":"q8_0","cache_type_v":"bf16","flash_attention":"on","gpu_layers":4,"mmap":false,
                 "mlock":true}"#,
         )
         .unwrap();
         assert_eq!((options.threads, options.cache_type_k), (Some(2), CacheType::Q8_0));
-        assert_eq!((options.micro_batch_tokens(), options.prompt_tokens), (32, Some(0)));
+        assert_eq!((options.micro_batch_tokens(), options.lane_tokens), (32, Some(0)));
         assert_eq!((options.mmap, options.mlock, options.gpu_layers), (Some(false), true, 4));
     }
 

@@ -1,68 +1,59 @@
 //! A batch in the pieces in which llama.cpp computes it best. Pure.
 //!
 //! From 64 rows on, its attention computes tiles of rows (`ggml_compute_forward_flash_attn_ext_tiled`): much cheaper for
-//! rows of one sequence, which see the same cells, and much dearer for a tile of several, which computes for each row the
-//! cells of all. So a long run of one sequence is a piece of its own, and what is short is gathered in pieces too small
-//! for tiles.
-
-use std::ops::Range;
+//! rows of one sequence, which see the same cells, and much dearer for a tile of several in one pool, which computes for
+//! each row the cells of all. So a long run of one sequence is a piece of its own, and what is short in the pool is
+//! gathered in pieces too small for tiles. In lanes, rows of several sequences are computed apart in any case.
 
 use impetus_plugin_api::{Batch, Position, SeqId, Token};
 
 /// Rows from which on attention computes tiles.
-pub(crate) const TILE_ROWS: usize = 64;
+const TILE_ROWS: usize = 64;
+
+/// Where a sequence's keys and values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Among those of others.
+    Pool,
+    /// In cells of its own.
+    Lane(u32),
+}
 
 /// Rows that are computed together, by their places in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Piece {
-    /// They stand side by side.
-    Run(Range<usize>),
-    /// They do not.
-    Gathered(Vec<usize>),
+pub(crate) struct Piece {
+    pub(crate) in_lanes: bool,
+    pub(crate) rows: Vec<usize>,
 }
 
 /// Long runs first: of these, few rows want logits, and what a later piece computes overwrites them. Nothing is cut where
-/// a sequence has two runs, whose order would change.
-pub(crate) fn cut(sequences: &[SeqId]) -> Vec<Piece> {
-    let (mut pieces, mut short, mut seen) = (Vec::new(), Vec::new(), Vec::new());
-    for run in sequences.chunk_by(|a, b| a == b) {
-        if seen.contains(&run[0]) {
-            return vec![Piece::Run(0..sequences.len())];
-        }
-        seen.push(run[0]);
-    }
+/// a sequence has two runs, whose order would change: then there are no pieces.
+pub(crate) fn cut(sequences: &[SeqId], place: impl Fn(SeqId) -> Place) -> Option<Vec<Piece>> {
+    let mut seen = Vec::new();
+    let (mut pieces, mut pooled, mut in_lanes) = (Vec::new(), Vec::new(), Vec::new());
     let mut start = 0;
     for run in sequences.chunk_by(|a, b| a == b) {
+        if seen.contains(&run[0]) {
+            return None;
+        }
+        seen.push(run[0]);
         let rows = start..start + run.len();
         start = rows.end;
-        if run.len() < TILE_ROWS {
-            short.extend(rows);
-        } else {
-            pieces.push(Piece::Run(rows));
+        match place(run[0]) {
+            Place::Pool if run.len() < TILE_ROWS => pooled.extend(rows),
+            Place::Lane(lane) if run.len() < TILE_ROWS => in_lanes.push((lane, rows)),
+            place => pieces.push(Piece { in_lanes: place != Place::Pool, rows: rows.collect() }),
         }
     }
-    pieces.extend(short.chunks(TILE_ROWS - 1).map(Piece::of));
-    pieces
+    pieces.extend(pooled.chunks(TILE_ROWS - 1).map(|rows| Piece { in_lanes: false, rows: rows.to_vec() }));
+    // llama.cpp computes lanes together that follow one another, in this order.
+    in_lanes.sort_unstable_by_key(|(lane, _)| *lane);
+    let rows: Vec<usize> = in_lanes.into_iter().flat_map(|(_, rows)| rows).collect();
+    pieces.extend((!rows.is_empty()).then_some(Piece { in_lanes: true, rows }));
+    Some(pieces)
 }
 
-impl Piece {
-    fn of(rows: &[usize]) -> Piece {
-        match (rows.first(), rows.last()) {
-            (Some(&first), Some(&last)) if last - first + 1 == rows.len() => Piece::Run(first..last + 1),
-            _ => Piece::Gathered(rows.to_vec()),
-        }
-    }
-
-    /// The rows' places in the batch.
-    pub(crate) fn rows(&self) -> Box<dyn Iterator<Item = usize> + '_> {
-        match self {
-            Piece::Run(run) => Box::new(run.clone()),
-            Piece::Gathered(rows) => Box::new(rows.iter().copied()),
-        }
-    }
-}
-
-/// Columns of rows that do not stand side by side.
+/// A piece's rows as a batch of their own.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
     tokens: Vec<Token>,
@@ -72,77 +63,91 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// A piece as a batch of its own: in place where it can be.
-    pub(crate) fn piece<'a>(&'a mut self, batch: Batch<'a>, piece: &Piece) -> Batch<'a> {
-        match piece {
-            Piece::Run(run) => Batch {
-                tokens: batch.tokens.as_slice()[run.clone()].into(),
-                positions: batch.positions.as_slice()[run.clone()].into(),
-                sequences: batch.sequences.as_slice()[run.clone()].into(),
-                wants_logits: batch.wants_logits.as_slice()[run.clone()].into(),
-            },
-            Piece::Gathered(rows) => {
-                gather(&mut self.tokens, batch.tokens.as_slice(), rows);
-                gather(&mut self.positions, batch.positions.as_slice(), rows);
-                gather(&mut self.sequences, batch.sequences.as_slice(), rows);
-                gather(&mut self.wants_logits, batch.wants_logits.as_slice(), rows);
-                Batch {
-                    tokens: self.tokens.as_slice().into(),
-                    positions: self.positions.as_slice().into(),
-                    sequences: self.sequences.as_slice().into(),
-                    wants_logits: self.wants_logits.as_slice().into(),
-                }
-            }
+    /// Gathers a piece; `id` is what a sequence is called where it is computed.
+    pub(crate) fn gather(
+        &mut self,
+        batch: Batch<'_>,
+        piece: &Piece,
+        id: impl Fn(SeqId) -> SeqId,
+    ) -> Batch<'_> {
+        let rows = || piece.rows.iter().copied();
+        refill(&mut self.tokens, rows().map(|row| batch.tokens[row]));
+        refill(&mut self.positions, rows().map(|row| batch.positions[row]));
+        refill(&mut self.sequences, rows().map(|row| id(batch.sequences[row])));
+        refill(&mut self.wants_logits, rows().map(|row| batch.wants_logits[row]));
+        Batch {
+            tokens: self.tokens.as_slice().into(),
+            positions: self.positions.as_slice().into(),
+            sequences: self.sequences.as_slice().into(),
+            wants_logits: self.wants_logits.as_slice().into(),
         }
     }
 }
 
-fn gather<T: Copy>(column: &mut Vec<T>, from: &[T], rows: &[usize]) {
+fn refill<T>(column: &mut Vec<T>, values: impl Iterator<Item = T>) {
     column.clear();
-    column.extend(rows.iter().map(|&row| from[row]));
+    column.extend(values);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pieces(lengths: &[usize]) -> Vec<Piece> {
-        let ids = lengths.iter().zip(0..).flat_map(|(&length, id)| std::iter::repeat_n(SeqId(id), length));
-        cut(&ids.collect::<Vec<_>>())
+    fn ids(lengths: &[usize]) -> Vec<SeqId> {
+        let of = |(&length, id): (&usize, u32)| std::iter::repeat_n(SeqId(id), length);
+        lengths.iter().zip(0..).flat_map(of).collect()
+    }
+
+    /// Pieces of runs that are all in the pool.
+    fn pooled(lengths: &[usize]) -> Vec<Vec<usize>> {
+        let pieces = cut(&ids(lengths), |_| Place::Pool).unwrap();
+        assert!(pieces.iter().all(|piece| !piece.in_lanes));
+        pieces.into_iter().map(|piece| piece.rows).collect()
+    }
+
+    fn rows(range: std::ops::Range<usize>) -> Vec<usize> {
+        range.collect()
     }
 
     #[test]
     fn what_is_short_stays_together() {
-        assert_eq!(pieces(&[1, 1, 53, 8]), [Piece::Run(0..63)]);
-        assert_eq!(pieces(&[512]), [Piece::Run(0..512)]);
-        assert!(pieces(&[]).is_empty());
+        assert_eq!(pooled(&[1, 1, 53, 8]), [rows(0..63)]);
+        assert_eq!(pooled(&[512]), [rows(0..512)]);
+        assert!(pooled(&[]).is_empty());
     }
 
     #[test]
     fn a_long_run_goes_first_and_alone() {
-        assert_eq!(pieces(&[1, 1, 64, 100]), [Piece::Run(2..66), Piece::Run(66..166), Piece::Run(0..2)]);
-        assert_eq!(pieces(&[1, 64, 2]), [Piece::Run(1..65), Piece::Gathered(vec![0, 65, 66])]);
+        assert_eq!(pooled(&[1, 1, 64, 100]), [rows(2..66), rows(66..166), rows(0..2)]);
+        assert_eq!(pooled(&[1, 64, 2]), [rows(1..65), vec![0, 65, 66]]);
     }
 
     #[test]
-    fn a_sequence_is_computed_in_order() {
-        let ids: Vec<SeqId> =
-            [(7, 2), (8, 1), (7, 70)].iter().flat_map(|&(id, rows)| vec![SeqId(id); rows]).collect();
-        assert_eq!(cut(&ids), [Piece::Run(0..73)]);
+    fn short_runs_never_make_a_tile_in_the_pool() {
+        assert_eq!(pooled(&[40, 40]), [rows(0..63), rows(63..80)]);
     }
 
     #[test]
-    fn short_runs_never_make_a_tile() {
-        assert_eq!(pieces(&[40, 40]), [Piece::Run(0..63), Piece::Run(63..80)]);
+    fn a_sequence_of_two_runs_is_not_cut() {
+        assert_eq!(cut(&[SeqId(7), SeqId(8), SeqId(7)], |_| Place::Pool), None);
+    }
+
+    #[test]
+    fn lanes_are_computed_apart_from_the_pool_and_in_order() {
+        let place = |id: SeqId| if id.0 == 1 { Place::Pool } else { Place::Lane(9 - id.0) };
+        let pieces = cut(&ids(&[1, 2, 1, 70]), place).unwrap();
+        let piece = |in_lanes, rows| Piece { in_lanes, rows };
+        assert_eq!(pieces, [piece(true, rows(4..74)), piece(false, vec![1, 2]), piece(true, vec![3, 0])]);
     }
 
     #[test]
     fn every_row_is_computed_once() {
         let lengths = [3, 70, 1, 64, 63, 1, 200, 5];
+        let place = |id: SeqId| if id.0.is_multiple_of(2) { Place::Pool } else { Place::Lane(id.0) };
         let mut seen: Vec<usize> =
-            pieces(&lengths).iter().flat_map(|piece| piece.rows().collect::<Vec<_>>()).collect();
+            cut(&ids(&lengths), place).unwrap().into_iter().flat_map(|piece| piece.rows).collect();
         seen.sort_unstable();
-        assert_eq!(seen, (0..lengths.iter().sum()).collect::<Vec<_>>());
+        assert_eq!(seen, rows(0..lengths.iter().sum()));
     }
 
     #[test]
@@ -157,10 +162,11 @@ mod tests {
             wants_logits: wants.as_slice().into(),
         };
         let mut columns = Columns::default();
-        let piece = columns.piece(batch, &Piece::Gathered(vec![0, 2]));
-        assert_eq!(piece.tokens.as_slice(), [Token(5), Token(7)]);
-        assert_eq!(piece.positions.as_slice(), [Position(9), Position(4)]);
-        assert_eq!(piece.sequences.as_slice(), [SeqId(0), SeqId(2)]);
+        let piece = Piece { in_lanes: true, rows: vec![2, 0] };
+        let piece = columns.gather(batch, &piece, |id| SeqId(id.0 + 10));
+        assert_eq!(piece.tokens.as_slice(), [Token(7), Token(5)]);
+        assert_eq!(piece.positions.as_slice(), [Position(4), Position(9)]);
+        assert_eq!(piece.sequences.as_slice(), [SeqId(12), SeqId(10)]);
         assert_eq!(piece.wants_logits.as_slice(), [true, true]);
     }
 }

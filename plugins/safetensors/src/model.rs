@@ -6,7 +6,7 @@ use std::sync::Arc;
 use impetus_plugin_api::sdk;
 use impetus_plugin_api::{Capabilities, ErrorCode, Flow, PluginError, Token, TokenizeOptions};
 
-use crate::checkpoint::{Checkpoint, Dtype, Rounding};
+use crate::checkpoint::{Checkpoint, Dtype, Place, Rounding};
 use crate::config::{Decoder, Description};
 use crate::context::DecoderContext;
 use crate::decoder::{Packing, Weights};
@@ -38,14 +38,16 @@ impl DecoderModel {
     ) -> Result<Self, PluginError> {
         let description = Description::read(folder)?;
         let decoder = description.decoder()?;
-        let checkpoint = Checkpoint::open(folder)?;
+        let rounding = rounding(&description, &options)?;
+        // What is rounded is read once, and has large pages then.
+        let large = options.large_pages.unwrap_or(false) && rounding.is_none();
+        let place = if large { Place::LargePages } else { Place::Mapped };
+        let checkpoint = Checkpoint::open_in(folder, place)?;
         crate::told_how(&description, &checkpoint)?;
         let text = Text::open(folder, decoder.vocab_size)?;
         let layers = decoder.layers.len();
-        let packing = Packing {
-            rounding: rounding(&description, &options)?,
-            threads: options.threads.unwrap_or(default_threads).max(1) as usize,
-        };
+        let packing =
+            Packing { rounding, threads: options.threads.unwrap_or(default_threads).max(1) as usize };
         let report = |done| match progress(done as f32 / layers as f32) {
             Flow::Continue => Ok(()),
             Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),

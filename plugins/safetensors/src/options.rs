@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) cache_type: Option<CacheType>,
     /// What weights are rounded to on load; they stay as they are by default, and where they are rounded already.
     pub(crate) quantize: Option<Quantize>,
+    /// Whether weights that stay as they are are copied to large pages; they are used in the mapped file by default.
+    pub(crate) large_pages: Option<bool>,
     /// Instruction set; the best of this machine by default.
     pub(crate) kernels: Option<Level>,
 }
@@ -142,11 +144,11 @@ mod tests {
     #[test]
     fn all_options_are_read() {
         let options = Options::parse(
-            r#"{"threads":2,"context_tokens":64,"batch_tokens":32,"cache_type":"f16","quantize":"int8","kernels":"portable"}"#,
+            r#"{"threads":2,"context_tokens":64,"batch_tokens":32,"cache_type":"f16","quantize":"int8","large_pages":true,"kernels":"portable"}"#,
         )
         .unwrap();
         assert_eq!((options.threads, options.cache_type), (Some(2), Some(CacheType::F16)));
-        assert_eq!(options.quantize, Some(Quantize::Int8));
+        assert_eq!((options.quantize, options.large_pages), (Some(Quantize::Int8), Some(true)));
         assert_eq!((options.context_tokens(8), options.batch_tokens()), (64, 32));
         assert_eq!(options.level(), Level::Portable);
         assert_eq!(Options::parse("{}").unwrap().context_tokens(1 << 20), 16384);

@@ -58,7 +58,7 @@ impl Generation {
         let begun = self.sequences.iter().map(|one| one.told.first().map(|(at, _)| *at)).max()??;
         let ended = self.sequences.iter().map(|one| one.ended).min()?;
         let told: Vec<u32> =
-            self.sequences.iter().map(|one| one.told_at(ended) - one.told_at(begun)).collect();
+            self.sequences.iter().map(|one| one.told_at(ended).saturating_sub(one.told_at(begun))).collect();
         let seconds = ended.checked_duration_since(begun)?.as_secs_f64();
         Some((f64::from(told.iter().sum::<u32>()) / seconds, told.into_iter().min()?))
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::params::tests::told;
 use super::*;
+use crate::http::openai::params::Delivery;
 
 fn parse(extra: Value) -> Result<ChatRequest> {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});

@@ -15,5 +15,5 @@ pub(crate) use self::matrix::{Dtype, Matrix};
 pub(crate) use self::mlx::Rounded;
 pub(crate) use self::panels::{CodeBits, Layout, PANEL, Panels};
 pub(crate) use self::rounding::Rounding;
-pub(crate) use self::shards::Checkpoint;
+pub(crate) use self::shards::{Checkpoint, Place};
 pub(crate) use self::weight::Weight;

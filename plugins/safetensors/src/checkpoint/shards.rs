@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use impetus_plugin_api::{ErrorCode, PluginError};
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap, MmapMut};
 
 use super::header::{self, Entry};
 use super::{Dtype, Matrix};
@@ -21,6 +21,15 @@ pub(crate) struct Checkpoint {
     used: RefCell<BTreeSet<String>>,
 }
 
+/// Where the contents of files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the files, mapped: nothing is copied, and other processes share it.
+    Mapped,
+    /// Copied to large pages, which are read faster: a processor finds small ones one by one.
+    LargePages,
+}
+
 const INDEX: &str = "model.safetensors.index.json";
 
 impl Checkpoint {
@@ -29,6 +38,14 @@ impl Checkpoint {
     /// # Errors
     /// `NOT_FOUND` for a missing file, `CORRUPT_MODEL` with the file, the tensor and the figures.
     pub(crate) fn open(folder: &Path) -> Result<Self, PluginError> {
+        Checkpoint::open_in(folder, Place::Mapped)
+    }
+
+    /// The same, with the files' contents where they are wanted.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and `OUT_OF_MEMORY` with the figure.
+    pub(crate) fn open_in(folder: &Path, place: Place) -> Result<Self, PluginError> {
         let index = read_index(folder)?;
         let files = match &index {
             Some(index) => {
@@ -41,7 +58,7 @@ impl Checkpoint {
         };
         let mut tensors = BTreeMap::new();
         for file in files {
-            let (map, entries) = open_file(&folder.join(&file), &file)?;
+            let (map, entries) = open_file(&folder.join(&file), &file, place)?;
             for entry in entries {
                 check_indexed(index.as_ref(), &entry.name, &file)?;
                 if let Some((_, twice)) = tensors.insert(entry.name.clone(), (Arc::clone(&map), entry)) {
@@ -186,7 +203,7 @@ fn weight_files(folder: &Path) -> Result<Vec<String>, PluginError> {
     Ok(files)
 }
 
-fn open_file(path: &PathBuf, name: &str) -> Result<(Arc<Mmap>, Vec<Entry>), PluginError> {
+fn open_file(path: &PathBuf, name: &str, place: Place) -> Result<(Arc<Mmap>, Vec<Entry>), PluginError> {
     let open = || {
         let file = File::open(path)?;
         // SAFETY: the map is only read. Someone who shortens the file meanwhile ends this process with SIGBUS: that is
@@ -199,9 +216,26 @@ fn open_file(path: &PathBuf, name: &str) -> Result<(Arc<Mmap>, Vec<Entry>), Plug
         }
         _ => PluginError::new(ErrorCode::NOT_FOUND, format!("{name} cannot be mapped: {error}")),
     })?;
+    let map = if place == Place::LargePages { in_large_pages(&map)? } else { map };
     let entries = header::read(&map)
         .map_err(|error| PluginError { message: format!("{name}: {}", error.message).into(), ..error })?;
     Ok((Arc::new(map), entries))
+}
+
+/// A copy in memory of its own.
+///
+/// # Errors
+/// `OUT_OF_MEMORY` with the figure.
+fn in_large_pages(map: &Mmap) -> Result<Mmap, PluginError> {
+    let full = |error: std::io::Error| {
+        let message = format!("no {} bytes of memory for a copy of the weights: {error}", map.len());
+        PluginError::new(ErrorCode::OUT_OF_MEMORY, message)
+    };
+    let mut copy = MmapMut::map_anon(map.len().max(1)).map_err(full)?;
+    // Where the system has none, small ones do.
+    copy.advise(Advice::HugePage).ok();
+    copy[..map.len()].copy_from_slice(map);
+    copy.make_read_only().map_err(full)
 }
 
 fn check_indexed(

@@ -61,10 +61,7 @@ impl<'a> Tensors<'a> {
             kind,
             norms: self.norms()?,
             inputs: self.inputs()?,
-            attention_output: match std::env::var_os("FINE_O") {
-                Some(_) => self.fine().projection(names.attention_output, shape, biased)?,
-                None => self.projection(names.attention_output, shape, biased)?,
-            },
+            attention_output: self.projection(names.attention_output, shape, biased)?,
             mlp: match self.decoder.experts.filter(|_| kind.experts) {
                 Some(experts) => FeedForward::Experts(self.experts(experts)?),
                 None => FeedForward::Dense(self.dense()?),

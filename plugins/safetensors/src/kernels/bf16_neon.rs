@@ -4,7 +4,6 @@
 
 use std::arch::aarch64::*;
 use std::arch::asm;
-use std::array::from_fn;
 
 use super::multiply::{self, MANY, Multiply};
 use super::simd::neon::Neon;
@@ -40,7 +39,7 @@ impl Words for Pairs {
     }
     #[inline(always)]
     unsafe fn activations(job: &Multiply) -> *const u16 {
-        job.a_narrow
+        unsafe { job.a_narrow }
     }
     #[inline(always)]
     unsafe fn word(from: *const u16) -> u32 {
@@ -56,8 +55,16 @@ impl Words for Pairs {
         weights: <Neon as Simd>::V,
         activations: u32,
     ) -> <Neon as Simd>::V {
-        let activations = vreinterpretq_f32_u32(vdupq_n_u32(activations));
-        from_fn(|i| unsafe { dotted(sums[i], weights[i], activations) })
+        unsafe {
+            let activations = vreinterpretq_f32_u32(vdupq_n_u32(activations));
+            // No closure: these are functions of their own, without the instruction.
+            [
+                dotted(sums[0], weights[0], activations),
+                dotted(sums[1], weights[1], activations),
+                dotted(sums[2], weights[2], activations),
+                dotted(sums[3], weights[3], activations),
+            ]
+        }
     }
 }
 

@@ -18,7 +18,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::V {
-        [vdupq_n_f32(value); 4]
+        unsafe { [vdupq_n_f32(value); 4] }
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self::V {
@@ -38,39 +38,39 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        from_fn(|i| vaddq_f32(a[i], b[i]))
+        unsafe { from_fn(|i| vaddq_f32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        from_fn(|i| vsubq_f32(a[i], b[i]))
+        unsafe { from_fn(|i| vsubq_f32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        from_fn(|i| vmulq_f32(a[i], b[i]))
+        unsafe { from_fn(|i| vmulq_f32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
-        from_fn(|i| vdivq_f32(a[i], b[i]))
+        unsafe { from_fn(|i| vdivq_f32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-        from_fn(|i| vmaxq_f32(a[i], b[i]))
+        unsafe { from_fn(|i| vmaxq_f32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
-        from_fn(|i| vminq_f32(a[i], b[i]))
+        unsafe { from_fn(|i| vminq_f32(a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        from_fn(|i| vfmaq_f32(c[i], a[i], b[i]))
+        unsafe { from_fn(|i| vfmaq_f32(c[i], a[i], b[i])) }
     }
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
-        vaddvq_f32(vaddq_f32(vaddq_f32(v[0], v[1]), vaddq_f32(v[2], v[3])))
+        unsafe { vaddvq_f32(vaddq_f32(vaddq_f32(v[0], v[1]), vaddq_f32(v[2], v[3]))) }
     }
     #[inline(always)]
     unsafe fn largest(v: Self::V) -> f32 {
-        vmaxvq_f32(vmaxq_f32(vmaxq_f32(v[0], v[1]), vmaxq_f32(v[2], v[3])))
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(v[0], v[1]), vmaxq_f32(v[2], v[3]))) }
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
@@ -78,39 +78,43 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn exp2_whole(n: Self::V) -> Self::V {
-        from_fn(|i| {
-            let biased = vaddq_s32(vcvtnq_s32_f32(n[i]), vdupq_n_s32(127));
-            vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
-        })
+        unsafe {
+            from_fn(|i| {
+                let biased = vaddq_s32(vcvtnq_s32_f32(n[i]), vdupq_n_s32(127));
+                vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+            })
+        }
     }
     #[inline(always)]
     unsafe fn round(v: Self::V) -> Self::V {
-        v.map(|v| vrndnq_f32(v))
+        unsafe { v.map(|v| vrndnq_f32(v)) }
     }
     #[inline(always)]
     unsafe fn store_bytes(to: *mut i8, v: Self::V) {
-        let half = |i: usize| vqmovn_s32(vcvtnq_s32_f32(v[i]));
-        let eight = |i: usize| vqmovn_s16(vcombine_s16(half(i), half(i + 1)));
-        unsafe { vst1q_s8(to, vcombine_s8(eight(0), eight(2))) }
+        unsafe {
+            let half = |i: usize| vqmovn_s32(vcvtnq_s32_f32(v[i]));
+            let eight = |i: usize| vqmovn_s16(vcombine_s16(half(i), half(i + 1)));
+            vst1q_s8(to, vcombine_s8(eight(0), eight(2)))
+        }
     }
     /// By squares of four.
     #[inline(always)]
     unsafe fn store_transposed(to: *mut f32, rows: &[Self::V; 16]) {
-        for (group, rows) in rows.chunks_exact(4).enumerate() {
-            for quarter in 0..4 {
-                let row = |i: usize| rows[i][quarter];
-                let even = |a, b| vreinterpretq_f64_f32(vtrn1q_f32(a, b));
-                let odd = |a, b| vreinterpretq_f64_f32(vtrn2q_f32(a, b));
-                let (low, high) = (even(row(0), row(1)), even(row(2), row(3)));
-                let (low_odd, high_odd) = (odd(row(0), row(1)), odd(row(2), row(3)));
-                let columns = [
-                    vtrn1q_f64(low, high),
-                    vtrn1q_f64(low_odd, high_odd),
-                    vtrn2q_f64(low, high),
-                    vtrn2q_f64(low_odd, high_odd),
-                ];
-                for (c, column) in columns.into_iter().enumerate() {
-                    unsafe {
+        unsafe {
+            for (group, rows) in rows.chunks_exact(4).enumerate() {
+                for quarter in 0..4 {
+                    let row = |i: usize| rows[i][quarter];
+                    let even = |a, b| vreinterpretq_f64_f32(vtrn1q_f32(a, b));
+                    let odd = |a, b| vreinterpretq_f64_f32(vtrn2q_f32(a, b));
+                    let (low, high) = (even(row(0), row(1)), even(row(2), row(3)));
+                    let (low_odd, high_odd) = (odd(row(0), row(1)), odd(row(2), row(3)));
+                    let columns = [
+                        vtrn1q_f64(low, high),
+                        vtrn1q_f64(low_odd, high_odd),
+                        vtrn2q_f64(low, high),
+                        vtrn2q_f64(low_odd, high_odd),
+                    ];
+                    for (c, column) in columns.into_iter().enumerate() {
                         vst1q_f32(to.add((4 * quarter + c) * 16 + 4 * group), vreinterpretq_f32_f64(column));
                     }
                 }

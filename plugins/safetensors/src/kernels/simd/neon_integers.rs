@@ -31,29 +31,39 @@ macro_rules! integers {
 
             #[inline(always)]
             unsafe fn zero() -> Sums {
-                [vdupq_n_s32(0); 4]
+                unsafe { [vdupq_n_s32(0); 4] }
             }
             #[inline(always)]
             unsafe fn load(from: *const u8) -> Codes {
-                unsafe { words(from) }.map(|word| vreinterpretq_s8_u8(veorq_u8(word, vdupq_n_u8(128))))
+                unsafe { words(from).map(|word| vreinterpretq_s8_u8(veorq_u8(word, vdupq_n_u8(128)))) }
             }
             #[inline(always)]
             unsafe fn load_halves(from: *const u8) -> [Codes; 2] {
-                let words = unsafe { words(from) };
-                [
-                    words.map(|word| vreinterpretq_s8_u8(vandq_u8(word, vdupq_n_u8(15)))),
-                    words.map(|word| vreinterpretq_s8_u8(vshrq_n_u8::<4>(word))),
-                ]
+                unsafe {
+                    let words = words(from);
+                    [
+                        words.map(|word| vreinterpretq_s8_u8(vandq_u8(word, vdupq_n_u8(15)))),
+                        words.map(|word| vreinterpretq_s8_u8(vshrq_n_u8::<4>(word))),
+                    ]
+                }
             }
             #[inline(always)]
             unsafe fn dot(sums: Sums, codes: Codes, activations: *const i8) -> Sums {
-                let four = unsafe { activations.cast::<i32>().read_unaligned() };
-                let four = vreinterpretq_s8_s32(vdupq_n_s32(four));
-                from_fn(|i| unsafe { $dot(sums[i], codes[i], four) })
+                unsafe {
+                    let four = activations.cast::<i32>().read_unaligned();
+                    let four = vreinterpretq_s8_s32(vdupq_n_s32(four));
+                    // No closure: these are functions of their own, without the instructions.
+                    [
+                        $dot(sums[0], codes[0], four),
+                        $dot(sums[1], codes[1], four),
+                        $dot(sums[2], codes[2], four),
+                        $dot(sums[3], codes[3], four),
+                    ]
+                }
             }
             #[inline(always)]
             unsafe fn to_floats(sums: Sums) -> <Neon as Simd>::V {
-                sums.map(|sums| vcvtq_f32_s32(sums))
+                unsafe { sums.map(|sums| vcvtq_f32_s32(sums)) }
             }
         }
     };
@@ -70,9 +80,12 @@ unsafe fn words(from: *const u8) -> [uint8x16_t; 4] {
 
 #[inline(always)]
 unsafe fn widened(sums: int32x4_t, codes: int8x16_t, activations: int8x16_t) -> int32x4_t {
-    let low = vmull_s8(vget_low_s8(codes), vget_low_s8(activations));
-    let high = vmull_high_s8(codes, activations);
-    vaddq_s32(sums, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
+    // SAFETY: registers only; the instructions are always there.
+    unsafe {
+        let low = vmull_s8(vget_low_s8(codes), vget_low_s8(activations));
+        let high = vmull_high_s8(codes, activations);
+        vaddq_s32(sums, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)))
+    }
 }
 
 /// `vdotq_s32`, which is no stable function yet.
