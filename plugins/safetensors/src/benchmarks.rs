@@ -52,7 +52,7 @@ impl Product {
         let dtype = if task.operation == operation::PRODUCT_BF16 { Dtype::Bf16 } else { Dtype::F32 };
         let matrix = Matrix::made(dtype, columns, inner, &numbers(columns * inner));
         let weight = if task.operation == operation::PRODUCT_INT8 {
-            let packed = Quantize::Int8.rounding().round(&matrix, threads)?;
+            let packed = Quantize::Int8.rounding().round((&matrix, None), threads)?;
             let packed = packed.ok_or_else(|| {
                 PluginError::unsupported(format!("rows of {inner} numbers are no whole groups of 32"))
             })?;
