@@ -70,6 +70,7 @@ pub(crate) struct Changed {
 
 /// A model that is gone from the disk.
 #[derive(Serialize, ToSchema)]
+#[schema(as = DeletedModel)]
 pub(crate) struct Deleted {
     model: String,
     /// Bytes that its files had.

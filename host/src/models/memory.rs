@@ -54,6 +54,7 @@ pub struct Fit {
 /// Whether a model can be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = FitVerdict)]
 pub enum Verdict {
     /// There is room.
     Fits,
