@@ -235,7 +235,8 @@ fn rounding_on_load_stays_near() {
             let found =
                 behind_rows(&mut context_of(model(&folder().join(name), options())), &case.prompt, &rows);
             let difference = difference_but(strays, &found, &expected);
-            assert!(difference < 0.6, "{name}, {quantize:?}: {difference}");
+            // Activations of eight bits, in models whose random weights make much of little.
+            assert!(difference < 0.8, "{name}, {quantize:?}: {difference}");
             let whole = difference_but(strays, &found, &case.log_probabilities);
             assert!(whole < 0.6 || quantize == Quantize::Int4, "{name}: {whole}");
             assert!(difference > 0.0 && whole > 0.0, "{name}: nothing was rounded");

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use impetus_plugin_api::sdk;
 use impetus_plugin_api::{Capabilities, ErrorCode, Flow, PluginError, Token, TokenizeOptions};
 
-use crate::checkpoint::{Checkpoint, Dtype, Place, Rounding};
+use crate::checkpoint::{Checkpoint, CodeBits, Dtype, Place, Rounding};
 use crate::config::{Decoder, Description};
 use crate::context::DecoderContext;
-use crate::decoder::{Packing, Weights};
+use crate::decoder::{Observed, Packing, Weights};
+use crate::kernels::Kernels;
 use crate::options::{Options, Quantize};
 use crate::summary;
 use crate::tokenizer::Text;
@@ -46,8 +47,18 @@ impl DecoderModel {
         crate::told_how(&description, &checkpoint)?;
         let text = Text::open(folder, decoder.vocab_size)?;
         let layers = decoder.layers.len();
-        let packing =
-            Packing { rounding, threads: options.threads.unwrap_or(default_threads).max(1) as usize };
+        let threads = options.threads.unwrap_or(default_threads).max(1) as usize;
+        let plain = Packing { rounding: None, observed: None, threads };
+        let observed = match rounding {
+            // So few bits must be spent where errors count.
+            Some(Rounding { bits: CodeBits::Four, .. }) => {
+                let weights = Weights::load((&checkpoint, plain), &decoder, |_| Ok(()))?;
+                let kernels = Kernels::of(options.level());
+                Some(Observed::of((kernels, threads), (&decoder, &weights))?)
+            }
+            _ => None,
+        };
+        let packing = Packing { rounding, observed: observed.as_ref(), ..plain };
         let report = |done| match progress(done as f32 / layers as f32) {
             Flow::Continue => Ok(()),
             Flow::Cancel => Err(PluginError::new(ErrorCode::CANCELLED, "the load was cancelled")),

@@ -6,6 +6,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use super::norm::Norm;
+use super::observe::{Input, Observed};
 use super::weights::{Dense, FeedForward, LayerWeights, Projection, Weights};
 use super::workspace::Workspace;
 use crate::cache::{LayerMemory, Memory, Slot, Table};
@@ -42,6 +43,9 @@ pub(super) struct Computer<'a> {
     pub(super) kernels: &'a Kernels,
     pub(super) pool: &'a mut Pool,
     pub(super) decoder: &'a Decoder,
+    /// Sees the inputs of matrices, where somebody wants to know them, and of which layer they are.
+    observed: Option<&'a mut Observed>,
+    layer: usize,
 }
 
 /// Computes a step: keys and values go to `memory`, the wanted logits to `workspace`.
@@ -52,7 +56,29 @@ pub(crate) fn forward<E: CacheElement>(
     workspace: &mut Workspace,
     step: &Step<'_>,
 ) {
-    let mut computer = Computer { kernels, pool, decoder };
+    let computer = Computer { kernels, pool, decoder, observed: None, layer: 0 };
+    compute(computer, weights, memory, workspace, step);
+}
+
+/// The same while somebody looks on.
+pub(super) fn forward_observed<E: CacheElement>(
+    (kernels, pool): (&Kernels, &mut Pool),
+    (decoder, weights): (&Decoder, &Weights),
+    memory: &mut Memory<E>,
+    workspace: &mut Workspace,
+    (step, observed): (&Step<'_>, &mut Observed),
+) {
+    let computer = Computer { kernels, pool, decoder, observed: Some(observed), layer: 0 };
+    compute(computer, weights, memory, workspace, step);
+}
+
+fn compute<E: CacheElement>(
+    mut computer: Computer<'_>,
+    weights: &Weights,
+    memory: &mut Memory<E>,
+    workspace: &mut Workspace,
+    step: &Step<'_>,
+) {
     computer.embed(weights, workspace, step);
     for rotation in &mut workspace.rotations {
         rotation.turn(step.positions, step.runs);
@@ -60,6 +86,7 @@ pub(crate) fn forward<E: CacheElement>(
     let rows = step.tokens.len();
     for (i, layer) in weights.layers.iter().enumerate() {
         let mut memory = memory.layer(i);
+        computer.layer = i;
         computer.attention(layer, &mut memory, workspace, step);
         let behind = match weights.layers.get(i + 1) {
             Some(next) => computer.ahead(rows, next.inputs.iter().map(|(projection, _)| projection)),
@@ -79,6 +106,12 @@ impl Computer<'_> {
         match rows < FEW {
             true => Ahead::of(next.into_iter().map(|projection| projection.matrix.bytes())),
             false => Ahead::default(),
+        }
+    }
+
+    fn observe(&mut self, input: Input, operand: &Operand, rows: usize) {
+        if let Some(observed) = &mut self.observed {
+            observed.add((self.layer, input), operand, rows);
         }
     }
 
@@ -117,6 +150,7 @@ impl Computer<'_> {
         let Decoder { heads, kv_heads, head_width, residual, .. } = *self.decoder;
         // q, k, v = W_q x, W_k x, W_v x of the normed stream.
         self.norm(weights.norms.before_attention.as_ref(), workspace, rows);
+        self.observe(Input::Attention, &workspace.normed, rows);
         let stride = (heads + 2 * kv_heads) * head_width;
         let mixed = Shared::new(&mut workspace.mixed);
         let output = self.ahead(rows, [&weights.attention_output]);
@@ -131,6 +165,7 @@ impl Computer<'_> {
             // The feed-forward network begins with the same stream.
             self.norm(weights.norms.before_mlp.as_ref(), workspace, rows);
         }
+        self.observe(Input::Answers, &workspace.attended, rows);
         // stream += W_o answers
         let Workspace { stream, branch, attended, .. } = workspace;
         let behind = weights.norms.behind_attention.as_ref();
@@ -253,9 +288,11 @@ impl Computer<'_> {
         (rows, then): (usize, Ahead),
     ) {
         let Workspace { stream, branch, normed, gate, up, gated, .. } = workspace;
+        self.observe(Input::Inside, normed, rows);
         let down = self.ahead(rows, [&weights.down]);
         self.pool.announce(down);
         self.inside(weights, (normed, rows), (gate, up, gated));
+        self.observe(Input::Outside, gated, rows);
         self.pool.announce(then);
         self.add((gated, rows), &weights.down, behind, (stream, branch));
     }

@@ -6,11 +6,13 @@ mod attention;
 mod experts;
 mod forward;
 mod norm;
+mod observe;
 mod rotation;
 mod tensors;
 mod weights;
 mod workspace;
 
 pub(crate) use self::forward::{Run, Step, forward};
+pub(crate) use self::observe::Observed;
 pub(crate) use self::weights::{Packing, Weights};
 pub(crate) use self::workspace::{Workspace, padded, workspace_bytes};

@@ -1,11 +1,13 @@
 //! Finds a decoder's tensors in a checkpoint, by the family's names.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use impetus_plugin_api::PluginError;
 
 use super::norm::Norm;
+use super::observe::Input;
 use super::weights::{
     Dense, Expert, ExpertWeights, FeedForward, HeadNorms, LayerNorms, LayerWeights, Packing, Projection,
     SharedExpert,
@@ -16,26 +18,30 @@ use crate::config::{
 };
 
 /// Tensors below one prefix.
+#[derive(Clone)]
 pub(super) struct Tensors<'a> {
     checkpoint: &'a Checkpoint,
-    packing: Packing,
+    packing: Packing<'a>,
+    /// What errors count by column, in matrices that take this input.
+    weights: Option<Rc<[f32]>>,
+    layer: usize,
     decoder: &'a Decoder,
     prefix: String,
 }
 
 impl<'a> Tensors<'a> {
     /// The decoder's own, wherever the checkpoint has them.
-    pub(super) fn root(checkpoint: &'a Checkpoint, packing: Packing, decoder: &'a Decoder) -> Self {
+    pub(super) fn root(checkpoint: &'a Checkpoint, packing: Packing<'a>, decoder: &'a Decoder) -> Self {
         let names = decoder.names;
         let below = |root: &str| checkpoint.has(&format!("{root}{}.weight", names.embedding));
         let bare = !below(names.root) && below("");
         let prefix = if bare { String::new() } else { names.root.to_owned() };
-        Tensors { checkpoint, packing, decoder, prefix }
+        Tensors { checkpoint, packing, decoder, prefix, weights: None, layer: 0 }
     }
 
     /// The same, packed otherwise.
-    pub(super) fn with(&self, packing: Packing) -> Self {
-        Tensors { packing, prefix: self.prefix.clone(), ..*self }
+    pub(super) fn with(&self, packing: Packing<'a>) -> Self {
+        Tensors { packing, ..self.clone() }
     }
 
     /// The same for what decides too much to be rounded as all else.
@@ -46,11 +52,17 @@ impl<'a> Tensors<'a> {
     /// A layer's.
     pub(super) fn layer_of(&self, number: usize) -> Self {
         let prefix = format!("{}{}{number}.", self.prefix, self.decoder.names.layers);
-        Tensors { prefix, ..*self }
+        Tensors { prefix, layer: number, ..self.clone() }
+    }
+
+    /// For matrices that take an input.
+    fn of(&self, input: Input) -> Self {
+        let weights = self.packing.observed.and_then(|observed| observed.weights(self.layer, input));
+        Tensors { weights: weights.map(Rc::from), ..self.clone() }
     }
 
     fn below(&self, name: &str) -> Self {
-        Tensors { prefix: self.name(name), ..*self }
+        Tensors { prefix: self.name(name), ..self.clone() }
     }
 
     pub(super) fn layer(&self, kind: Layer) -> Result<LayerWeights, PluginError> {
@@ -60,8 +72,8 @@ impl<'a> Tensors<'a> {
         Ok(LayerWeights {
             kind,
             norms: self.norms()?,
-            inputs: self.inputs()?,
-            attention_output: self.projection(names.attention_output, shape, biased)?,
+            inputs: self.of(Input::Attention).inputs()?,
+            attention_output: self.of(Input::Answers).projection(names.attention_output, shape, biased)?,
             mlp: match self.decoder.experts.filter(|_| kind.experts) {
                 Some(experts) => FeedForward::Experts(self.experts(experts)?),
                 None => FeedForward::Dense(self.dense()?),
@@ -115,15 +127,15 @@ impl<'a> Tensors<'a> {
     fn dense(&self) -> Result<Dense, PluginError> {
         let Decoder { hidden, intermediate, names, mlp_bias, .. } = *self.decoder;
         let (inside, outside) = ((intermediate, hidden), (hidden, intermediate));
-        let fine = self.fine();
+        let (inner, fine) = (self.of(Input::Inside), self.of(Input::Outside).fine());
         Ok(match names.mlp {
             MlpNames::Gated { gate, up, down } => Dense {
-                first: self.projection(gate, inside, mlp_bias)?,
-                second: Some(self.projection(up, inside, mlp_bias)?),
+                first: inner.projection(gate, inside, mlp_bias)?,
+                second: Some(inner.projection(up, inside, mlp_bias)?),
                 down: fine.projection(down, outside, mlp_bias)?,
             },
             MlpNames::Fused { both, down } => {
-                let part = |rows| self.part(both, (2 * intermediate, hidden), rows, mlp_bias);
+                let part = |rows| inner.part(both, (2 * intermediate, hidden), rows, mlp_bias);
                 Dense {
                     first: part(0..intermediate)?,
                     second: Some(part(intermediate..2 * intermediate)?),
@@ -131,7 +143,7 @@ impl<'a> Tensors<'a> {
                 }
             }
             MlpNames::Plain { up, down } => Dense {
-                first: self.projection(up, inside, mlp_bias)?,
+                first: inner.projection(up, inside, mlp_bias)?,
                 second: None,
                 down: fine.projection(down, outside, mlp_bias)?,
             },
@@ -253,7 +265,7 @@ impl<'a> Tensors<'a> {
     /// The output matrix, which stands beside the decoder, and which some families rename.
     pub(super) fn output(&self) -> Result<Projection, PluginError> {
         let Decoder { vocab_size, hidden, names, .. } = *self.decoder;
-        let beside = Tensors { prefix: String::new(), ..*self };
+        let beside = Tensors { prefix: String::new(), ..self.clone() };
         let old = self.checkpoint.has(&format!("{}.weight", names.output));
         let name = if old { names.output } else { "lm_head" };
         let bias = || self.checkpoint.vector(&format!("{name}.bias"), vocab_size);
@@ -338,8 +350,9 @@ impl<'a> Tensors<'a> {
     /// Rounded where that is wished and can be.
     fn packed(&self, module: &str, matrix: crate::checkpoint::Matrix) -> Result<Weight, PluginError> {
         let Some(rounding) = self.packing.rounding else { return Ok(Weight::Plain(matrix)) };
+        let weights = self.weights.as_deref().filter(|weights| weights.len() == matrix.columns());
         let panels =
-            rounding.round((&matrix, None), self.packing.threads).map_err(|error| named(module, error))?;
+            rounding.round((&matrix, weights), self.packing.threads).map_err(|error| named(module, error))?;
         Ok(panels.map_or(Weight::Plain(matrix), |panels| Weight::Grouped(Arc::new(panels))))
     }
 

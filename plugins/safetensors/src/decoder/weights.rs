@@ -4,6 +4,7 @@
 use impetus_plugin_api::PluginError;
 
 use super::norm::Norm;
+use super::observe::Observed;
 use super::tensors::Tensors;
 use crate::checkpoint::{Checkpoint, Rounding, Weight};
 use crate::config::{Decoder, Layer};
@@ -104,7 +105,7 @@ impl Weights {
     /// # Errors
     /// `CORRUPT_MODEL` or `UNSUPPORTED` with the tensor's name; `OUT_OF_MEMORY`; what `progress` answers.
     pub(crate) fn load(
-        (checkpoint, packing): (&Checkpoint, Packing),
+        (checkpoint, packing): (&Checkpoint, Packing<'_>),
         decoder: &Decoder,
         mut progress: impl FnMut(usize) -> Result<(), PluginError>,
     ) -> Result<Self, PluginError> {
@@ -224,19 +225,21 @@ impl LayerWeights {
 }
 
 /// How matrices are packed while they are loaded.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Packing {
+#[derive(Clone, Copy)]
+pub(crate) struct Packing<'a> {
     /// What numbers are rounded to; none: they stay as they are.
     pub(crate) rounding: Option<Rounding>,
+    /// Where errors count, if that is known.
+    pub(crate) observed: Option<&'a Observed>,
     /// Threads that pack.
     pub(crate) threads: usize,
 }
 
-impl Packing {
+impl Packing<'_> {
     /// Eight bits where other matrices have four, for those in which four would cost the most (docs/safetensors.md has the
     /// figures): the output matrix, which decides between tokens; keys and values, which are small and seen by every later
     /// token; and what a feed-forward network adds to the stream.
-    pub(super) fn fine(self) -> Packing {
+    pub(super) fn fine(self) -> Self {
         let rounding = self.rounding.map(Rounding::fine);
         Packing { rounding, ..self }
     }

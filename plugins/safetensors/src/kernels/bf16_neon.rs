@@ -39,7 +39,7 @@ impl Words for Pairs {
     }
     #[inline(always)]
     unsafe fn activations(job: &Multiply) -> *const u16 {
-        unsafe { job.a_narrow }
+        job.a_narrow
     }
     #[inline(always)]
     unsafe fn word(from: *const u16) -> u32 {
