@@ -13,7 +13,7 @@ mod weight;
 pub(crate) use self::header::Entry;
 pub(crate) use self::matrix::{Dtype, Matrix};
 pub(crate) use self::mlx::Rounded;
-pub(crate) use self::panels::{CodeBits, Layout, PANEL, Panels};
+pub(crate) use self::panels::{CodeBits, Layout, PANEL, Panels, Slab};
 pub(crate) use self::rounding::Rounding;
 pub(crate) use self::shards::{Checkpoint, Place};
 pub(crate) use self::weight::Weight;

@@ -4,9 +4,10 @@
 //! MLX has it. Where codes come from (a checkpoint, or numbers rounded on load) is not known here.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use impetus_plugin_api::{ErrorCode, PluginError};
-use memmap2::{Advice, MmapMut};
+use memmap2::{Advice, Mmap, MmapMut};
 
 use super::Dtype;
 
@@ -77,7 +78,61 @@ pub(crate) struct CodedRow {
 /// A packed matrix in memory of its own.
 pub(crate) struct Panels {
     layout: Layout,
-    bytes: MmapMut,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Own(MmapMut),
+    /// From this byte of a slab on.
+    In(Arc<Mmap>, usize),
+}
+
+/// Memory that several packed matrices lie in: most are smaller than a large page.
+pub(crate) struct Slab {
+    pages: MmapMut,
+    used: usize,
+}
+
+impl Slab {
+    /// # Errors
+    /// `OUT_OF_MEMORY` with the figure.
+    pub(crate) fn new(length: usize) -> Result<Self, PluginError> {
+        Ok(Slab { pages: pages(length)?, used: 0 })
+    }
+
+    /// Bytes that a matrix takes in a slab.
+    pub(crate) fn room(panels: &Panels) -> usize {
+        panels.bytes().len().next_multiple_of(64)
+    }
+
+    /// Copies a matrix; answers where it is.
+    ///
+    /// # Panics
+    /// When there is no room.
+    pub(crate) fn push(&mut self, panels: &Panels) -> usize {
+        let start = self.used;
+        self.pages[start..start + panels.bytes().len()].copy_from_slice(panels.bytes());
+        self.used += Slab::room(panels);
+        start
+    }
+
+    /// # Errors
+    /// `OUT_OF_MEMORY` when the system does not let it be closed.
+    pub(crate) fn close(self) -> Result<Arc<Mmap>, PluginError> {
+        let error = |error| PluginError::new(ErrorCode::OUT_OF_MEMORY, format!("a slab of weights: {error}"));
+        Ok(Arc::new(self.pages.make_read_only().map_err(error)?))
+    }
+}
+
+/// Anonymous memory, in large pages where the system has them.
+fn pages(length: usize) -> Result<MmapMut, PluginError> {
+    let pages = MmapMut::map_anon(length.max(1)).map_err(|error| {
+        let message = format!("no {length} bytes of memory for packed matrices: {error}");
+        PluginError::new(ErrorCode::OUT_OF_MEMORY, message)
+    })?;
+    // Larger pages are only faster.
+    pages.advise(Advice::HugePage).ok();
+    Ok(pages)
 }
 
 impl Panels {
@@ -94,13 +149,7 @@ impl Panels {
         code: impl Fn(usize, &mut CodedRow) -> Result<(), PluginError> + Sync,
     ) -> Result<Self, PluginError> {
         assert!(layout.columns.is_multiple_of(layout.group), "whole groups: this is a bug");
-        let length = layout.bytes().max(1);
-        let mut bytes = MmapMut::map_anon(length).map_err(|error| {
-            let message = format!("no {length} bytes of memory for a packed matrix: {error}");
-            PluginError::new(ErrorCode::OUT_OF_MEMORY, message)
-        })?;
-        // Larger pages are only faster.
-        bytes.advise(Advice::HugePage).ok();
+        let mut bytes = pages(layout.bytes())?;
         let panels = layout.rows.div_ceil(PANEL);
         let share = panels.div_ceil(threads.max(1)).max(1);
         std::thread::scope(|scope| {
@@ -114,7 +163,12 @@ impl Panels {
                 .collect();
             workers.into_iter().try_for_each(|worker| worker.join().expect("packing ends: this is a bug"))
         })?;
-        Ok(Panels { layout, bytes })
+        Ok(Panels { layout, bytes: Bytes::Own(bytes) })
+    }
+
+    /// The same matrix where a slab has it.
+    pub(crate) fn moved(&self, slab: &Arc<Mmap>, start: usize) -> Panels {
+        Panels { layout: self.layout, bytes: Bytes::In(Arc::clone(slab), start) }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -123,7 +177,10 @@ impl Panels {
 
     /// All of it.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.layout.bytes()]
+        match &self.bytes {
+            Bytes::Own(bytes) => &bytes[..self.layout.bytes()],
+            Bytes::In(slab, start) => &slab[*start..start + self.layout.bytes()],
+        }
     }
 
     /// Where a panel begins.
@@ -132,7 +189,7 @@ impl Panels {
     /// When there are no such panels.
     pub(crate) fn panels(&self, range: Range<usize>) -> *const u8 {
         let size = self.layout.panel_bytes();
-        self.bytes[range.start * size..range.end * size].as_ptr()
+        self.bytes()[range.start * size..range.end * size].as_ptr()
     }
 
     /// Computes a row's numbers.
@@ -142,7 +199,7 @@ impl Panels {
     pub(crate) fn read_row(&self, row: usize, to: &mut [f32]) {
         let Layout { group, bits, scales, columns, rows } = self.layout;
         assert!(row < rows && to.len() == columns, "a row exists: this is a bug");
-        let panel = &self.bytes[row / PANEL * self.layout.panel_bytes()..][..self.layout.panel_bytes()];
+        let panel = &self.bytes()[row / PANEL * self.layout.panel_bytes()..][..self.layout.panel_bytes()];
         let lane = row % PANEL;
         for (to, bytes) in to.chunks_exact_mut(group).zip(panel.chunks_exact(self.layout.group_bytes())) {
             let (factors, words) = bytes.split_at(2 * PANEL * scales.size());

@@ -1,14 +1,21 @@
 //! What a decoder multiplies with. Matrices stay where they are, unless they are rounded or packed; vectors are widened
 //! to floats.
 
+use std::sync::Arc;
+
 use impetus_plugin_api::PluginError;
 
 use super::norm::Norm;
 use super::observe::Observed;
 use super::tensors::Tensors;
-use crate::checkpoint::{Checkpoint, Rounding, Weight};
+use crate::checkpoint::{Checkpoint, Rounding, Slab, Weight};
 use crate::config::{Decoder, Layer};
 use crate::kernels::{Forms, Kernels};
+
+/// Matrices below this size are moved together; larger ones have large pages by themselves.
+const SMALL: usize = 16 << 20;
+/// Bytes of memory that they are moved to at a time: as much is needed twice.
+const SLAB: usize = 128 << 20;
 
 /// Everything that a decoder multiplies with.
 pub(crate) struct Weights {
@@ -131,7 +138,37 @@ impl Weights {
         };
         let norm = root.norm(names.last_norm, hidden)?;
         root.check_all_used()?;
-        Ok(Weights { embedding, positions, layers, norm, output })
+        let mut weights = Weights { embedding, positions, layers, norm, output };
+        weights.settle()?;
+        Ok(weights)
+    }
+
+    /// Moves packed matrices that are smaller than large pages together into memory that has them.
+    fn settle(&mut self) -> Result<(), PluginError> {
+        let mut small = Vec::new();
+        for projection in self.layers.iter_mut().flat_map(LayerWeights::projections_mut) {
+            match &projection.matrix {
+                Weight::Grouped(panels) if panels.bytes().len() < SMALL => {
+                    small.push((Arc::clone(panels), &mut projection.matrix));
+                }
+                Weight::Grouped(_) | Weight::Plain(_) => {}
+            }
+        }
+        while !small.is_empty() {
+            let mut length = 0;
+            let fits = small.iter().take_while(|(panels, _)| {
+                length += Slab::room(panels);
+                length <= SLAB
+            });
+            let batch: Vec<_> = small.drain(..fits.count().max(1)).collect();
+            let mut slab = Slab::new(batch.iter().map(|(panels, _)| Slab::room(panels)).sum())?;
+            let starts: Vec<usize> = batch.iter().map(|(panels, _)| slab.push(panels)).collect();
+            let slab = slab.close()?;
+            for ((panels, matrix), start) in batch.into_iter().zip(starts) {
+                *matrix = Weight::Grouped(Arc::new(panels.moved(&slab, start)));
+            }
+        }
+        Ok(())
     }
 
     /// The forms of activations that some matrix wants.
@@ -168,12 +205,6 @@ impl LayerWeights {
 
 #[cfg(test)]
 impl Weights {
-    /// Bytes that a step of one token reads.
-    pub(crate) fn step_bytes(&self) -> usize {
-        let all = self.layers.iter().flat_map(LayerWeights::projections).chain([&self.output]);
-        all.map(|projection| projection.matrix.bytes().len()).sum()
-    }
-
     /// Every packed matrix as floats: what is left of a difference is not the activations' rounding.
     pub(crate) fn widen(&mut self) {
         let of_layers = self.layers.iter_mut().flat_map(LayerWeights::projections_mut);
@@ -196,14 +227,12 @@ impl Weights {
     }
 }
 
-#[cfg(test)]
 impl Dense {
     fn projections_mut(&mut self) -> impl Iterator<Item = &mut Projection> {
         [&mut self.first, &mut self.down].into_iter().chain(&mut self.second)
     }
 }
 
-#[cfg(test)]
 impl LayerWeights {
     fn projections_mut(&mut self) -> Vec<&mut Projection> {
         let mut all: Vec<&mut Projection> =

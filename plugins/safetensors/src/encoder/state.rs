@@ -15,7 +15,7 @@ pub(crate) struct EncoderState {
 }
 
 enum Engine {
-    Own { machine: Machine, buffers: Buffers },
+    Own { machine: Box<Machine>, buffers: Buffers },
     Candle(rayon::ThreadPool),
 }
 
@@ -31,7 +31,7 @@ impl EncoderState {
         let threads = model.options.threads.unwrap_or(model.default_threads).max(1) as usize;
         let engine = match model.weights {
             Weights::Bert(_) => Engine::Own {
-                machine: Machine::new(threads, model.options.level()),
+                machine: Box::new(Machine::new(threads, model.options.level())),
                 buffers: Buffers::default(),
             },
             Weights::Candle(_) => Engine::Candle(

@@ -96,7 +96,7 @@ unsafe fn down<I: Integers, E: Element, const FOUR: bool, const PANELS: usize>(
 }
 
 /// Bytes by which a stream of codes is asked for before its use.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 #[inline(always)]
 unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, const ROWS: usize>(
@@ -148,11 +148,7 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, c
             }
             for p in 0..PANELS {
                 let factors = factors.add(p * size).cast::<E::Bits>();
-                let scales = E::load::<I::Floats>(factors);
-                let mut biases = E::load::<I::Floats>(factors.add(LANES));
-                if !FOUR && I::OFFSET != 0.0 {
-                    biases = I::Floats::fma(scales, I::Floats::splat(I::OFFSET), biases);
-                }
+                let (scales, biases) = line::<I, E, FOUR>(factors);
                 for r in 0..ROWS {
                     let place = (row + r) * groups + part;
                     let bias = I::Floats::mul(biases, I::Floats::splat(*job.sums.add(place)));
@@ -168,6 +164,22 @@ unsafe fn tile<I: Integers, E: Element, const FOUR: bool, const PANELS: usize, c
                 job.sink.write_lanes::<I::Floats>(row + r, n, LANES.min(job.count - n), product);
             }
         }
+    }
+}
+
+/// A group's scales and biases; what is taken off its codes is given back with the latter.
+#[inline(always)]
+unsafe fn line<I: Integers, E: Element, const FOUR: bool>(
+    factors: *const E::Bits,
+) -> (<I::Floats as Simd>::V, <I::Floats as Simd>::V) {
+    // SAFETY: a vector of each is there.
+    unsafe {
+        let scales = E::load::<I::Floats>(factors);
+        let biases = E::load::<I::Floats>(factors.add(LANES));
+        if FOUR || I::OFFSET == 0.0 {
+            return (scales, biases);
+        }
+        (scales, I::Floats::fma(scales, I::Floats::splat(I::OFFSET), biases))
     }
 }
 

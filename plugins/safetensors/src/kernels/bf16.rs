@@ -113,13 +113,13 @@ unsafe fn stream(job: &Multiply, row: usize) {
             while i + 4 * WIDTH <= width {
                 for (part, sum) in sums.iter_mut().enumerate() {
                     let at = i + part * WIDTH;
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(at + AHEAD).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(at + AHEAD).cast());
                     *sum = _mm512_dpbf16_ps(*sum, load(a.add(at)), load(w.add(at)));
                 }
                 i += 4 * WIDTH;
             }
             while i + WIDTH <= width {
-                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(i + AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(i + AHEAD).cast());
                 sums[0] = _mm512_dpbf16_ps(sums[0], load(a.add(i)), load(w.add(i)));
                 i += WIDTH;
             }
@@ -134,7 +134,7 @@ unsafe fn stream(job: &Multiply, row: usize) {
 }
 
 /// Numbers by which the prefetch of a stream runs before its use.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 2048;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
