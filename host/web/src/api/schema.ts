@@ -21,6 +21,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/benchmarks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Benchmarks that run, have ended or were saved */
+        get: operations["get_api_benchmarks"];
+        put?: never;
+        /** Begins a benchmark; its progress is among the events */
+        post: operations["post_api_benchmarks"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/benchmarks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A benchmark with its report */
+        get: operations["get_api_benchmarks__id_"];
+        put?: never;
+        post?: never;
+        /** Stops a benchmark, or forgets it */
+        delete: operations["delete_api_benchmarks__id_"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/benchmarks/{id}/against/{other}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What another benchmark found otherwise */
+        get: operations["get_api_benchmarks__id__against__other_"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -321,7 +374,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether every required plugin is loaded */
+        /** Whether every required plugin is loaded, and none of its engines is down */
         get: operations["get_readyz"];
         put?: never;
         post?: never;
@@ -558,6 +611,261 @@ export interface components {
              */
             total_secs: number;
         };
+        /** @description A data cache. */
+        BenchmarkCache: {
+            /**
+             * Format: int64
+             * @description Of one such cache.
+             */
+            bytes: number;
+            /**
+             * Format: int32
+             * @description 1 is the nearest.
+             */
+            level: number;
+            /** @description How many of the processors that this process may use share it. */
+            shared_by: number;
+        };
+        /** @description One figure in both. */
+        BenchmarkChange: {
+            /**
+             * Format: double
+             * @description The first report's median.
+             */
+            a?: number | null;
+            /**
+             * Format: double
+             * @description The second report's.
+             */
+            b?: number | null;
+            /** @description For people. */
+            label: string;
+            /** @description The figure. */
+            name: string;
+            /**
+             * Format: double
+             * @description The second by the first.
+             */
+            ratio?: number | null;
+            /** @description What it is counted in. */
+            unit: components["schemas"]["BenchmarkUnit"];
+            /** @description What the second is, seen from the first. */
+            verdict: components["schemas"]["BenchmarkVerdict"];
+            /** @description Why. */
+            why: string;
+        };
+        /** @description Two reports side by side. */
+        BenchmarkComparison: {
+            /** @description Every figure that either has, in the first one's order. */
+            changes: components["schemas"]["BenchmarkChange"][];
+            /** @description What stands against comparing them at all. */
+            remarks: string[];
+        };
+        /**
+         * @description Which way is better.
+         * @enum {string}
+         */
+        BenchmarkDirection: "higher" | "lower";
+        /** @description One figure. */
+        BenchmarkFigure: {
+            /** @description Which way is better. */
+            better: components["schemas"]["BenchmarkDirection"];
+            /** @description Figures of this report that its samples were computed from; none where it was measured itself. */
+            derived_from: string[];
+            /** @description The part of the report that it stands in, such as `memory`. */
+            group: string;
+            /** @description What exactly was measured, or how it follows from others. */
+            how: string;
+            /**
+             * Format: double
+             * @description From the first to the third quartile of the samples.
+             */
+            iqr?: number | null;
+            /** @description For people. */
+            label: string;
+            /**
+             * Format: double
+             * @description Of the samples.
+             */
+            median?: number | null;
+            /** @description Names the same figure in every report, such as `memory.read.main.all_threads`. Unique in its report. */
+            name: string;
+            /** @description Whether `iqr` is more than 5 % of the median; null with fewer than five samples. */
+            noisy?: boolean | null;
+            /** @description Why there are no samples, where there are none. */
+            not_available?: string | null;
+            /** @description Every value that was measured, in order; none where it is not available. */
+            samples: components["schemas"]["Samples"];
+            /** @description What it is counted in. */
+            unit: components["schemas"]["BenchmarkUnit"];
+        };
+        /** @description A benchmark, running or ended. */
+        BenchmarkJob: {
+            /** @description Why it failed. */
+            error?: string | null;
+            /** @description Its name. */
+            id: string;
+            /** @description What is measured. */
+            kind: components["schemas"]["BenchmarkKind"];
+            progress?: components["schemas"]["BenchmarkProgress"] | null;
+            report?: components["schemas"]["BenchmarkReport"] | null;
+            /** @description Whether it is in the database. */
+            saved: boolean;
+            /**
+             * Format: double
+             * @description How long it took, or has taken so far.
+             */
+            seconds: number;
+            /** @description When it began, UTC, as RFC 3339 writes it. */
+            started_at: string;
+            /** @description Where it stands. */
+            state: components["schemas"]["BenchmarkState"];
+            /** @description Of what. */
+            subject: string;
+        };
+        /**
+         * @description What is measured.
+         * @enum {string}
+         */
+        BenchmarkKind: "machine" | "model" | "serve";
+        /** @description Every benchmark of this server. */
+        BenchmarkList: {
+            benchmarks: components["schemas"]["BenchmarkJob"][];
+        };
+        /** @description The machine of a measurement. */
+        BenchmarkMachine: {
+            /** @description Such as `x86_64`. */
+            architecture: string;
+            /** @description Its data caches, nearest first. */
+            caches: components["schemas"]["BenchmarkCache"][];
+            /** @description The processor's own name. */
+            cpu?: string | null;
+            /** @description Instruction sets beyond what every processor of this architecture has. */
+            instructions: string[];
+            /** @description Processors that this process may use. */
+            logical_cpus: number;
+            /**
+             * Format: int64
+             * @description Bytes of memory.
+             */
+            memory_bytes?: number | null;
+            /** @description The system's kernel and its version. */
+            system?: string | null;
+        };
+        /**
+         * @description A part of a machine.
+         * @enum {string}
+         */
+        BenchmarkPart: "memory" | "arithmetic" | "disk" | "devices";
+        /** @description How far a benchmark is. */
+        BenchmarkProgress: {
+            /**
+             * Format: int32
+             * @description Steps that are done.
+             */
+            done: number;
+            /**
+             * Format: int32
+             * @description Of so many, as far as is known.
+             */
+            of: number;
+            /** @description What is being measured. */
+            what: string;
+        };
+        /** @description What a benchmark found. */
+        BenchmarkReport: {
+            /** @description In reading order. */
+            figures: components["schemas"]["BenchmarkFigure"][];
+            /** @description Whether it was stopped before its end: then some figures are missing or have fewer samples. */
+            interrupted: boolean;
+            /** @description What was measured. */
+            kind: components["schemas"]["BenchmarkKind"];
+            /** @description Where. */
+            machine: components["schemas"]["BenchmarkMachine"];
+            /** @description What a reader should know: what was left out, what was not in force. */
+            notes: string[];
+            /** @description What it was told, defaults included. */
+            options: Record<string, never>;
+            /** @description Of a server under load: every request, from which the figures are computed. */
+            requests?: components["schemas"]["BenchmarkRequest"][];
+            /**
+             * Format: double
+             * @description How long it took.
+             */
+            seconds: number;
+            /** @description When it began, UTC, as RFC 3339 writes it. */
+            started_at: string;
+            /** @description Of what: a model, a server's address, this machine. */
+            subject: string;
+            /** @description By name: `impetus`, `plugin-api`, and each plugin that was used. */
+            versions: {
+                [key: string]: string;
+            };
+        };
+        /** @description A request and its answer, as a client saw them. Times in seconds. */
+        BenchmarkRequest: {
+            /** @description What went wrong. */
+            error?: string | null;
+            /** @description Between one piece and the next. */
+            gaps: number[];
+            /** @description Whether its conversation ends with it: latencies are those of such. */
+            is_last: boolean;
+            /**
+             * Format: int64
+             * @description Tokens of the prompt, as the server counts them.
+             */
+            prompt_tokens?: number | null;
+            /**
+             * Format: int32
+             * @description In which round, from 0.
+             */
+            round: number;
+            /**
+             * Format: double
+             * @description To the end of the answer, or to the failure.
+             */
+            seconds: number;
+            /**
+             * Format: double
+             * @description When it was sent, from the beginning of its round.
+             */
+            sent_at: number;
+            /**
+             * Format: int32
+             * @description Which server, from 0.
+             */
+            target: number;
+            /**
+             * Format: int64
+             * @description Tokens of the answer, as the server counts them; where it does not, pieces.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description To the first piece of text; null where none came.
+             */
+            ttft?: number | null;
+            /**
+             * Format: int32
+             * @description Which message of its conversation, from 0.
+             */
+            turn: number;
+        };
+        /**
+         * @description Where a benchmark stands.
+         * @enum {string}
+         */
+        BenchmarkState: "running" | "finished" | "cancelled" | "failed";
+        /**
+         * @description What a figure is counted in.
+         * @enum {string}
+         */
+        BenchmarkUnit: "bytes_per_second" | "operations_per_second" | "tokens_per_second" | "requests_per_second" | "seconds" | "bytes" | "joules_per_token" | "share" | "ratio" | "perplexity" | "nats_per_token" | "count";
+        /**
+         * @description What became of a figure.
+         * @enum {string}
+         */
+        BenchmarkVerdict: "better" | "worse" | "same" | "unknown";
         /** @description One change. Closed: whoever listens can name every kind. */
         Change: {
             /** @description What to do about it. */
@@ -605,6 +913,18 @@ export interface components {
             state: components["schemas"]["ModelChange"];
             /** @enum {string} */
             type: "model";
+        } | {
+            /** @description Its id. */
+            id: string;
+            /** @description What is measured. */
+            kind: components["schemas"]["BenchmarkKind"];
+            progress?: components["schemas"]["BenchmarkProgress"] | null;
+            /** @description Why it failed. */
+            reason?: string | null;
+            /** @description Where it stands. */
+            state: components["schemas"]["BenchmarkState"];
+            /** @enum {string} */
+            type: "benchmark";
         } | {
             /**
              * Format: int64
@@ -674,8 +994,14 @@ export interface components {
         Content: {
             content: string;
         };
-        /** @description A model that is gone from the disk. */
+        /** @description `DELETE /v1/responses/{id}` */
         Deleted: {
+            deleted: boolean;
+            id: string;
+            object: string;
+        };
+        /** @description A model that is gone from the disk. */
+        DeletedModel: {
             /**
              * Format: int64
              * @description Bytes that its files had.
@@ -792,10 +1118,15 @@ export interface components {
              */
             used_bytes: number;
             /** @description What follows. */
-            verdict: components["schemas"]["Verdict"];
+            verdict: components["schemas"]["FitVerdict"];
             /** @description Models that would be unloaded for it, in this order. */
             would_unload: string[];
         };
+        /**
+         * @description Whether a model can be loaded.
+         * @enum {string}
+         */
+        FitVerdict: "fits" | "fits_after_unloading" | "others_are_busy" | "too_large";
         FormatList: {
             formats: components["schemas"]["ActiveFormat"][];
         };
@@ -825,7 +1156,7 @@ export interface components {
         };
         /** @description How it goes. */
         Health: {
-            /** @description Plugins that plugins.toml requires and that are not loaded. */
+            /** @description Plugins that plugins.toml requires and that are not loaded, or an engine of which is down. */
             plugins?: components["schemas"]["Missing"][];
             /** @description Where to read more. */
             see?: string | null;
@@ -897,13 +1228,54 @@ export interface components {
              */
             memory_bytes?: number | null;
         };
-        /** @description A plugin that is not loaded. */
+        /** @description How a machine is measured. */
+        MachineOptions: {
+            /**
+             * Format: int32
+             * @description How long a sample takes at least.
+             * @default 100
+             */
+            milliseconds: number;
+            /**
+             * @description The model whose file is read; null: the largest that can be served.
+             * @default null
+             */
+            model: string | null;
+            /**
+             * @description What of it.
+             * @default [
+             *       "memory",
+             *       "arithmetic",
+             *       "disk",
+             *       "devices"
+             *     ]
+             */
+            parts: components["schemas"]["BenchmarkPart"][];
+            /**
+             * Format: int32
+             * @description Samples of each figure.
+             * @default 5
+             */
+            runs: number;
+            /**
+             * Format: int32
+             * @description Rows and columns of the matrices that are multiplied.
+             * @default 1024
+             */
+            size: number;
+        };
+        /** @description A plugin that does not serve. */
         Missing: {
             id: string;
-            /** @description Its state, or that there is no such plugin. */
+            /** @description Its state, that there is no such plugin, or `engine_down`. */
             state: string;
         };
-        /** @description What happens to a model. */
+        /**
+         * @description What happens to a model. Each is told once, when it happens: `loading` again whenever it has come further.
+         *
+         *     From `loading` it goes on to `loaded`, `failed` or `stopped`; from `loaded` over `unloading`, `draining` or `evicted` to
+         *     `unloaded`, or to `crashed` and from there to `restarting` or `stopped`.
+         */
         ModelChange: {
             /** @enum {string} */
             name: "loading";
@@ -917,19 +1289,38 @@ export interface components {
             name: "loaded";
         } | {
             /** @enum {string} */
+            name: "unloading";
+        } | {
+            /** @enum {string} */
             name: "draining";
+        } | {
+            /** @enum {string} */
+            name: "evicted";
         } | {
             /** @enum {string} */
             name: "unloaded";
         } | {
             /** @enum {string} */
             name: "failed";
+            /**
+             * Format: int64
+             * @description It is tried again after so long, when it is asked for.
+             */
+            retry_after_secs: number;
         } | {
             /** @enum {string} */
             name: "crashed";
         } | {
+            /**
+             * Format: int64
+             * @description After so long.
+             */
+            after_secs: number;
             /** @enum {string} */
             name: "restarting";
+        } | {
+            /** @enum {string} */
+            name: "stopped";
         };
         /** @description What somebody sees who looks into a model. */
         ModelDetails: {
@@ -938,7 +1329,10 @@ export interface components {
              * @default null
              */
             chat_template: string | null;
-            /** @description By the file's own names. */
+            /**
+             * @description By the file's own names.
+             * @default {}
+             */
             metadata: {
                 [key: string]: unknown;
             };
@@ -957,6 +1351,8 @@ export interface components {
              * @description When the file was last changed, in seconds since 1970.
              */
             created: number;
+            /** @description The last lines of its engine's log, where that crashed too often. */
+            detail?: string | null;
             /** @description Its format, where a plugin knows it. */
             format?: string | null;
             /** @description Its name in requests: the path below its folder, without the ending. */
@@ -997,6 +1393,53 @@ export interface components {
             meta: components["schemas"]["ModelMeta"];
             object: string;
             owned_by: string;
+        };
+        /** @description How a model is measured: each count with each depth and each number of sequences. */
+        ModelOptions: {
+            /**
+             * @description Tokens that stand before these, which are not timed.
+             * @default [
+             *       0
+             *     ]
+             */
+            depths: number[];
+            /**
+             * @description Tokens generated whose decode is timed; 0 stands for none.
+             * @default [
+             *       128
+             *     ]
+             */
+            generated_tokens: number[];
+            /**
+             * @description Measure the machine's bandwidth and arithmetic too, and say which share of them the model reaches.
+             * @default true
+             */
+            limits: boolean;
+            /**
+             * @description Its id.
+             * @default
+             */
+            model: string;
+            /**
+             * @description Tokens of a prompt whose prefill is timed; 0 stands for none.
+             * @default [
+             *       512
+             *     ]
+             */
+            prompt_tokens: number[];
+            /**
+             * Format: int32
+             * @description Samples of each figure.
+             * @default 5
+             */
+            runs: number;
+            /**
+             * @description Sequences that are computed together.
+             * @default [
+             *       1
+             *     ]
+             */
+            sequences: number[];
         };
         /**
          * @description Where a model stands.
@@ -1314,6 +1757,74 @@ export interface components {
             /** Format: int32 */
             total_tokens: number;
         };
+        /** @description Measured values of one figure, all in one unit. */
+        Samples: number[];
+        /** @description How a server is loaded. */
+        ServeOptions: {
+            /**
+             * Format: int32
+             * @description Clients at once, each of which sends its next request when its last one ended; without `rate`.
+             * @default 8
+             */
+            clients: number;
+            /**
+             * Format: double
+             * @description And its others within so many after one another, on average.
+             * @default null
+             */
+            itl_limit_ms: number | null;
+            /** @description Tokens of each answer; end tokens are ignored where the server honours that. */
+            max_tokens?: unknown;
+            /**
+             * @description The model to ask for.
+             * @default
+             */
+            model: string;
+            /** @description Random words of each message of a user. */
+            prompt_words?: unknown;
+            /**
+             * Format: double
+             * @description Conversations that begin in a second, at random and whether or not earlier ones have ended (Poisson).
+             * @default null
+             */
+            rate: number | null;
+            /**
+             * Format: int32
+             * @description Conversations in a round; null: twice the clients.
+             * @default null
+             */
+            requests: number | null;
+            /**
+             * Format: int32
+             * @description How often each server is measured.
+             * @default 5
+             */
+            rounds: number;
+            /**
+             * Format: int64
+             * @description Same seed: same words, lengths and arrivals; null: others each time.
+             * @default null
+             */
+            seed: number | null;
+            /**
+             * Format: int32
+             * @description Words of a system message that all conversations of a round share.
+             * @default 0
+             */
+            shared_words: number;
+            /**
+             * Format: double
+             * @description A request is good when its first token comes within so many milliseconds.
+             * @default null
+             */
+            ttft_limit_ms: number | null;
+            /**
+             * Format: int32
+             * @description Messages of the user in a conversation; latencies are those of the last answer.
+             * @default 1
+             */
+            turns: number;
+        };
         /** @description How it goes. */
         ServerStatus: {
             /** @description The latest first. */
@@ -1351,11 +1862,12 @@ export interface components {
         /** @description The old shape: four lists of one length. */
         TextLogprobs: {
             text_offset: number[];
-            token_logprobs: number[];
+            /** @description `null` for the first token of a prompt. */
+            token_logprobs: (number | null)[];
             tokens: string[];
-            top_logprobs: {
+            top_logprobs: ({
                 [key: string]: number;
-            }[];
+            } | null)[];
         };
         /** @description Of `/tokenize`. */
         Tokens: {
@@ -1447,11 +1959,6 @@ export interface components {
             /** Format: int32 */
             total_tokens: number;
         };
-        /**
-         * @description Whether a model can be loaded.
-         * @enum {string}
-         */
-        Verdict: "fits" | "fits_after_unloading" | "others_are_busy" | "too_large";
         /** @description Only an assistant's message may lack content. */
         RequestMessage: {
             /** @enum {string} */
@@ -1491,6 +1998,327 @@ export interface operations {
                 };
                 content: {
                     "text/html": string;
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_api_benchmarks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description newest first, without reports */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BenchmarkList"];
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    post_api_benchmarks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * Format: int32
+                     * @description How long a sample takes at least.
+                     * @default 100
+                     */
+                    milliseconds?: number;
+                    /**
+                     * @description The model whose file is read; null: the largest that can be served.
+                     * @default null
+                     */
+                    model?: string | null;
+                    /**
+                     * @description What of it.
+                     * @default [
+                     *       "memory",
+                     *       "arithmetic",
+                     *       "disk",
+                     *       "devices"
+                     *     ]
+                     */
+                    parts?: components["schemas"]["BenchmarkPart"][];
+                    /**
+                     * Format: int32
+                     * @description Samples of each figure.
+                     * @default 5
+                     */
+                    runs?: number;
+                    /**
+                     * Format: int32
+                     * @description Rows and columns of the matrices that are multiplied.
+                     * @default 1024
+                     */
+                    size?: number;
+                    /** @constant */
+                    kind: "machine";
+                    /** @description also while requests are being served */
+                    force?: boolean | null;
+                    /** @description keep it in the database */
+                    save?: boolean | null;
+                } | {
+                    /**
+                     * @description Tokens that stand before these, which are not timed.
+                     * @default [
+                     *       0
+                     *     ]
+                     */
+                    depths?: number[];
+                    /**
+                     * @description Tokens generated whose decode is timed; 0 stands for none.
+                     * @default [
+                     *       128
+                     *     ]
+                     */
+                    generated_tokens?: number[];
+                    /**
+                     * @description Measure the machine's bandwidth and arithmetic too, and say which share of them the model reaches.
+                     * @default true
+                     */
+                    limits?: boolean;
+                    /**
+                     * @description Its id.
+                     * @default
+                     */
+                    model: string;
+                    /**
+                     * @description Tokens of a prompt whose prefill is timed; 0 stands for none.
+                     * @default [
+                     *       512
+                     *     ]
+                     */
+                    prompt_tokens?: number[];
+                    /**
+                     * Format: int32
+                     * @description Samples of each figure.
+                     * @default 5
+                     */
+                    runs?: number;
+                    /**
+                     * @description Sequences that are computed together.
+                     * @default [
+                     *       1
+                     *     ]
+                     */
+                    sequences?: number[];
+                    /** @constant */
+                    kind: "model";
+                    /** @description also while requests are being served */
+                    force?: boolean | null;
+                    /** @description keep it in the database */
+                    save?: boolean | null;
+                } | {
+                    /**
+                     * Format: int32
+                     * @description Clients at once, each of which sends its next request when its last one ended; without `rate`.
+                     * @default 8
+                     */
+                    clients?: number;
+                    /**
+                     * Format: double
+                     * @description And its others within so many after one another, on average.
+                     * @default null
+                     */
+                    itl_limit_ms?: number | null;
+                    /** @description Tokens of each answer; end tokens are ignored where the server honours that. */
+                    max_tokens?: unknown;
+                    /**
+                     * @description The model to ask for.
+                     * @default
+                     */
+                    model: string;
+                    /** @description Random words of each message of a user. */
+                    prompt_words?: unknown;
+                    /**
+                     * Format: double
+                     * @description Conversations that begin in a second, at random and whether or not earlier ones have ended (Poisson).
+                     * @default null
+                     */
+                    rate?: number | null;
+                    /**
+                     * Format: int32
+                     * @description Conversations in a round; null: twice the clients.
+                     * @default null
+                     */
+                    requests?: number | null;
+                    /**
+                     * Format: int32
+                     * @description How often each server is measured.
+                     * @default 5
+                     */
+                    rounds?: number;
+                    /**
+                     * Format: int64
+                     * @description Same seed: same words, lengths and arrivals; null: others each time.
+                     * @default null
+                     */
+                    seed?: number | null;
+                    /**
+                     * Format: int32
+                     * @description Words of a system message that all conversations of a round share.
+                     * @default 0
+                     */
+                    shared_words?: number;
+                    /**
+                     * Format: double
+                     * @description A request is good when its first token comes within so many milliseconds.
+                     * @default null
+                     */
+                    ttft_limit_ms?: number | null;
+                    /**
+                     * Format: int32
+                     * @description Messages of the user in a conversation; latencies are those of the last answer.
+                     * @default 1
+                     */
+                    turns?: number;
+                    /** @constant */
+                    kind: "serve";
+                    /** @description also while requests are being served */
+                    force?: boolean | null;
+                    /** @description keep it in the database */
+                    save?: boolean | null;
+                };
+            };
+        };
+        responses: {
+            /** @description the benchmark, running */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BenchmarkJob"];
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_api_benchmarks__id_: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description with its report once it has ended */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BenchmarkJob"];
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_api_benchmarks__id_: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description as it was: one that ran ends soon, with what it measured */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BenchmarkJob"];
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_api_benchmarks__id__against__other_: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the first's id */
+                id: string;
+                /** @description the id of the one that is seen from the first */
+                other: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description each figure of both, and what changed beyond the noise */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BenchmarkComparison"];
                 };
             };
             /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
@@ -1681,7 +2509,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Deleted"];
+                    "application/json": components["schemas"]["DeletedModel"];
                 };
             };
             /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
@@ -2186,7 +3014,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description one is missing */
+            /** @description one is missing, or an engine of one is down */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2328,9 +3156,10 @@ export interface operations {
                     n?: number | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took */
+                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
+                        continuous_usage_stats?: boolean;
                     } | null;
                     /** @description tell each token's log probability */
                     logprobs?: boolean | null;
@@ -2489,15 +3318,16 @@ export interface operations {
                     best_of?: number | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took */
+                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
+                        continuous_usage_stats?: boolean;
                     } | null;
                     /** @description tell these with so many alternatives */
                     logprobs?: number | null;
-                    /** @description the prompt before the answer; without logprobs */
+                    /** @description the prompt before the answer; with logprobs those of its tokens */
                     echo?: boolean | null;
-                    /** @description only empty */
+                    /** @description what follows the answer, which fills the gap; one text as prompt */
                     suffix?: string | null;
                     /** @description text, json_object or json_schema; enforced while sampling */
                     response_format?: {
@@ -2743,9 +3573,10 @@ export interface operations {
                     ignore_eos?: boolean | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took */
+                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
+                        continuous_usage_stats?: boolean;
                     } | null;
                     /** @description alternatives told for each token */
                     top_logprobs?: number | null;
@@ -2964,9 +3795,10 @@ export interface operations {
                     n?: number | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took */
+                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
+                        continuous_usage_stats?: boolean;
                     } | null;
                     /** @description tell each token's log probability */
                     logprobs?: boolean | null;
