@@ -18,11 +18,11 @@
 //! | `stop` | a string or up to 16, none empty |
 //! | `ignore_eos` | end tokens are never sampled |
 //! | `n` | 1 to 128, as far as the queue takes so many |
-//! | `stream`, `stream_options.include_usage`, `.continuous_usage_stats` | `stream_options` only with `stream: true` |
+//! | `stream`, `stream_options.include_usage`, `stream_options.continuous_usage_stats` | `stream_options` only with `stream: true` |
 //! | `logprobs`, `top_logprobs` | chat: a flag and 0 to 20; completions: a number, 0 to 20 |
 //! | `chat_template_kwargs` | variables of the model's template; one that it never names is refused, unless it switches something off |
 //! | `reasoning_effort` | the template's variable of that name; refused where it has none |
-//! | `echo` | without `logprobs` |
+//! | `echo` | the prompt stands before its answer; with `logprobs` its tokens are scored too |
 //! | `best_of` | from `n` to 128, above `n` not in streams: the answers whose tokens are the most probable on average are told |
 //! | `suffix` | with the capability `infill`, and where `prompt` is text; not with `echo` |
 //! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict`: arguments are kept to the schema |
