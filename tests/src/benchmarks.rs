@@ -124,23 +124,23 @@ fn memory_and_disk_of_this_machine_are_measured() {
 fn a_model_is_measured_at_each_length_depth_and_number_of_sequences() {
     let house = House::with(&["fake"]).model("m.fake", "").model("tiny.fake", "sequence_tokens = 64");
     let arguments =
-        "bench model m --prompt 8,16 --generate 8 --depth 0,32 --sequences 1,2 --runs 2 --no-limits --json";
+        "bench model m --prompt 8,16 --generate 96 --depth 0,32 --sequences 1,2 --runs 2 --no-limits --json";
     let found = report(&house.run(&arguments.split(' ').collect::<Vec<_>>()));
     for depth in [0, 32] {
         for sequences in [1, 2] {
-            for work in ["prefill.8", "prefill.16", "decode.8"] {
+            for work in ["prefill.8", "prefill.16", "decode.96"] {
                 assert!(median(&found, &format!("{work}.at{depth}.x{sequences}")) > 0.0);
             }
         }
     }
     assert!(median(&found, "loading.time") > 0.0 && median(&found, "loading.peak_memory") > 1e5);
     // Counters are there or not; a number that nobody counted is never.
-    let energy = figure(&found, "energy.decode.8.at0.x1");
+    let energy = figure(&found, "energy.decode.96.at0.x1");
     assert!(energy["median"].is_number() || energy["not_available"].is_string(), "{energy}");
-    let arguments = "bench model tiny --prompt 100 --generate 8 --sequences 1,99 --runs 1 --no-limits --json";
+    let arguments = "bench model tiny --prompt 100 --generate 96 --sequences 1,99 --runs 1 --no-limits --json";
     let refused = report(&house.run(&arguments.split(' ').collect::<Vec<_>>()));
     assert!(reason(&refused, "prefill.100.at0.x1").contains("64 tokens long here, and this needs 102"));
-    assert!(reason(&refused, "decode.8.at0.x99").contains("together at most"));
+    assert!(reason(&refused, "decode.96.at0.x99").contains("together at most"));
 }
 
 #[test]
