@@ -137,10 +137,10 @@ fn a_model_is_measured_at_each_length_depth_and_number_of_sequences() {
     // Counters are there or not; a number that nobody counted is never.
     let energy = figure(&found, "energy.decode.96.at0.x1");
     assert!(energy["median"].is_number() || energy["not_available"].is_string(), "{energy}");
-    let arguments = "bench model tiny --prompt 100 --generate 96 --sequences 1,99 --runs 1 --no-limits --json";
+    let arguments = "bench model tiny --prompt 100 --generate 8 --sequences 1,99 --runs 1 --no-limits --json";
     let refused = report(&house.run(&arguments.split(' ').collect::<Vec<_>>()));
     assert!(reason(&refused, "prefill.100.at0.x1").contains("64 tokens long here, and this needs 102"));
-    assert!(reason(&refused, "decode.96.at0.x99").contains("together at most"));
+    assert!(reason(&refused, "decode.8.at0.x99").contains("together at most"));
 }
 
 #[test]
