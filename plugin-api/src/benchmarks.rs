@@ -18,14 +18,14 @@ pub const BENCHMARKS: &str = "benchmarks/1";
 
 /// Names of operations that the host asks for. Others are ignored by a host that does not know them.
 pub mod operation {
-    /// `C = A Bᵀ` in 32-bit floats: [`BenchTask::rows`] of `A` by [`BenchTask::columns`] rows of `B`, each
-    /// [`BenchTask::inner`] long.
+    /// `C = A Bᵀ` in 32-bit floats: [`rows`](super::BenchTask::rows) of `A` by
+    /// [`columns`](super::BenchTask::columns) rows of `B`, each [`inner`](super::BenchTask::inner) long.
     pub const PRODUCT_F32: &str = "product/f32";
     /// The same with `B` in brain floats.
     pub const PRODUCT_BF16: &str = "product/bf16";
     /// The same with `B` in whole numbers of eight bits with scales.
     pub const PRODUCT_INT8: &str = "product/int8";
-    /// [`BenchTask::bytes`] from the host's memory to the device's.
+    /// [`bytes`](super::BenchTask::bytes) from the host's memory to the device's.
     pub const COPY_TO_DEVICE: &str = "copy/to_device";
     /// The other way.
     pub const COPY_FROM_DEVICE: &str = "copy/from_device";

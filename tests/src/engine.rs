@@ -63,6 +63,35 @@ fn same_within_tolerance(alone: &Value, company: &Value) {
     assert_eq!(alone.len(), company.len());
 }
 
+/// In lanes of 256 cells, which every answer outgrows while others are being computed, and without any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caches_of_their_own_change_no_answer() {
+    let options = |lane_tokens: u32| format!("[plugin.gguf.options]\nlane_tokens = {lane_tokens}");
+    let server = |lane_tokens| House::with(&["gguf"]).smollm2().config(&options(lane_tokens)).serve();
+    let (apart, pooled) = (server(256), server(0));
+    let bodies: Vec<Value> = ["a fox", "the sea", "an old clock", "two brothers", "a train"]
+        .iter()
+        .map(|subject| {
+            let mut body = chat(SMOLLM2, &format!("Write a long story about {subject}."), 300);
+            for (key, value) in [
+                ("logprobs", true.into()),
+                ("top_logprobs", 5.into()),
+                ("ignore_eos", true.into()),
+                ("n", 2.into()),
+            ] {
+                body[key] = value;
+            }
+            body
+        })
+        .collect();
+    let company = join_all(bodies.iter().map(|body| apart.post(CHAT, body))).await;
+    for (body, answer) in bodies.iter().zip(&company) {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.json["usage"]["completion_tokens"], 600);
+        same_within_tolerance(&pooled.post(CHAT, body).await.json, &answer.json);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sequences_are_not_mixed_up_even_when_cells_run_out() {
     let server = fake("cells = 60\nsequence_tokens = 50");

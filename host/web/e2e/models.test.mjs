@@ -2,9 +2,12 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { House, SMOLLM2, SMOLLM2_FILE } from "./house.mjs";
 import { checkAccess, PATIENCE, visit } from "./visit.mjs";
+
+const FIXTURES = resolve(import.meta.dirname, "../../../tests/fixtures");
 
 let house;
 let seen;
@@ -134,14 +137,30 @@ test("a dead server is shown as such, and the page goes on when it is back", asy
   await page.getByRole("button", { name: /^later/ }).waitFor();
 });
 
-test("a checkpoint's folder is one model, and one without its config is refused", async () => {
+test("a checkpoint's folder is one model, looked into as any other", async () => {
   const { page, browser } = seen;
   house.install("safetensors");
+  await seen.goTo("/plugins");
+  await page.getByRole("heading", { name: "safetensors" }).waitFor();
+  await seen.goTo("/models");
+  await drop(page, browser, [join(FIXTURES, "checkpoints", "llama")]);
+  await page.getByTestId("upload").filter({ hasText: "llama" }).getByText("is among the models now").waitFor();
+  assert.ok(existsSync(house.path("models/llama/model.safetensors")));
+  await page.getByRole("list", { name: "Models" }).getByRole("button", { name: /^llama/ }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("tab", { name: "Tensors" }).click();
+  await dialog.getByText("model.embed_tokens.weight").waitFor();
+  await dialog.getByRole("tab", { name: "Metadata" }).click();
+  await dialog.getByText("LlamaForCausalLM").waitFor();
+  await checkAccess(page, "a checkpoint");
+  await page.keyboard.press("Escape");
+});
+
+test("a checkpoint without its config is refused", async () => {
+  const { page, browser } = seen;
   const folder = house.path("half");
   mkdirSync(folder);
   writeFileSync(`${folder}/model.safetensors`, Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), Buffer.from("{}")]));
-  await seen.goTo("/plugins");
-  await page.getByRole("heading", { name: "safetensors" }).waitFor();
   await seen.goTo("/models");
   await drop(page, browser, [folder]);
   await page.getByTestId("upload").filter({ hasText: "half" }).getByText("Refused").waitFor();

@@ -55,11 +55,12 @@ export async function say(page, text) {
   await page.getByRole("button", { name: "Send" }).click();
 }
 
-/** Sets a setting of the conversation, in the dialog that narrow windows have. */
+/** Sets settings of the conversation, in the dialog that narrow windows have; a list is chosen from what there is. */
 export async function set(page, settings) {
   await page.getByRole("button", { name: "Settings of this conversation" }).click();
   for (const [name, value] of Object.entries(settings)) {
     if (value === true) await page.getByLabel(name).check();
+    else if (Array.isArray(value)) await page.getByLabel(name, { exact: true }).selectOption(value);
     else await page.getByLabel(name, { exact: true }).fill(value);
   }
   await page.getByRole("button", { name: "Close" }).click();

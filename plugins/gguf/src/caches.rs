@@ -9,6 +9,7 @@
 use impetus_plugin_api::{Batch, SeqId};
 
 use crate::native::{DecodeFailure, NativeContext};
+use crate::options::Options;
 use crate::pieces::{Columns, Piece, Place};
 use crate::state;
 
@@ -17,6 +18,20 @@ const LITTLE: u32 = 64;
 
 /// Lanes of a context.
 pub(crate) const LANES: u32 = 8;
+
+/// As many cells of a lane are still little memory; the first that is.
+const LANE_TOKENS: [u32; 3] = [1024, 512, 256];
+const MOST_LANE_BYTES: u64 = 96 << 20;
+
+/// The cells of a lane beside a pool of so many, or none. Looking at masks grows with a model's heads and layers, and so
+/// does a cell, of which `bytes` tells the size; what else a row costs grows with the square of a layer's width.
+pub(crate) fn lane_tokens(options: &Options, pool_tokens: u32, bytes: impl Fn(u32) -> u64) -> u32 {
+    let fits = |tokens: &u32| bytes(tokens * LANES) <= MOST_LANE_BYTES;
+    let tokens = options.lane_tokens.or_else(|| LANE_TOKENS.into_iter().find(fits)).unwrap_or(0);
+    // llama.cpp rounds up to these.
+    let tokens = tokens.next_multiple_of(256);
+    if pool_tokens > tokens { tokens } else { 0 }
+}
 
 /// All sequences of one context of the host.
 pub(crate) struct Caches {

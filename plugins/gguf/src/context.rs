@@ -9,7 +9,7 @@ use impetus_plugin_api::{
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
-use crate::caches::{Caches, LANES};
+use crate::caches::{self, Caches, LANES};
 use crate::log;
 use crate::model::GgufModel;
 use crate::native::{DecodeFailure, NativeContext, ThreadPool, has_window};
@@ -178,25 +178,17 @@ fn contexts(
     Some((pool, NativeContext::new(Arc::clone(model), params, threads)))
 }
 
-/// The cells of a lane: as many as are still little memory, or none. Looking at masks grows with a model's heads and
-/// layers, and so does a cell; what else a row costs grows with the square of a layer's width.
+/// The cells of a lane.
 fn lane_tokens(model: &GgufModel, context_tokens: u32, max_sequences: u32) -> u32 {
-    // What has slid out of a window is not written out with a sequence.
-    if has_window(model) {
+    // What has slid out of a window is not written out with a sequence; one sequence shares its cells with nobody.
+    if has_window(model) || max_sequences < 2 {
         return 0;
     }
-    let fits = |tokens: &u32| cache_bytes(model, tokens * LANES) <= MOST_LANE_BYTES;
-    let tokens = model.options.lane_tokens.or_else(|| LANE_TOKENS.into_iter().find(fits)).unwrap_or(0);
-    // llama.cpp rounds up to these.
-    let tokens = tokens.next_multiple_of(256);
-    if max_sequences > 1 && context_tokens > tokens { tokens } else { 0 }
+    caches::lane_tokens(&model.options, context_tokens, |tokens| cache_bytes(model, tokens))
 }
 
 /// Rows that are computed together in lanes: more are not faster, and cost memory.
 const LANE_ROWS: u32 = 256;
-
-const LANE_TOKENS: [u32; 3] = [1024, 512, 256];
-const MOST_LANE_BYTES: u64 = 96 << 20;
 
 /// llama.cpp's own bound (`LLAMA_MAX_SEQ`).
 pub(crate) const MAX_SEQUENCES: u32 = 256;

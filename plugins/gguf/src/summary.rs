@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::caches::{LANES, lane_tokens};
 use crate::embedder::Pooling;
 use crate::header::{Header, file_type_name};
 use crate::options::Options;
@@ -42,7 +43,12 @@ pub(crate) fn summary(header: &Header, options: &Options) -> Value {
     // An encoder keeps nothing between two batches.
     let state_bytes = match is_encoder(header) {
         true => 0,
-        false => cache_bytes(header, architecture, cells, options) + logits_bytes,
+        false => {
+            let bytes = |cells| cache_bytes(header, architecture, cells, options);
+            let has_window = number("attention.sliding_window").unwrap_or(0) > 0;
+            let lane_tokens = if has_window { 0 } else { lane_tokens(options, cells, bytes) };
+            bytes(cells + lane_tokens * LANES) + logits_bytes
+        }
     };
     let estimated = weight_bytes + state_bytes + OVERHEAD_BYTES;
     json!({
@@ -158,6 +164,28 @@ mod tests {
         // 128 cells, 2 layers, 2 heads of 16, keys and values, 2 bytes each; logits of 512 rows.
         let expected = 25_600 + 128 * 2 * 2 * 16 * 2 * 2 + 100 * 512 * 4 + OVERHEAD_BYTES;
         assert_eq!(found["estimated_bytes"], expected);
+    }
+
+    #[test]
+    fn lanes_are_part_of_the_estimate() {
+        let file = |window: u32| {
+            Writer::default()
+                .text("general.architecture", "llama")
+                .number("llama.context_length", 8192)
+                .number("llama.block_count", 2)
+                .number("llama.embedding_length", 64)
+                .number("llama.attention.head_count", 4)
+                .number("llama.attention.sliding_window", window)
+                .tensor("token_embd.weight", &[64, 100])
+                .file()
+        };
+        let estimate = |window: u32, options: &Options| {
+            summary(&read(&file(window)).unwrap(), options)["estimated_bytes"].as_u64().unwrap()
+        };
+        let none = Options { lane_tokens: Some(0), ..Options::default() };
+        let cell = 2 * 64 * 2 * 2;
+        assert_eq!(estimate(0, &Options::default()) - estimate(0, &none), u64::from(LANES) * 1024 * cell);
+        assert_eq!(estimate(64, &Options::default()), estimate(0, &none));
     }
 
     #[test]

@@ -32,7 +32,7 @@ const FINISHED: Event = Event::Finished { reason: FinishReason::Stop, usage: USA
 fn chunk(index: usize, delta: Value, finish_reason: Value) -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 9, "model": "m",
-        "system_fingerprint": concat!("impetus-", env!("CARGO_PKG_VERSION")),
+        "system_fingerprint": concat!("build-", env!("CARGO_PKG_VERSION")),
         "choices": [{"index": index, "delta": delta, "logprobs": null, "finish_reason": finish_reason}],
     })
 }
@@ -103,7 +103,7 @@ fn an_answer_has_the_original_s_shape() {
     };
     let expected = json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 9, "model": "m",
-        "system_fingerprint": concat!("impetus-", env!("CARGO_PKG_VERSION")),
+        "system_fingerprint": concat!("build-", env!("CARGO_PKG_VERSION")),
         "choices": [choice(0, " a ", "stop"), choice(1, "", "length")],
         "usage": {
             "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,

@@ -90,7 +90,7 @@ fn a_stream_has_the_original_s_shape() {
     let chunk = |text: &str, finish_reason: Value| {
         json!({
             "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",
-            "system_fingerprint": concat!("impetus-", env!("CARGO_PKG_VERSION")),
+            "system_fingerprint": concat!("build-", env!("CARGO_PKG_VERSION")),
             "choices": [{"text": text, "index": 0, "logprobs": null, "finish_reason": finish_reason}],
         })
     };
@@ -115,7 +115,7 @@ fn an_answer_has_the_original_s_shape() {
     let whole: Value = serde_json::from_str(&shape(false, &["a"]).whole(vec![choice], USAGE)).unwrap();
     let expected = json!({
         "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",
-        "system_fingerprint": concat!("impetus-", env!("CARGO_PKG_VERSION")),
+        "system_fingerprint": concat!("build-", env!("CARGO_PKG_VERSION")),
         "choices": [{"text": "ab", "index": 0, "logprobs": null, "finish_reason": "stop"}],
         "usage": {
             "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,

@@ -43,7 +43,7 @@ impl Stamp {
 }
 
 /// Changes when answers to the same seed may.
-const SYSTEM_FINGERPRINT: &str = concat!("impetus-", env!("CARGO_PKG_VERSION"));
+const SYSTEM_FINGERPRINT: &str = concat!("build-", env!("CARGO_PKG_VERSION"));
 
 /// An answer, or a piece of one.
 #[derive(Debug, Serialize, ToSchema)]

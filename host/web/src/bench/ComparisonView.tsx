@@ -40,7 +40,7 @@ export function ComparisonView({ a, b }: { a: string; b: string }) {
                   </th>
                   <td className="figures px-4 py-2 whitespace-nowrap">{inUnit(change.a, change.unit)}</td>
                   <td className="figures px-4 py-2 whitespace-nowrap">{inUnit(change.b, change.unit)}</td>
-                  <td className="figures px-4 py-2 whitespace-nowrap">{change.ratio === null ? "–" : `× ${change.ratio.toFixed(3)}`}</td>
+                  <td className="figures px-4 py-2 whitespace-nowrap">{inUnit(change.ratio, "ratio")}</td>
                   <td className="px-4 py-2">
                     <State tone={tone}>{word}</State>
                     <span className="block text-[12.5px] text-faint">{change.why}</span>

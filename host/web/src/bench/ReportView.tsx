@@ -40,7 +40,7 @@ function About({ report }: { report: Report }) {
         ["Logical cores", String(machine.logical_cpus)],
         ["Memory", bytes(machine.memory_bytes)],
         ["System", machine.system ?? "–"],
-        ["Threads pinned", machine.pinned ? "yes" : "no"],
+        ["Instructions", machine.instructions.join(", ") || "–"],
         ["Versions", Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ")],
       ]}
     />

@@ -7,7 +7,7 @@ import { Input, Labelled, Select } from "../ui/Field";
 import { Panel, Problem } from "../ui/Panel";
 import { cx } from "../ui/classes";
 import { useStart } from "./queries";
-import type { Job, Kind } from "./types";
+import type { Job, Kind, Options } from "./types";
 
 const KINDS: [Kind, string, string][] = [
   ["machine", "This machine", "How fast memory, arithmetic, disk and devices are: the limits that every model has here."],
@@ -28,10 +28,10 @@ export function StartForm({ onStarted }: { onStarted: (job: Job) => void }) {
   const start = useStart();
   const chosen = model ?? models[0]?.id ?? null;
   const numbers = (text: string) => text.split(/[\s,]+/).filter(Boolean).map(Number);
-  const options = (): Record<string, unknown> => {
+  const options = (): Options => {
     if (kind === "machine") return { kind, runs: Number(runs), save };
-    if (kind === "model") return { kind, model: chosen, runs: Number(runs), prompt_tokens: numbers(prompt), generated_tokens: numbers(generated), save };
-    return { kind, model: chosen, rounds: Number(runs), clients: Number(clients), requests: Number(requests), prompt_words: numbers(prompt)[0] ?? 200, max_tokens: numbers(generated)[0] ?? 64, save };
+    if (kind === "model") return { kind, model: chosen ?? "", runs: Number(runs), prompt_tokens: numbers(prompt), generated_tokens: numbers(generated), save };
+    return { kind, model: chosen ?? "", rounds: Number(runs), clients: Number(clients), requests: Number(requests), prompt_words: numbers(prompt)[0] ?? 200, max_tokens: numbers(generated)[0] ?? 64, save };
   };
   const begin = (force: boolean) => start.mutate({ ...options(), ...(force ? { force: true } : {}) }, { onSuccess: onStarted });
   const busy = start.error instanceof Refusal && start.error.code === "server_busy";

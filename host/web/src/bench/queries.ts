@@ -1,6 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { ask } from "../api/client";
-import type { Comparison, Job } from "./types";
+import type { Comparison, Job, Options } from "./types";
 
 /** A running one is looked at again even where its events were missed. */
 const LOOK_AGAIN_MS = 2_000;
@@ -41,7 +41,7 @@ function useChange<T>(change: (value: T) => Promise<Job>) {
   });
 }
 
-export const useStart = () => useChange((options: Record<string, unknown>) => ask<Job>("/api/benchmarks", { json: options }));
+export const useStart = () => useChange((options: Options) => ask<Job>("/api/benchmarks", { json: options }));
 
 /** Cancels a running one, forgets an ended one. */
 export const useRemove = () => useChange((id: string) => ask<Job>(`/api/benchmarks/${id}`, { method: "DELETE" }));

@@ -1,8 +1,8 @@
 /** Figures of benchmarks, in their units, for people. */
-import type { Figure } from "../bench/types";
+import type { Figure, Unit } from "../bench/types";
 import { bytes, count, rate, seconds } from "./format";
 
-export function inUnit(value: number | null | undefined, unit: string): string {
+export function inUnit(value: number | null | undefined, unit: Unit): string {
   if (value === null || value === undefined) return "–";
   switch (unit) {
     case "bytes_per_second":
@@ -22,17 +22,19 @@ export function inUnit(value: number | null | undefined, unit: string): string {
     case "share":
       return `${(value * 100).toFixed(1)} %`;
     case "ratio":
-      return `× ${value.toFixed(2)}`;
+      return `× ${value.toFixed(3)}`;
     case "perplexity":
       return value.toFixed(3);
-    default:
+    case "nats_per_token":
+      return `${value.toFixed(4)} nats/token`;
+    case "count":
       return count(value);
   }
 }
 
 export interface Axis {
   group: string;
-  unit: string;
+  unit: Unit;
   figures: Figure[];
 }
 

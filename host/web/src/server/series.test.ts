@@ -3,7 +3,7 @@ import type { Sample } from "../api/live";
 import type { ServerStatus } from "../api/types";
 import { line } from "../charts/TimeChart";
 import { axes, endOf, inUnit } from "../lib/statistics";
-import type { Figure } from "../bench/types";
+import type { Figure, Unit } from "../bench/types";
 import { growth, over, pace, quantile } from "./series";
 
 const sample = (at: number, uptime: number, tokens: number | null): Sample => ({ at, status: { uptime_secs: uptime, models: [], processes: [], tokens } as unknown as ServerStatus });
@@ -34,7 +34,7 @@ it("a line is broken where nothing was measured", () => {
 });
 
 it("figures of one group and unit share an axis; a share's axis ends at the limit", () => {
-  const figure = (group: string, unit: string, samples: number[]): Figure => ({ name: "", group, label: "", unit, better: "higher", samples, median: null, iqr: null, noisy: null, not_available: null, how: "", derived_from: [] });
+  const figure = (group: string, unit: Unit, samples: number[]): Figure => ({ name: "", group, label: "", unit, better: "higher", samples, median: null, iqr: null, noisy: null, not_available: null, how: "", derived_from: [] });
   const found = axes([figure("decode", "tokens_per_second", [50]), figure("limits", "share", [0.4]), figure("decode", "tokens_per_second", [60])]);
   expect(found.map(({ group, figures }) => [group, figures.length])).toEqual([["decode", 2], ["limits", 1]]);
   expect(found.map((axis) => Math.round(endOf(axis) * 10) / 10)).toEqual([62.4, 1]);
