@@ -42,6 +42,8 @@ def judge(results, reasons):
             wrong.append(f"{name} is skipped, and nothing says why")
         if verdict == "differs" and result["outcome"] != "failed":
             wrong.append(f"{name} is said to differ, but is {result['outcome']}")
+        elif verdict == "differs" and why["fails"] not in result["message"]:
+            wrong.append(f"{name} is said to fail with {why['fails']!r}, but fails with {result['message']!r}")
         if verdict == "not applicable" and not skipped:
             wrong.append(f"{name} is said to be not applicable, but was run")
         rows.append((name, verdict, why["why"] if why else ""))
