@@ -4,10 +4,11 @@
 
 use std::arch::x86_64::*;
 
+use super::bf16_amx;
 use super::multiply::{MANY, Multiply};
 use super::simd::Simd;
 use super::simd::avx512::Avx512;
-use super::strips::{self, Words};
+use super::strips::{self, Part, Words};
 
 /// Brain floats in a register.
 const WIDTH: usize = 32;
@@ -22,7 +23,7 @@ pub(super) unsafe fn run(job: &Multiply) {
     // SAFETY: rows and weights are within the job's shapes.
     unsafe {
         if job.rows >= MANY {
-            return strips::run::<Pairs>(job);
+            return strips::run::<Pairs<false>>(job);
         }
         while row + 6 <= job.rows {
             across::<6>(job, row);
@@ -39,13 +40,13 @@ pub(super) unsafe fn run(job: &Multiply) {
     }
 }
 
-/// Pairs of brain floats.
+/// Pairs of brain floats; with or without tiles.
 #[derive(Clone, Copy)]
-struct Pairs;
+pub(super) struct Pairs<const TILES: bool>;
 
 // SAFETY, of every block below: the caller promises the instructions and the pointers (see the trait).
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
-impl Words for Pairs {
+impl<const TILES: bool> Words for Pairs<TILES> {
     type Floats = Avx512;
     type Number = u16;
     type Activation = u16;
@@ -74,6 +75,10 @@ impl Words for Pairs {
             let weights = std::mem::transmute::<__m512, __m512bh>(weights);
             _mm512_dpbf16_ps(sums, weights, std::mem::transmute::<__m512i, __m512bh>(activations))
         }
+    }
+    #[inline(always)]
+    unsafe fn many<const N: usize>(part: &Part<'_, Self>, strip: *const u32, n: usize) -> usize {
+        if TILES { unsafe { bf16_amx::multiply::<N, Self>(part, strip, n) } } else { 0 }
     }
 }
 

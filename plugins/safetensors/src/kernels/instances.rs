@@ -3,13 +3,13 @@
 #![expect(unsafe_code, reason = "instances for instruction sets are chosen at run time")]
 
 use super::affine::{Affine, Totals};
-#[cfg(target_arch = "x86_64")]
-use super::bf16;
 #[cfg(target_arch = "aarch64")]
 use super::bf16_neon;
 use super::multiply::Multiply;
 use super::simd::{Bf16, F16, F32};
 use super::{Activation, Attend, Group, Level, Line, affine, attention, fit, multiply, rows, simd};
+#[cfg(target_arch = "x86_64")]
+use super::{bf16, bf16_amx};
 
 /// The instances of one level.
 pub(crate) struct Kernels {
@@ -192,6 +192,9 @@ instances!(neon_dot, simd::neon::Neon, simd::NeonDot, "neon,dotprod");
 static AVX512_BF16: Kernels =
     Kernels { narrow_activations: true, multiply_bf16: bf16::run, ..copy_of(&vnni::KERNELS) };
 
+#[cfg(target_arch = "x86_64")]
+static AMX_BF16: Kernels = Kernels { multiply_bf16: bf16_amx::run, ..copy_of(&AVX512_BF16) };
+
 #[cfg(target_arch = "aarch64")]
 static NEON_BF16: Kernels =
     Kernels { narrow_activations: true, multiply_bf16: bf16_neon::run, ..copy_of(&neon_dot::KERNELS) };
@@ -207,6 +210,8 @@ impl Kernels {
     pub(crate) fn of(level: Level) -> &'static Kernels {
         let level = if level.runs_here() { level } else { Level::best() };
         match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::AmxBf16 => &AMX_BF16,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16 => &AVX512_BF16,
             #[cfg(target_arch = "x86_64")]

@@ -6,6 +6,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
+    /// The next, and tiles of brain floats for many rows.
+    AmxBf16,
     /// AVX-512 with products of brain floats, and of bytes.
     Avx512Bf16,
     Avx512,
@@ -22,7 +24,8 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    pub(crate) const ALL: [Level; 7] = [
+    pub(crate) const ALL: [Level; 8] = [
+        Level::AmxBf16,
         Level::Avx512Bf16,
         Level::Avx512,
         Level::Avx2,
@@ -40,7 +43,7 @@ impl Level {
     /// Whether its products of brain floats round activations to brain floats as well.
     #[cfg(test)]
     pub(crate) fn narrows(self) -> bool {
-        matches!(self, Level::Avx512Bf16 | Level::NeonBf16)
+        matches!(self, Level::AmxBf16 | Level::Avx512Bf16 | Level::NeonBf16)
     }
 
     /// Whether this machine has the instructions.
@@ -51,6 +54,7 @@ impl Level {
             let avx512 = || has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             let avx2 = || has!("avx2") && has!("fma") && has!("f16c");
             match self {
+                Level::AmxBf16 => Level::Avx512Bf16.runs_here() && super::bf16_amx::granted(),
                 Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16") && has!("avx512vnni"),
                 Level::Avx512 => avx512() && avx2(),
                 Level::Avx2 => avx2(),
@@ -65,7 +69,7 @@ impl Level {
                 Level::NeonBf16 => has!("dotprod") && has!("bf16"),
                 Level::NeonDot => has!("dotprod"),
                 Level::Neon | Level::Portable => true,
-                Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
+                Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
             }
         }
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -78,6 +82,7 @@ impl Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Level::AmxBf16 => "AMX BF16",
             Level::Avx512Bf16 => "AVX-512 BF16",
             Level::Avx512 => "AVX-512",
             Level::Avx2 => "AVX2",

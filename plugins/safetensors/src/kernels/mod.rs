@@ -12,6 +12,8 @@ mod affine;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod bf16_amx;
 #[cfg(target_arch = "aarch64")]
 mod bf16_neon;
 mod fit;

@@ -41,6 +41,12 @@ pub(super) trait Words: Copy {
         weights: <Self::Floats as Simd>::V,
         activations: u32,
     ) -> <Self::Floats as Simd>::V;
+
+    /// A strip of `N` vectors with the first rows of activations, where there is a faster way for some; how many these were.
+    #[inline(always)]
+    unsafe fn many<const N: usize>(_part: &Part<'_, Self>, _strip: *const u32, _n: usize) -> usize {
+        0
+    }
 }
 
 /// Weights widened to floats.
@@ -80,7 +86,7 @@ impl<S: Simd, E: Element> Words for Widened<S, E> {
 }
 
 /// Words of a row that are packed at a time; the products of more are added up in the output.
-const DEPTH: usize = 1024;
+pub(super) const DEPTH: usize = 1024;
 /// Vectors that the widest strip has.
 const WIDEST: usize = 2;
 
@@ -120,11 +126,11 @@ pub(super) unsafe fn run<W: Words>(job: &Multiply) {
 }
 
 /// Some columns of a job.
-struct Part<'a, W> {
-    job: &'a Multiply,
-    from: usize,
-    depth: usize,
-    sink: Sink,
+pub(super) struct Part<'a, W> {
+    pub(super) job: &'a Multiply,
+    pub(super) from: usize,
+    pub(super) depth: usize,
+    pub(super) sink: Sink,
     words: PhantomData<W>,
 }
 
@@ -163,9 +169,9 @@ impl<W: Words> Part<'_, W> {
     unsafe fn down<const N: usize>(&self, strip: *const u32, n: usize) {
         let rows = self.job.rows;
         let most = W::Floats::ROWS;
-        let mut row = 0;
         // SAFETY: rows are within the job's shapes.
         unsafe {
+            let mut row = W::many::<N>(self, strip, n);
             while row + most <= rows {
                 match most {
                     8 => self.tile::<8, N>(strip, row, n),

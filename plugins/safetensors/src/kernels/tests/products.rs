@@ -47,7 +47,15 @@ fn products_are_right_in_every_instance() {
             for shape in (16..24).map(|rows| (rows, 2 * rows + 3, 33)) {
                 check_multiply(level, dtype, shape);
             }
-            for shape in [(16, 64, 1), (40, 1, 96), (17, 96, 64), (19, 40, 2050), (16, 34, 4097)] {
+            for shape in [
+                (16, 64, 1),
+                (40, 1, 96),
+                (17, 96, 64),
+                (19, 40, 2050),
+                (16, 34, 4097),
+                (70, 70, 64),
+                (33, 40, 4128),
+            ] {
                 check_multiply(level, dtype, shape);
             }
         }
