@@ -267,6 +267,7 @@ mod tests {
         assert_eq!(config.server.max_header_bytes, defaults.server.max_header_bytes);
         assert_eq!(config.server.header_timeout_secs, defaults.server.header_timeout_secs);
         assert_eq!(config.server.body_timeout_secs, defaults.server.body_timeout_secs);
+        assert_eq!(config.server.shutdown_secs, defaults.server.shutdown_secs);
         assert_eq!(config.server.log_format, defaults.server.log_format);
         assert_eq!(config.server.kept_responses, defaults.server.kept_responses);
         assert_eq!(config.server.kept_response_bytes, defaults.server.kept_response_bytes);

@@ -39,6 +39,8 @@ pub struct Metrics {
     generation_tokens: Family<OfModel, Counter>,
     prefix_queries: Family<OfModel, Counter>,
     prefix_hits: Family<OfModel, Counter>,
+    draft_tokens: Family<OfModel, Counter>,
+    accepted_tokens: Family<OfModel, Counter>,
     first_token: Family<OfModel, Histogram, fn() -> Histogram>,
     between_tokens: Family<OfModel, Histogram, fn() -> Histogram>,
     whole_request: Family<OfModel, Histogram, fn() -> Histogram>,
@@ -156,6 +158,8 @@ impl Default for Metrics {
             generation_tokens: Family::default(),
             prefix_queries: Family::default(),
             prefix_hits: Family::default(),
+            draft_tokens: Family::default(),
+            accepted_tokens: Family::default(),
             first_token: Family::new_with_constructor(first_token),
             between_tokens: Family::new_with_constructor(between_tokens),
             whole_request: Family::new_with_constructor(whole_request),
@@ -188,6 +192,9 @@ impl Metrics {
         let (queries, hits) = (self.prefix_queries.clone(), self.prefix_hits.clone());
         self.register("prefix_cache_queries", "Tokens of prompts looked up in the prefix cache", queries);
         self.register("prefix_cache_hits", "Of these, tokens that were found and not computed", hits);
+        let (drafts, accepted) = (self.draft_tokens.clone(), self.accepted_tokens.clone());
+        self.register("spec_decode_num_draft_tokens", "Tokens that were guessed and verified", drafts);
+        self.register("spec_decode_num_accepted_tokens", "Of these, tokens that came", accepted);
         let (first, between) = (self.first_token.clone(), self.between_tokens.clone());
         self.register("time_to_first_token_seconds", "From a request's arrival to its first token", first);
         self.register("inter_token_latency_seconds", "From one token of an answer to the next", between);
@@ -234,6 +241,12 @@ impl Metrics {
     pub fn prefix(&self, model: &str, prompt_tokens: u32, cached_tokens: u32) {
         self.prefix_queries.get_or_create(&of(model)).inc_by(prompt_tokens.into());
         self.prefix_hits.get_or_create(&of(model)).inc_by(cached_tokens.into());
+    }
+
+    /// An answer ended for which so many tokens were guessed, and so many of them came.
+    pub fn drafts(&self, model: &str, drafted: u32, accepted: u32) {
+        self.draft_tokens.get_or_create(&of(model)).inc_by(drafted.into());
+        self.accepted_tokens.get_or_create(&of(model)).inc_by(accepted.into());
     }
 
     /// So long after its request an answer's first token came.
@@ -341,6 +354,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request_ended("a", "stop");
         metrics.prefix("a", 10, 4);
+        metrics.drafts("a", 9, 7);
         metrics.next_tokens("a", 2, Duration::from_millis(40));
         metrics.engine_restarted("a", "signal 11");
         let now = ModelNow { model: "a".to_owned(), running: 2, waiting: 1, cache_usage: 0.5 };
@@ -351,6 +365,8 @@ mod tests {
             "impetus_request_success_total{model=\"a\",finish_reason=\"stop\"} 1",
             "impetus_prefix_cache_queries_total{model=\"a\"} 10",
             "impetus_prefix_cache_hits_total{model=\"a\"} 4",
+            "impetus_spec_decode_num_draft_tokens_total{model=\"a\"} 9",
+            "impetus_spec_decode_num_accepted_tokens_total{model=\"a\"} 7",
             "impetus_inter_token_latency_seconds_bucket{model=\"a\",le=\"0.025\"} 2",
             "impetus_engine_restarts_total{model=\"a\",reason=\"signal 11\"} 1",
             "impetus_num_requests_running{model=\"a\"} 2",

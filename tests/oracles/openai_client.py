@@ -7,10 +7,11 @@ Ends with 0 when everything is as the library promises its users, else with what
 
 import json
 import sys
+from typing import Annotated, Literal
 
 import openai
 from openai import OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 url, model, embedding_model = sys.argv[1:]
 client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
@@ -75,15 +76,24 @@ def a_required_tool_is_called_whole_and_streamed():
 
 
 class City(BaseModel):
-    name: str
-    inhabitants: int
+    """Every field is bounded: within `max_tokens` an answer is complete, whatever the model says."""
+
+    name: Annotated[str, Field(max_length=16)]
+    inhabitants: Annotated[int, Field(ge=0, le=40_000_000)]
     is_capital: bool
+    continent: Literal["Africa", "America", "Asia", "Europe", "Oceania"]
 
 
 def a_model_of_pydantic_comes_back():
-    answer = client.chat.completions.parse(model=model, messages=QUESTION, response_format=City, max_tokens=200, seed=1)
-    if answer.choices[0].finish_reason == "stop":
-        assert isinstance(answer.choices[0].message.parsed, City), answer
+    same = {"model": model, "messages": QUESTION, "response_format": City, "max_tokens": 200, "seed": 1}
+    answer = client.chat.completions.parse(**same)
+    assert answer.choices[0].finish_reason == "stop", answer
+    assert isinstance(answer.choices[0].message.parsed, City), answer
+    with client.chat.completions.stream(**same) as stream:
+        for _ in stream:
+            pass
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.finish_reason == "stop" and isinstance(streamed.message.parsed, City), streamed
 
 
 def old_completions_go_on():
@@ -119,7 +129,7 @@ def responses_are_created_streamed_and_gone_on_from():
     assert seen[0] == "response.created" and seen[-1] in ("response.completed", "response.incomplete"), seen
     assert "response.output_text.delta" in seen, seen
     parsed = client.responses.parse(model=model, input="Describe Rome.", text_format=City, max_output_tokens=200)
-    assert parsed.status != "completed" or isinstance(parsed.output_parsed, City), parsed
+    assert parsed.status == "completed" and isinstance(parsed.output_parsed, City), parsed
     client.responses.delete(first.id)
 
 

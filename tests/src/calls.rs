@@ -215,3 +215,65 @@ async fn reasoning_stays_free_before_a_call() {
         }
     }
 }
+
+/// Where tools are only offered, what is said is free, and a call is kept to its family's form from its mark on: this
+/// script misspells the tool and a key behind the mark, and says the same before it and while it thinks.
+#[tokio::test]
+async fn an_offered_call_is_kept_to_its_form_from_its_mark_on() {
+    let wrong = r#"{"name": "get_weathir", "argumentz": {"town": "Paris"}}"#;
+    let thought = format!("<think>\\n<tool_call>\\n{wrong}\\n</tool_call>\\n</think>\\n\\n");
+    let call = format!("<tool_call>\\n{wrong}\\n</tool_call>");
+    for (reasons, control) in
+        [(false, ""), (true, ""), (true, "control = <tool_call>"), (false, "control = <tool_call>")]
+    {
+        let before = if reasons { thought.as_str() } else { "" };
+        let file = format!(
+            "sequence_tokens = 4096\ntemplate = {TEMPLATE}\nanswer = {before}Of {wrong}:\\n{call}\\n{call}\n{control}"
+        );
+        let server = House::with(&["fake"]).model("m.fake", file).serve();
+        for (stream, many) in [(false, true), (true, true), (false, false)] {
+            let tools = [tool("get_weather", &weather(), false)];
+            let change = json!({"model": "m", "temperature": 0, "tools": tools, "max_tokens": 600, "stream": stream,
+                "parallel_tool_calls": many});
+            let answer = server.post(CHAT, &request(change)).await;
+            let said = if stream { assembled(&answer) } else { whole(&answer) };
+            assert_eq!(said["finish"], "tool_calls", "{said}");
+            assert!(said["content"].as_str().unwrap().starts_with(&format!("Of {wrong}:")), "{said}");
+            assert_eq!(said["reasoning"].as_str().unwrap().contains("get_weathir"), reasons, "{said}");
+            let calls = said["calls"].as_array().unwrap();
+            assert_eq!(calls.len(), if many { 2 } else { 1 }, "{said}");
+            for call in calls {
+                assert_eq!(
+                    (&call["name"], &call["arguments"]),
+                    (&json!("get_weather"), &json!(r#"{"town": "Paris"}"#))
+                );
+            }
+        }
+        let none = json!({"model": "m", "temperature": 0, "tools": [tool("no <name>", &weather(), false)], "max_tokens": 600});
+        assert_eq!(server.post(CHAT, &request(none)).await.status, 200, "what cannot be kept is not refused");
+    }
+}
+
+/// `response_format` says what an answer is that calls nothing: beside a call that must be made it changes nothing, but it
+/// must make sense.
+#[tokio::test]
+async fn a_format_beside_a_required_call_must_make_sense() {
+    let call = r#"<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": 2, "unit": "celsius"}}\n</tool_call>"#;
+    let file = format!("sequence_tokens = 4096\ntemplate = {TEMPLATE}\nanswer = {call}");
+    let server = House::with(&["fake"]).model("m.fake", file).serve();
+    let ask = async |schema: Value, choice: &Value| {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+        let tools = [tool("get_weather", &weather(), false)];
+        let change = json!({"model": "m", "temperature": 0, "tools": tools, "tool_choice": choice, "max_tokens": 400,
+            "response_format": format});
+        server.post(CHAT, &request(change)).await
+    };
+    for choice in [json!("required"), json!({"type": "function", "function": {"name": "get_weather"}})] {
+        let said = whole(&ask(json!({"type": "object"}), &choice).await);
+        assert_eq!(said["calls"][0]["name"], "get_weather", "{said}");
+        let refused = ask(json!({"type": "object", "not": {"const": 1}}), &choice).await;
+        let error = &refused.json["error"];
+        assert_eq!((refused.status, &error["code"]), (400, &json!("invalid_grammar")), "{}", refused.text);
+        assert_eq!(error["param"], "response_format.json_schema.schema.not", "{}", refused.text);
+    }
+}

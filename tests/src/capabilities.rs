@@ -91,3 +91,61 @@ async fn the_table_in_the_documents_is_what_models_say() {
         );
     }
 }
+
+/// What a request asks for and its model cannot do is refused with the field and the capability, field by field.
+#[tokio::test]
+async fn what_a_model_cannot_do_is_refused_by_field_and_capability() {
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "hello"}]});
+    let text = json!({"model": "m", "prompt": "hello"});
+    let gap = json!({"model": "m", "prompt": "hello", "suffix": "there"});
+    let response = json!({"model": "m", "input": "hello"});
+    let image = json!({"model": "m", "messages": [{"role": "user", "content": [
+        {"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}]});
+    let seen = json!({"model": "m", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]});
+    for (script, path, body, param, capability) in [
+        ("embeddings = 8\ngenerates_nothing", "/v1/completions", &text, "model", "generate"),
+        ("embeddings = 8\ngenerates_nothing", "/v1/chat/completions", &chat, "model", "generate"),
+        ("", "/v1/completions", &gap, "suffix", "infill"),
+        ("no_template", "/v1/chat/completions", &chat, "messages", "chat template"),
+        ("no_template", "/v1/responses", &response, "input", "chat template"),
+        ("template = {{", "/v1/chat/completions", &chat, "messages", "chat template"),
+        ("", "/v1/embeddings", &response, "model", "embeddings"),
+        ("", "/v1/chat/completions", &image, "messages[0].content[1]", "`vision`"),
+        ("", "/v1/responses", &seen, "input[0].content[0].type", "`vision`"),
+    ] {
+        let server = House::with(&["fake"]).model("m.fake", script).serve();
+        let refused = server.post(path, body).await;
+        let error = &refused.json["error"];
+        assert_eq!(
+            (refused.status, &error["param"]),
+            (400, &json!(param)),
+            "{script} {path}: {}",
+            refused.text
+        );
+        assert!(error["message"].as_str().unwrap().contains(capability), "{script} {path}: {}", refused.text);
+        if script == "no_template" {
+            let told = server.get("/v1/models/m").await.json["meta"]["capabilities"].clone();
+            assert!(!told.as_array().unwrap().contains(&json!("chat")), "{told}");
+            assert_eq!(server.post("/v1/completions", &text).await.status, 200);
+        }
+    }
+}
+
+/// Before a model is loaded its record has what its headers say; loading adds to it and takes nothing.
+#[tokio::test]
+async fn the_record_before_loading_is_a_part_of_the_one_after() {
+    let server = house().serve();
+    for (_, model) in FORMATS {
+        let before = server.get(&format!("/v1/models/{model}")).await.json["meta"].take();
+        assert_eq!(before["loaded"], false);
+        let before = before["capabilities"].as_array().unwrap().clone();
+        assert!(
+            before.contains(&json!("generate")) && before.contains(&json!("json")),
+            "{model}: {before:?}"
+        );
+        let (_, after) = record(&server, model).await;
+        for name in before {
+            assert!(after.contains(&name.as_str().unwrap().to_owned()), "{model} loses {name}: {after:?}");
+        }
+    }
+}

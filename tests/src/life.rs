@@ -144,27 +144,14 @@ async fn the_least_recently_used_makes_room_a_busy_one_never_and_what_cannot_fit
     assert_eq!(loaded(&server).await, ["c"]);
 }
 
-/// Memory of a process and all below it, in KiB, shared parts by their share.
-fn memory_of_tree(pid: u32) -> u64 {
-    let own = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = own.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let own: u64 = line.and_then(|line| line.split_whitespace().next()).map_or(0, |kib| kib.parse().unwrap());
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = lists
-        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
-        .collect();
-    own + children.into_iter().map(memory_of_tree).sum::<u64>()
-}
-
 #[tokio::test]
 async fn ten_rounds_of_loading_and_unloading_return_the_memory() {
     let server = House::with(&["gguf"]).smollm2().serve();
     let round = async || {
         assert_eq!(server.post(COMPLETIONS, &body(SMOLLM2, 4)).await.status, 200);
-        let during = memory_of_tree(server.pid());
+        let during = server.memory_kib();
         assert_eq!(change(&server, SMOLLM2, "unload").await.json["state"], "unloaded");
-        (during, memory_of_tree(server.pid()))
+        (during, server.memory_kib())
     };
     // What the server needs of its own program to load at all is there after one.
     let (during, first) = round().await;

@@ -59,6 +59,20 @@ fn events(answer: &Answer) -> Vec<Value> {
     events
 }
 
+/// Each event is an instance of the schema of its type in `/openapi.json`, and of no other's.
+async fn judge(server: &Server, events: &[Value]) {
+    let document = server.get("/openapi.json").await.json;
+    let schema =
+        &document["paths"][RESPONSES]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"];
+    assert!(schema["oneOf"].as_array().unwrap().len() > 10, "{schema}");
+    let whole = json!({"allOf": [schema], "components": document["components"]});
+    let validator = jsonschema::draft202012::new(&whole).unwrap();
+    for event in events {
+        let errors: Vec<String> = validator.iter_errors(event).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{event:#}: {errors:?}");
+    }
+}
+
 fn types(events: &[Value]) -> Vec<&str> {
     let mut types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     types.dedup();
@@ -137,6 +151,7 @@ async fn reasoning_text_and_calls_are_items_whole_and_in_events() {
 
     let streamed = server.post(RESPONSES, &with_tool(json!({"stream": true}))).await;
     let events = events(&streamed);
+    judge(&server, &events).await;
     let expected_types = [
         "created",
         "in_progress",
@@ -196,6 +211,7 @@ async fn a_chat_goes_on_by_id_as_it_does_by_its_items() {
     // And on from there, also after a stream.
     let body = with_tool(json!({"previous_response_id": by_id["id"], "input": "And now?", "stream": true}));
     let streamed = server.post(RESPONSES, &body).await;
+    judge(&server, &events(&streamed)).await;
     let third = events(&streamed).pop().unwrap()["response"].clone();
     let fourth = with_tool(json!({"previous_response_id": third["id"], "input": "Well?"}));
     let fourth = respond(&server, &fourth).await;
@@ -226,6 +242,7 @@ async fn what_is_kept_is_told_again_until_it_is_deleted() {
     assert_eq!(unkept["store"], false);
     let oldest = respond(&server, &request(json!({}))).await;
     let streamed = server.post(RESPONSES, &request(json!({"stream": true}))).await;
+    judge(&server, &events(&streamed)).await;
     let newer = events(&streamed).pop().unwrap()["response"].clone();
     let newest = respond(&server, &request(json!({}))).await;
     for (response, status) in [(&unkept, 404), (&oldest, 404), (&newer, 200), (&newest, 200)] {
@@ -248,6 +265,7 @@ async fn an_answer_that_is_cut_off_is_incomplete() {
     let body = request(json!({"max_output_tokens": 34, "stream": true}));
     let streamed = server.post(RESPONSES, &body).await;
     let events = events(&streamed);
+    judge(&server, &events).await;
     let last = events.last().unwrap();
     assert_eq!(last["type"], "response.incomplete", "{}", streamed.text);
     let output = &last["response"]["output"];
@@ -264,6 +282,7 @@ async fn a_stream_that_fails_says_so_in_its_last_event() {
     assert_eq!((whole.status, &whole.json["error"]["code"]), (503, &json!("engine_crashed")));
     let server = failing();
     let streamed = server.post(RESPONSES, &request(json!({"stream": true}))).await;
+    judge(&server, &events(&streamed)).await;
     let last = events(&streamed).pop().unwrap();
     assert_eq!(last["type"], "response.failed", "{}", streamed.text);
     let response = &last["response"];
@@ -279,11 +298,15 @@ async fn a_stream_that_fails_says_so_in_its_last_event() {
 async fn a_broken_call_is_text() {
     let text = r#"<tool_call>{"name": "get_weather", "arguments": {"city": Paris}}</tool_call>"#;
     let server = house(text).serve();
-    let response = respond(&server, &with_tool(json!({}))).await;
+    // Functions of one name are kept to no form, so that the model can still break its call.
+    let tool = with_tool(json!({}))["tools"][0].clone();
+    let with_tools = |stream: bool| with_tool(json!({"tools": [tool, tool], "stream": stream}));
+    let response = respond(&server, &with_tools(false)).await;
     assert_eq!(output_text(&response), text, "{response}");
     assert_eq!(response["output"].as_array().unwrap().len(), 1);
     // What a stream told of it cannot be taken back, but is called incomplete.
-    let streamed = server.post(RESPONSES, &with_tool(json!({"stream": true}))).await;
+    let streamed = server.post(RESPONSES, &with_tools(true)).await;
+    judge(&server, &events(&streamed)).await;
     let last = events(&streamed).pop().unwrap()["response"].clone();
     let output = last["output"].as_array().unwrap();
     assert!(output.iter().all(|item| item["type"] == "message" || item["status"] == "incomplete"), "{last}");
@@ -302,6 +325,7 @@ async fn tokens_are_told_with_the_text_they_became() {
     assert!(said.ends_with("Sun.") && !said.contains("hm"), "{said}");
     let body = request(json!({"include": ["message.output_text.logprobs"], "stream": true}));
     let streamed = server.post(RESPONSES, &body).await;
+    judge(&server, &events(&streamed)).await;
     let deltas = events(&streamed).into_iter().filter(|event| event["type"] == "response.output_text.delta");
     assert!(deltas.map(|event| event["logprobs"].as_array().unwrap().len()).sum::<usize>() >= 4);
 }
@@ -370,6 +394,7 @@ async fn the_real_model_keeps_to_a_schema_and_goes_on() {
     let body = json!({"model": impetus_tests::SMOLLM2, "input": "Are you sure?", "temperature": 0,
         "previous_response_id": first["id"], "max_output_tokens": 8, "stream": true});
     let streamed = server.post(RESPONSES, &body).await;
+    judge(&server, &events(&streamed)).await;
     let last = events(&streamed).pop().unwrap();
     let cached = &last["response"]["usage"]["input_tokens_details"]["cached_tokens"];
     assert!(cached.as_u64().unwrap() > 20, "{last}");

@@ -181,6 +181,19 @@ impl Server {
         self.child.id()
     }
 
+    /// Memory of the server and of every process below it, in KiB, shared parts by their share.
+    pub fn memory_kib(&self) -> u64 {
+        memory_of_tree(self.child.id())
+    }
+
+    /// How many processes it has started that are there, and those below these.
+    pub fn descendants(&self) -> usize {
+        fn below(pid: u32) -> usize {
+            children(pid).into_iter().map(|child| 1 + below(child)).sum()
+        }
+        below(self.child.id())
+    }
+
     /// Waits for the end of the process.
     ///
     /// # Panics
@@ -188,6 +201,20 @@ impl Server {
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("the child is ours")
     }
+}
+
+fn memory_of_tree(pid: u32) -> u64 {
+    let own = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = own.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let own = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    own + children(pid).into_iter().map(memory_of_tree).sum::<u64>()
+}
+
+/// The processes that any thread of this one has started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<u32>>()).collect()
 }
 
 impl Drop for Server {

@@ -123,7 +123,9 @@ async fn a_chat_goes_on_after_a_call() {
 async fn a_broken_call_is_content() {
     let text = r#"<tool_call>{"name": "get_weather", "arguments": {"city": Paris}}</tool_call>"#;
     let server = serve(text, "");
-    let answer = server.post(CHAT, &request(json!({}))).await;
+    // Functions of one name are kept to no form, so that the model can still break its call.
+    let tool = request(json!({}))["tools"][0].clone();
+    let answer = server.post(CHAT, &request(json!({"tools": [tool, tool]}))).await;
     let expected = json!({"content": text, "reasoning": "", "calls": [], "finish": "stop"});
     assert_eq!(whole(&answer), expected, "{}", answer.text);
 }
@@ -171,4 +173,48 @@ async fn the_openai_client_reads_calls() {
         }
     }
     assert_eq!(arguments, "{\"city\": \"Zürich\", \"days\": 2}{}");
+}
+
+/// What `/apply-template` tells is the prompt that a chat with these fields has: gone on from as text, it gives the same
+/// answer. Every byte of the prompt has a part in each byte that the model says.
+#[tokio::test]
+async fn the_prompt_that_is_told_is_the_one_that_is_answered() {
+    let server = House::with(&["fake"])
+        .model("m.fake", format!("sequence_tokens = 4096\ntemplate = {TEMPLATE}"))
+        .serve();
+    let messages =
+        json!([{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Weather?"}]);
+    let tools = request(json!({}))["tools"].clone();
+    let off = json!({"enable_thinking": false});
+    let mut prompts = Vec::new();
+    for fields in [
+        json!({"messages": messages}),
+        json!({"messages": messages, "tools": tools}),
+        json!({"messages": messages, "tools": tools, "tool_choice": "none"}),
+        json!({"messages": messages, "chat_template_kwargs": off}),
+    ] {
+        let told = server.post("/apply-template", &fields).await;
+        assert_eq!(told.status, 200, "{fields}: {}", told.text);
+        let prompt = told.json["prompt"].as_str().unwrap().to_owned();
+        let mut chat = fields.clone();
+        (chat["model"], chat["max_tokens"], chat["temperature"]) = ("m".into(), 20.into(), 0.into());
+        let chat = server.post(CHAT, &chat).await;
+        let text = json!({"model": "m", "prompt": prompt, "max_tokens": 20, "temperature": 0});
+        let text = server.post("/v1/completions", &text).await;
+        assert_eq!(chat.chat_text(), text.json["choices"][0]["text"].as_str().unwrap(), "{fields}");
+        assert_eq!(chat.json["usage"]["prompt_tokens"], prompt.len(), "{fields}: {prompt}");
+        assert!(prompt.contains("system: Be brief."), "{prompt}");
+        prompts.push(prompt);
+    }
+    assert!(
+        prompts[1].contains("get_weather") && prompts[3].ends_with("<think></think><answer>"),
+        "{prompts:?}"
+    );
+    assert_eq!(prompts[0], prompts[2]);
+    let unknown = json!({"messages": messages, "chat_template_kwargs": {"no_such": 1}});
+    let refused = server.post("/apply-template", &unknown).await;
+    assert_eq!(
+        (refused.status, &refused.json["error"]["param"]),
+        (400, &json!("chat_template_kwargs.no_such"))
+    );
 }

@@ -22,6 +22,6 @@ mod tests;
 pub use self::infill::Infill;
 pub use self::message::Message;
 pub use self::reply::{
-    Asked, Call, Callable, Delta, Lookout, Manner, Otherwise, Reader, Reply, Tool, Unkept,
+    Asked, Call, Callable, Delta, Lookout, Manner, Offer, Otherwise, Reader, Reply, Tool, Unkept,
 };
 pub use self::template::{ChatTemplate, Prompt, RenderOptions, Segment, SpecialTokens, TemplateError};

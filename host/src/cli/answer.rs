@@ -51,6 +51,7 @@ pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
         seed: arguments.seed,
         logprobs: None,
         structure: None,
+        offered: None,
         priority: 0,
         time_limit_ms: None,
         prompt_logprobs: false,

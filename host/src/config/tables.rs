@@ -24,6 +24,8 @@ pub struct Server {
     pub header_timeout_secs: u32,
     /// How long a client may take to send a body, in seconds.
     pub body_timeout_secs: u32,
+    /// How long running answers may go on after the order to stop, in seconds; 0: they end at once.
+    pub shutdown_secs: u32,
     /// A PEM file with the certificate that encrypts connections, and those above it. Goes with `tls_key`.
     pub tls_cert: Option<PathBuf>,
     /// A PEM file with the certificate's key.
@@ -69,6 +71,7 @@ impl Default for Server {
             max_header_bytes: 32 << 10,
             header_timeout_secs: 30,
             body_timeout_secs: 120,
+            shutdown_secs: 30,
             tls_cert: None,
             tls_key: None,
             log_format: LogFormat::Text,

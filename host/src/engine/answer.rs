@@ -128,6 +128,16 @@ impl Answer {
         &self.lookup
     }
 
+    /// So many tokens that it may go on with are tried.
+    pub(super) fn drafted(&mut self, tokens: usize) {
+        self.usage.drafted_tokens += tokens as u32;
+    }
+
+    /// One of these came.
+    pub(super) fn accepted(&mut self) {
+        self.usage.accepted_tokens += 1;
+    }
+
     /// The prompt begins to be computed, but for its first `cached_tokens` tokens, which the context holds. Gives what is
     /// known of its usage.
     pub(super) fn start(&mut self, cached_tokens: usize) -> Usage {

@@ -7,9 +7,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::message::{Command, Structure};
+use super::mark::Watch;
+use super::message::{Command, Offered, Structure};
+use super::structures::{Beginning, Library};
 use crate::error::{Error, Kind, Result};
-use crate::sampling::constraint::{Allowed, Constraint, Place, Refusal, STACK_BYTES};
+use crate::sampling::constraint::{Allowed, Constraint, Grammar, Place, Refusal, STACK_BYTES};
 use crate::text::StopMatcher;
 
 /// What took no longer is done at once: to hand it over would take as long.
@@ -30,16 +32,27 @@ pub(super) struct Guide {
     followers: Followers,
     reply: Sender<Reply>,
     replies: Receiver<Reply>,
-    structure: Structure,
-    /// Finds the text behind which the grammar begins.
-    before: Option<StopMatcher>,
+    /// The request's field, for refusals; nothing where the grammar was never asked for, so that an answer that cannot be
+    /// kept to it is free.
+    field: Option<String>,
+    before: Option<Before>,
     masked: Vec<f32>,
     /// What the last set of tokens took, and all of them.
     last: Duration,
     in_all: Duration,
 }
 
+/// What comes before the grammar.
+enum Before {
+    /// A text, behind which it begins.
+    Text(StopMatcher),
+    /// An answer that is whole without it, unless it begins a call. The grammar is read then.
+    Answer(Watch, Arc<Library>, Grammar),
+}
+
 enum State {
+    /// There is no grammar, or none any more.
+    Free,
     /// What may come next is known.
     Here(Box<Constraint>, Allowed),
     /// It is being worked out.
@@ -61,10 +74,16 @@ pub(super) enum Left<'a> {
 }
 
 struct Job {
-    constraint: Box<Constraint>,
-    /// A token to go on by first.
-    token: Option<u32>,
+    start: Start,
     reply: Sender<Reply>,
+}
+
+/// What is gone on from.
+enum Start {
+    /// A place, and a token to go on by first.
+    Place(Box<Constraint>, Option<u32>),
+    /// The beginning of a grammar that was not read yet, and what of the text stands behind it.
+    Grammar(Arc<Library>, Grammar, String),
 }
 
 struct Reply {
@@ -99,9 +118,12 @@ fn next_job(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 fn work(job: Job) {
-    let Job { constraint, token, reply } = job;
+    let Job { start, reply } = job;
     let started = Instant::now();
-    let found = follow(constraint, token);
+    let found = match start {
+        Start::Place(constraint, token) => follow(constraint, token),
+        Start::Grammar(library, grammar, behind) => begin(&library, &grammar, &behind),
+    };
     // Nobody there is no error: the answer has ended.
     let _ = reply.send(Reply { found, took: started.elapsed() });
 }
@@ -116,22 +138,41 @@ fn follow(mut constraint: Box<Constraint>, token: Option<u32>) -> Result<State, 
     Ok(State::Here(constraint, allowed))
 }
 
+fn begin(library: &Library, grammar: &Grammar, behind: &str) -> Result<State, Refusal> {
+    let (mut constraint, first) = library.begin(grammar)?;
+    if behind.is_empty() {
+        return Ok(State::Here(Box::new(constraint), first));
+    }
+    if constraint.commit_text(behind)? == Place::Complete {
+        return Ok(State::Complete);
+    }
+    let allowed = constraint.allowed()?;
+    Ok(State::Here(Box::new(constraint), allowed))
+}
+
 impl Guide {
     /// At the beginning of an answer, with what may begin it.
-    pub(super) fn new(
-        structure: Structure,
-        (constraint, first): (Constraint, Allowed),
-        followers: Followers,
-    ) -> Self {
+    pub(super) fn new(structure: Structure, (constraint, first): Beginning, followers: Followers) -> Self {
+        let before = structure.after.map(|text| Before::Text(StopMatcher::new(vec![text])));
+        let state = State::Here(Box::new(constraint), first);
+        Guide::of(state, Some(structure.field), before, followers)
+    }
+
+    /// Of an answer that may call tools.
+    pub(super) fn offered(offered: Offered, library: Arc<Library>, followers: Followers) -> Self {
+        let before = Before::Answer(Watch::new(&offered), library, offered.grammar);
+        Guide::of(State::Free, None, Some(before), followers)
+    }
+
+    fn of(state: State, field: Option<String>, before: Option<Before>, followers: Followers) -> Self {
         let (reply, replies) = channel();
-        let before = structure.after.iter().cloned().collect::<Vec<_>>();
         Guide {
-            before: (!before.is_empty()).then(|| StopMatcher::new(before)),
-            structure,
-            state: State::Here(Box::new(constraint), first),
+            state,
             followers,
             reply,
             replies,
+            field,
+            before,
             masked: Vec::new(),
             last: Duration::ZERO,
             in_all: Duration::ZERO,
@@ -142,8 +183,13 @@ impl Guide {
     ///
     /// # Errors
     /// [`Kind::InvalidGrammar`] when the grammar cannot be followed any further.
-    pub(super) fn mask(&mut self, logits: &[f32], ends: &[u32], patience: Duration) -> Result<Left<'_>> {
-        if self.before.is_some() {
+    pub(super) fn mask<'a>(
+        &'a mut self,
+        logits: &'a [f32],
+        ends: &[u32],
+        patience: Duration,
+    ) -> Result<Left<'a>> {
+        if let Some(Before::Text(_)) = self.before {
             // The answer may not end before it has begun.
             self.masked.clear();
             self.masked.extend_from_slice(logits);
@@ -152,15 +198,18 @@ impl Guide {
             }
             return Ok(Left::Logits(&self.masked));
         }
-        self.receive(patience).map_err(|refusal| refused(&self.structure.field, &refusal))?;
+        if let Err(refusal) = self.receive(patience) {
+            self.give_up(&refusal)?;
+        }
         match &self.state {
+            State::Free => Ok(Left::Logits(logits)),
             State::Here(_, allowed) => {
                 allowed.apply(logits, &mut self.masked);
                 Ok(Left::Logits(&self.masked))
             }
             State::Complete => Ok(Left::Nothing),
             State::Away => Ok(Left::Unknown),
-            State::Lost => Err(refused(&self.structure.field, &Refusal::lost())),
+            State::Lost => Err(refused(self.field.as_deref().unwrap_or_default(), &Refusal::lost())),
         }
     }
 
@@ -169,16 +218,41 @@ impl Guide {
     /// # Errors
     /// As [`Guide::mask`].
     pub(super) fn commit(&mut self, token: u32) -> Result<Place> {
-        if self.before.is_some() {
+        if self.before.is_some() || matches!(self.state, State::Free) {
             return Ok(Place::Within);
         }
-        self.follow(token).map_err(|refusal| refused(&self.structure.field, &refusal))
+        match self.follow(token) {
+            Ok(place) => Ok(place),
+            Err(refusal) => self.give_up(&refusal).map(|()| Place::Within),
+        }
     }
 
     /// The last token added this text.
     pub(super) fn hear(&mut self, text: &str) {
-        if self.before.as_mut().is_some_and(|before| before.push(text).stop.is_some()) {
-            self.before = None;
+        let found = match &mut self.before {
+            None => return,
+            Some(Before::Text(before)) => before.push(text).stop.map(|_| String::new()),
+            Some(Before::Answer(watch, ..)) => watch.push(text),
+        };
+        let Some(behind) = found else { return };
+        if let Some(Before::Answer(_, library, grammar)) = self.before.take() {
+            let job = Job { start: Start::Grammar(library, grammar, behind), reply: self.reply.clone() };
+            // Without a thread the answer goes on as it is.
+            if self.followers.jobs.send(job).is_ok() {
+                self.state = State::Away;
+            }
+        }
+    }
+
+    /// The grammar cannot be followed any further: an error where the request asked for it.
+    fn give_up(&mut self, refusal: &Refusal) -> Result<()> {
+        match &self.field {
+            Some(field) => Err(refused(field, refusal)),
+            None => {
+                tracing::debug!("a call is not kept to its form: {}", refusal.message);
+                self.state = State::Free;
+                Ok(())
+            }
         }
     }
 
@@ -206,7 +280,7 @@ impl Guide {
             }
             pending = None;
         }
-        let job = Job { constraint, token: pending, reply: self.reply.clone() };
+        let job = Job { start: Start::Place(constraint, pending), reply: self.reply.clone() };
         self.followers.jobs.send(job).map_err(|_| Refusal::lost())?;
         self.state = State::Away;
         Ok(Place::Within)

@@ -136,6 +136,8 @@ pub struct Request {
     pub prompt_logprobs: bool,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
+    /// What calls in it are kept to, where tools are offered to an answer that is free. Nothing is refused for it.
+    pub offered: Option<Offered>,
     /// Smaller goes first; those of equal priority in order of arrival.
     pub priority: i32,
     /// The answer ends so long after the engine was asked for it, in milliseconds.
@@ -153,6 +155,21 @@ pub struct Structure {
     pub grammar: Grammar,
     /// Only what comes behind this text must be so, such as the end of a model's thinking.
     pub after: Option<String>,
+    /// A field and its grammar to which nothing is kept here, but that is refused like any other where it makes no sense.
+    pub beside: Option<(String, Grammar)>,
+}
+
+/// How an answer calls tools, if it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Offered {
+    /// With what a call begins.
+    pub mark: String,
+    /// What opens and closes reasoning, in which nothing is called.
+    pub thinking: Option<(String, String)>,
+    /// Whether the answer begins within its reasoning.
+    pub is_thinking: bool,
+    /// What stands behind the mark.
+    pub grammar: Grammar,
 }
 
 /// A prompt, as text or as tokens.
@@ -212,6 +229,10 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens generated, the ending one included.
     pub completion_tokens: u32,
+    /// Tokens that were guessed and tried, to generate several in one step.
+    pub drafted_tokens: u32,
+    /// Of these, how many came and were gone on from.
+    pub accepted_tokens: u32,
 }
 
 /// One token of an answer with its log probability under the model (natural logarithm, before any sampling filter).

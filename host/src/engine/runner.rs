@@ -18,13 +18,13 @@ use super::embedding::{Embeddings, no_vectors};
 use super::message::{Command, Event, FinishReason, Inputs, RequestId};
 use super::pace::Pace;
 use super::router::Router;
-use super::scheduler::{Growth, Limits, Reuse, Scheduler};
+use super::scheduler::{Growth, Limits, Scheduler};
 use super::speculation::{Costs, LONGEST_DRAFT};
 use super::step::Step;
 use super::structures::Structures;
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Kind, Result};
-use crate::plugins::model::{Context, ErrorCode, Model};
+use crate::plugins::model::{Capabilities, Context, ErrorCode, Model};
 
 /// How long a step waits for an answer's grammar before the others go on without it.
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -249,6 +249,11 @@ impl Runner {
         match progress {
             Ok(Progress::Goes(token)) => {
                 let growth = self.scheduler.push(id, token);
+                if growth == Growth::AsProposed
+                    && let Some(answer) = self.answers.get_mut(&id)
+                {
+                    answer.accepted();
+                }
                 if growth == Growth::Full {
                     self.finish(id, FinishReason::Length);
                 }
@@ -271,18 +276,20 @@ impl Runner {
 
     /// Proposes what a sequence that is alone may go on with. In company a row more costs what it costs anybody else.
     fn propose(&mut self) {
-        let can_be_cut = self.scheduler.limits().reuse == Reuse::Beginnings;
+        // What did not come is cut off again.
+        let can_be_cut = self.model.capabilities().has(Capabilities::PARTIAL_SEQ_RM);
         let Some(id) = self.scheduler.only_one().filter(|_| can_be_cut && self.settings.speculate) else {
             return;
         };
         if self.parked.contains_key(&id) {
             return;
         }
-        let Some(answer) = self.answers.get(&id) else { return };
+        let Some(answer) = self.answers.get_mut(&id) else { return };
         let (right, there) = (answer.lookup().right(), answer.lookup().draft(LONGEST_DRAFT));
         let worth = self.costs.best_draft(right, there.len());
         if worth > 0 {
-            self.scheduler.propose(id, &there[..worth]);
+            let drafted = self.scheduler.propose(id, &there[..worth]);
+            answer.drafted(drafted);
         }
     }
 

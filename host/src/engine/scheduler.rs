@@ -116,13 +116,13 @@ impl Scheduler {
     }
 
     /// Tokens that this sequence may go on with: they are computed with the next step, as far as there is room, and each
-    /// wants logits. Only for contexts that can be cut.
-    pub(super) fn propose(&mut self, id: RequestId, draft: &[Token]) {
+    /// wants logits. Only for contexts that can be cut. Gives how many of them are tried.
+    pub(super) fn propose(&mut self, id: RequestId, draft: &[Token]) -> usize {
         let longest = self.limits.longest();
-        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
-            let room = longest - 1 - sequence.tokens.len().min(longest - 1);
-            sequence.proposed = draft[..draft.len().min(room)].to_vec();
-        }
+        let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) else { return 0 };
+        let room = longest - 1 - sequence.tokens.len().min(longest - 1);
+        sequence.proposed = draft[..draft.len().min(room)].to_vec();
+        sequence.proposed.len()
     }
 
     pub(super) fn is_running(&self, id: RequestId) -> bool {

@@ -37,6 +37,7 @@ pub(crate) enum WireKind {
     WrongShape,
     NotJson,
     BodyTooLarge,
+    HeadersTooLarge,
     TooSlow,
     NoSuchPath,
     NoSuchResponse,
@@ -227,6 +228,9 @@ fn of_wire(kind: WireKind) -> Verdict {
         WireKind::WrongShape => (StatusCode::UNPROCESSABLE_ENTITY, INVALID_REQUEST, None),
         WireKind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, None),
         WireKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, Some("body_too_large")),
+        WireKind::HeadersTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID_REQUEST, Some("headers_too_large"))
+        }
         WireKind::TooSlow => (StatusCode::REQUEST_TIMEOUT, INVALID_REQUEST, Some("body_too_slow")),
         WireKind::NoSuchPath => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("unknown_path")),
         WireKind::NoSuchResponse => (StatusCode::NOT_FOUND, INVALID_REQUEST, Some("response_not_found")),

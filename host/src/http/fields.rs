@@ -49,6 +49,8 @@ impl Fields {
 
     /// Any value.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        looked_for::note(&self.at, name);
         self.values.remove(name).filter(|value| !value.is_null())
     }
 
@@ -174,6 +176,28 @@ pub(crate) fn found(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+/// For the test that what is read is also told: the fields of bodies that were looked for on this thread.
+#[cfg(test)]
+pub(crate) mod looked_for {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static NAMES: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn note(at: &str, name: &str) {
+        if at.is_empty() {
+            NAMES.with_borrow_mut(|names| names.insert(name.to_owned()));
+        }
+    }
+
+    /// Those since the last time.
+    pub(crate) fn take() -> BTreeSet<String> {
+        NAMES.take()
     }
 }
 

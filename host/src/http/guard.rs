@@ -24,6 +24,9 @@ pub(crate) const OPEN_TO_ALL: [&str; 3] = ["/health", "/livez", "/readyz"];
 /// In front of every route.
 pub(crate) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
     let server = &app.config.server;
+    if let Err(failure) = check_size(&request, server) {
+        return failure.into_response();
+    }
     let allowed = match check_host(&request, server).and_then(|()| check_origin(request.headers(), server)) {
         Ok(allowed) => allowed,
         Err(failure) => return failure.into_response(),
@@ -45,6 +48,28 @@ pub(crate) async fn around(State(app): State<App>, request: Request, next: Next)
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     response
+}
+
+/// More headers than any client sends.
+pub(super) const MAX_HEADERS: usize = 100;
+
+/// What is far beyond these limits never gets here: `serve` ends such a request while it is read.
+fn check_size(request: &Request, server: &Server) -> Result<(), Failure> {
+    let headers = request.headers();
+    let line = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let message = if headers.len() > MAX_HEADERS {
+        format!("the request has {} headers: up to {MAX_HEADERS} are taken", headers.len())
+    } else if line + bytes > server.max_header_bytes {
+        format!(
+            "the request's path and headers have {} bytes together: up to {} are taken (`max_header_bytes` of [server])",
+            line + bytes,
+            server.max_header_bytes
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::wire(WireKind::HeadersTooLarge, message))
 }
 
 fn check_key(request: &Request, server: &Server) -> Result<(), Failure> {

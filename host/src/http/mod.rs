@@ -123,7 +123,7 @@ fn benchmarks_of(jobs: Arc<Jobs>) -> Router<App> {
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/server, \
+         /v1/embeddings, /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/server, \
          /api/uploads, /api/benchmarks, /api/events, /metrics, /openapi.json, /docs, /health, /livez and /readyz",
         uri.path()
     );

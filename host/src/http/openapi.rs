@@ -13,6 +13,7 @@ use utoipa::OpenApi;
 use super::error::ErrorBody;
 use super::guard::OPEN_TO_ALL;
 use super::openai::known::{Endpoint, KNOWN, Known};
+use super::openai::responses::events;
 use super::{ALIASES, api, benchmarks, health, life, metrics, openai, page, status, uploads, web};
 use crate::bench::{MachineOptions, ModelOptions, ServeOptions};
 use crate::models::capability::EMBEDDINGS;
@@ -92,6 +93,8 @@ fn document() -> Value {
     }
     document["paths"]["/api/benchmarks"]["post"]["requestBody"] =
         json!({"required": true, "content": {"application/json": {"schema": benchmark(&document)}}});
+    document["paths"]["/v1/responses"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"] =
+        events::schema();
     for (alias, path) in ALIASES {
         document["paths"][alias] = document["paths"][path].clone();
     }
@@ -131,7 +134,8 @@ fn requests() -> [(&'static str, Value); 7] {
         "model": model, "content": text, "add_special": flag, "parse_special": flag, "with_pieces": flag,
     });
     let detokenize = json!({"model": model, "tokens": {"type": "array", "items": {"type": "integer"}}});
-    let messages = json!({"type": "array", "items": {"$ref": "#/components/schemas/RequestMessage"}});
+    let mut chat = as_a_template_sees_it();
+    (chat["model"], chat["add_generation_prompt"]) = (model.clone(), flag.clone());
     [
         ("/v1/chat/completions", to_model(Endpoint::Chat, &["model", "messages"])),
         ("/v1/completions", to_model(Endpoint::Completions, &["model", "prompt"])),
@@ -139,8 +143,23 @@ fn requests() -> [(&'static str, Value); 7] {
         ("/v1/responses", to_model(Endpoint::Responses, &["model", "input"])),
         ("/tokenize", of(json!(["content"]), tokenize)),
         ("/detokenize", of(json!(["tokens"]), detokenize)),
-        ("/apply-template", of(json!(["messages"]), json!({"model": model, "messages": messages}))),
+        ("/apply-template", of(json!(["messages"]), chat)),
     ]
+}
+
+/// Those fields of a chat completion of which its prompt is made.
+fn as_a_template_sees_it() -> Value {
+    let seen = [
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "chat_template_kwargs",
+        "reasoning_effort",
+    ];
+    let mut schema = to_model(Endpoint::Chat, &["messages"]);
+    let properties = schema["properties"].as_object_mut().map(std::mem::take).unwrap_or_default();
+    properties.into_iter().filter(|(name, _)| seen.contains(&name.as_str())).collect()
 }
 
 /// A benchmark's options, by its kind, and what goes with every one.

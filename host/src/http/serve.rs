@@ -22,20 +22,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use super::guard::MAX_HEADERS;
 use super::{App, router};
 use crate::config::{ApiKey, Config, Server};
 
-/// How long running answers may go on after the order to stop.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// How long their last words may then take to reach the clients.
+/// How long the last words of answers that were ended may take to reach the clients.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long to wait when the system has no more sockets to give.
 const NO_SOCKETS: Duration = Duration::from_secs(1);
 
-/// More headers than any client sends; more than these are answered 431.
-const MAX_HEADERS: usize = 100;
+/// How much more than is taken is read: so that `guard` can say in an error's body what is too much. Beyond that, the
+/// answer is a bare 431.
+const HEADROOM: usize = 4;
 
 /// Answers requests until `shutdown` completes; then takes no more, lets running answers end, and ends those that take
 /// too long. With `tls`, of which [`super::tls`] makes one, every connection is encrypted.
@@ -47,6 +46,7 @@ pub async fn serve(
 ) {
     let models = app.models.clone();
     let server = &app.config.server;
+    let grace = Duration::from_secs(server.shutdown_secs.into());
     let mut door =
         Door { limits: limits(server), patience: header_timeout(server), tls, router: router(app) };
     let connections = GracefulShutdown::new();
@@ -62,7 +62,7 @@ pub async fn serve(
     }
     drop(listener);
     let ending = async {
-        models.shutdown(GRACE).await;
+        models.shutdown(grace).await;
         tokio::time::sleep(LAST_WORDS).await;
     };
     tokio::select! {
@@ -131,8 +131,8 @@ fn limits(server: &Server) -> http1::Builder {
     limits
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout(server))
-        .max_headers(MAX_HEADERS)
-        .max_header_size(server.max_header_bytes);
+        .max_headers(HEADROOM * MAX_HEADERS)
+        .max_header_size(HEADROOM.saturating_mul(server.max_header_bytes));
     limits
 }
 

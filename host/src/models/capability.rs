@@ -16,14 +16,24 @@ pub const EMBEDDINGS: &str = "embeddings";
 /// Fills the gap between two texts.
 pub const INFILL: &str = "infill";
 
+/// Goes on from a chat.
+pub const CHAT: &str = "chat";
+
+/// Sees images. Nothing in the contract hands a plugin any: whatever is sent is refused before a model is looked at.
+pub const VISION: &str = "vision";
+
 /// What each capability means, in the order in which they are told.
-pub const MEANINGS: [(&str, &str); 28] = [
+pub const MEANINGS: [(&str, &str); 29] = [
     (GENERATE, "goes on from a prompt"),
     (EMBEDDINGS, "makes vectors of texts"),
     (INFILL, "has control tokens for what stands between two texts"),
-    ("chat", "brings a chat template"),
-    ("tools", "its template has a form of its own for tool calls, which is read back"),
+    (CHAT, "brings a chat template that works"),
+    (
+        "tools",
+        "its template has a form of its own for tool calls, which is read back; others are told how to call",
+    ),
     ("reasoning", "its template marks reasoning, which is told apart from the answer"),
+    (VISION, "sees images: parts of type `image_url` and `input_image`"),
     ("temperature", "sampling with a temperature; 0 is greedy"),
     ("top_k", "sampling from the best k tokens"),
     ("top_p", "nucleus sampling"),
@@ -93,15 +103,34 @@ pub(super) fn record(
     // A template is of use only to what goes on from it.
     if let Some(template) = template.filter(|_| found.has(Capabilities::GENERATE)) {
         let known = [
-            ("chat", true),
+            (CHAT, true),
             // A model that is only told how to call may or may not do it: nothing is promised.
             ("tools", template.manner().has_tools() && !template.manner().is_generic()),
             ("reasoning", template.manner().has_reasoning()),
         ];
         names.extend(known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name));
     }
+    in_order(names)
+}
+
+/// What is known of a record before the model is loaded: by what its headers say of it, where they say anything, and
+/// whether it brings a chat template. What its plugin or its template decides comes to it then; nothing goes.
+pub(super) fn of_headers(said: &[String], chat_template: Option<bool>) -> Vec<String> {
+    let mut names: Vec<&str> = said.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names.push(GENERATE);
+    }
+    if names.contains(&GENERATE) {
+        names.extend(OF_TEXT);
+        names.extend(chat_template.unwrap_or(false).then_some(CHAT));
+    }
+    in_order(names)
+}
+
+fn in_order(mut names: Vec<&str>) -> Vec<String> {
     let place = |name: &str| MEANINGS.iter().position(|(known, _)| *known == name);
     names.sort_by_key(|name| place(name).unwrap_or(MEANINGS.len()));
+    names.dedup();
     names.into_iter().map(str::to_owned).collect()
 }
 
@@ -120,5 +149,22 @@ mod tests {
         assert_eq!(found.len(), 1 + OF_TEXT.len());
         assert_eq!(record(Capabilities::default(), false, true, None), Vec::<String>::new());
         assert_eq!(record(Capabilities::default(), true, false, None), [EMBEDDINGS]);
+    }
+
+    #[test]
+    fn headers_promise_nothing_that_a_loaded_model_lacks() {
+        let loaded = record(Capabilities::GENERATE, false, false, None);
+        assert_eq!(of_headers(&[], None), loaded);
+        assert!(of_headers(&[], Some(true)).contains(&CHAT.to_owned()));
+        assert_eq!(of_headers(&[EMBEDDINGS.to_owned()], Some(true)), [EMBEDDINGS]);
+        let both = of_headers(&[EMBEDDINGS.to_owned(), GENERATE.to_owned()], None);
+        assert_eq!(both, record(Capabilities::GENERATE, true, false, None));
+    }
+
+    /// `messages.rs` refuses images whatever the model: where this fails, it must ask the model.
+    #[test]
+    fn nobody_sees_images() {
+        let all = Capabilities::NAMED.iter().fold(Capabilities::default(), |all, (one, _)| all.with(*one));
+        assert!(!record(all, true, true, None).contains(&VISION.to_owned()));
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::capability;
 use super::entry::{Entry, ModelState, Summary};
 use super::scan::{Wanted, id_below, models_below, shards_of};
 use super::{Found, file_name};
@@ -207,7 +208,7 @@ fn described(found: &Found, format: &ActiveFormat, probe: Probe) -> Entry {
         state: if reason.is_some() { ModelState::Unavailable } else { ModelState::Available },
         reason,
         detail: None,
-        capabilities: summary.capabilities.clone(),
+        capabilities: capability::of_headers(&summary.capabilities, summary.chat_template),
         summary,
     }
 }

@@ -48,7 +48,7 @@ pub struct Entry {
     pub detail: Option<String>,
     /// What the plugin read from its headers.
     pub summary: Summary,
-    /// What it can do; known once it is loaded, unless its headers say it.
+    /// What it can do; before it is loaded, as far as its headers say.
     pub capabilities: Vec<String>,
 }
 

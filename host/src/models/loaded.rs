@@ -1,5 +1,6 @@
 //! A model in memory: its engine, its chat template, what it can do.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 use crate::plugins::Spec;
 use crate::plugins::model::{Capabilities, Model, ModelMetadata};
 use crate::worker::Worker;
+
+const DEVELOPER: &str = "developer";
 
 /// Over how long tokens a second are counted.
 const PACE_WINDOW: Duration = Duration::from_secs(5);
@@ -289,19 +292,36 @@ impl Resident {
         infill(&self.metadata)
     }
 
-    /// Messages to a prompt, by the model's own template.
+    /// Messages to a prompt, by the model's own template. One that has never heard of developers gets what they say as
+    /// the system's: it would pass over it.
     ///
     /// # Errors
     /// As [`Resident::chat_template`], and [`Kind::TemplateRefused`] with the template's own words.
     pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
         let template = self.chat_template()?;
-        let rendered = template.render(messages, options).map_err(|error| render_error(&self.id, &error))?;
+        let messages = as_the_template_knows_them(messages, template);
+        let rendered = template.render(&messages, options).map_err(|error| render_error(&self.id, &error))?;
         let segment = |segment: chat::Segment| match segment {
             chat::Segment::Template(text) => Segment::Template(text),
             chat::Segment::Literal(text) => Segment::Literal(text),
         };
         Ok(Prompt::Chat(rendered.segments.into_iter().map(segment).collect()))
     }
+}
+
+fn as_the_template_knows_them<'a>(
+    messages: &'a [chat::Message],
+    template: &ChatTemplate,
+) -> Cow<'a, [chat::Message]> {
+    let is_developer = |message: &chat::Message| message.role == DEVELOPER;
+    if template.source().contains(DEVELOPER) || !messages.iter().any(is_developer) {
+        return Cow::Borrowed(messages);
+    }
+    let mut messages = messages.to_vec();
+    for message in messages.iter_mut().filter(|message| is_developer(message)) {
+        message.role = "system".to_owned();
+    }
+    Cow::Owned(messages)
 }
 
 /// What a model's plugin says that it can do.

@@ -97,6 +97,7 @@ fn request(prompt: Vec<u32>, max_tokens: u32) -> Request {
         seed: Some(0),
         logprobs: None,
         structure: None,
+        offered: None,
         priority: 0,
         time_limit_ms: None,
         prompt_logprobs: false,
@@ -123,7 +124,7 @@ mod tests {
         let sequence = |told: &[(u64, u32)], ended, completion_tokens| Sequence {
             told: told.iter().map(|&(ms, count)| (at(ms), count)).collect(),
             ended: at(ended),
-            usage: Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens },
+            usage: Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens, ..Usage::default() },
         };
         let sequences = vec![
             sequence(&[(100, 1), (200, 2), (300, 3), (400, 4)], 500, 5),

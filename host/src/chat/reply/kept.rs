@@ -84,6 +84,19 @@ pub(super) fn marked(family: &Family, thinking: Option<Thinking>, asked: &Asked)
     })
 }
 
+/// What stands behind the mark that begins a call, and that mark; nothing for families whose calls no mark begins, or whose
+/// arguments stand between tags: these would be kept to an order that nobody asked for.
+pub(super) fn behind_mark(family: &Family, asked: &Asked) -> Option<(&'static str, Pattern)> {
+    let canon = family.canon?;
+    let Opening::Anywhere(mark) = canon.opening else { return None };
+    if canon.call.iter().any(|part| matches!(part, Part::Tagged(_))) {
+        return None;
+    }
+    let calls = calls(family, canon, asked).ok()?;
+    // The mark is the first of the calls' parts.
+    Some((mark, Pattern::Sequence(calls.into_iter().skip(1).collect())))
+}
+
 /// What is said, calls behind it, or both. What is said does not begin with `not_first`.
 fn text_or_calls(opening: Opening, calls: &[Pattern], not_first: Option<&str>) -> Pattern {
     let free = Free { not_first: not_first.map(str::to_owned), ..Free::any() };

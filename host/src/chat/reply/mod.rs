@@ -31,7 +31,7 @@ use serde_json::Value;
 
 pub(super) use self::family::Family;
 pub use self::kept::{Asked, Callable, Otherwise, Unkept};
-pub use self::reader::{Lookout, Manner, Reader};
+pub use self::reader::{Lookout, Manner, Offer, Reader};
 
 /// A function that a request offers to the model.
 #[derive(Debug, Clone, PartialEq)]

@@ -29,6 +29,19 @@ pub enum Lookout {
     Beginning,
 }
 
+/// How an answer calls that may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// With what a call begins.
+    pub mark: &'static str,
+    /// What stands behind that.
+    pub behind: Pattern,
+    /// What opens and closes reasoning.
+    pub thinking: Option<(&'static str, &'static str)>,
+    /// Whether the answer begins within it.
+    pub is_thinking: bool,
+}
+
 /// How the models of a template write reasoning and calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
@@ -94,6 +107,19 @@ impl Manner {
         };
         let thinking = self.thinking.filter(|marks| !is_past(marks));
         kept::marked(&family, thinking, asked)
+    }
+
+    /// How calls go on in an answer to a prompt that ends so, once it begins one; nothing where that is not known.
+    pub fn offered(&self, prompt_end: &str, asked: &Asked) -> Option<Offer> {
+        let family = self.family.filter(|_| !self.is_harmony)?;
+        let (mark, behind) = kept::behind_mark(&family, asked)?;
+        let is_thinking = self.thinking.is_some_and(|marks| marks.is_open_after(prompt_end));
+        Some(Offer {
+            mark,
+            behind,
+            thinking: self.thinking.map(|marks| (marks.open, marks.close)),
+            is_thinking,
+        })
     }
 
     /// A reader of answers to a prompt that ends so, and that may call these tools.

@@ -11,7 +11,8 @@ use crate::error::{Error, Kind};
 impl Runner {
     /// Waits for the next command, but not beyond the next deadline.
     pub(super) fn wait(&self) -> Result<Command, TryRecvError> {
-        let Some(deadline) = self.answers.values().filter_map(Answer::deadline).min() else {
+        let deadlines = self.answers.values().filter_map(Answer::deadline);
+        let Some(deadline) = deadlines.chain(self.structures.next_deadline()).min() else {
             return self.commands.recv().map_err(|_| TryRecvError::Disconnected);
         };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -38,12 +39,19 @@ impl Runner {
             } else {
                 self.scheduler.remove(id);
                 self.answers.remove(&id);
-                let message = "`deadline_ms` was over before the answer began: allow more time, or ask when the \
-                               server is less busy";
-                let error = Error::new(Kind::DeadlineExceeded, message);
-                self.router
-                    .deliver(id, Event::Failed(Error { param: Some("deadline_ms".to_owned()), ..error }));
+                self.router.deliver(id, Event::Failed(too_late()));
             }
         }
+        for id in self.structures.late(now) {
+            self.structures.forget(id);
+            self.router.deliver(id, Event::Failed(too_late()));
+        }
     }
+}
+
+fn too_late() -> Error {
+    let message = "`deadline_ms` was over before the answer began: allow more time, or ask when the server is less \
+                   busy";
+    let error = Error::new(Kind::DeadlineExceeded, message);
+    Error { param: Some("deadline_ms".to_owned()), ..error }
 }

@@ -19,12 +19,13 @@ impl Runner {
             check_length(prompt.len(), self.limits().longest())?;
             Ok(prompt)
         });
-        let submitted = accepted.and_then(|prompt| match request.structure.clone() {
-            None => {
-                self.accept(id, Prepared { request, prompt, deadline }, None);
-                Ok(())
+        let submitted = accepted.and_then(|prompt| {
+            if let Some(structure) = request.structure.clone() {
+                return self.structures.read(id, structure, Prepared { request, prompt, deadline });
             }
-            Some(structure) => self.structures.read(id, structure, Prepared { request, prompt, deadline }),
+            let guide = request.offered.clone().map(|offered| self.structures.offer(offered)).transpose()?;
+            self.accept(id, Prepared { request, prompt, deadline }, guide);
+            Ok(())
         });
         if let Err(error) = submitted {
             self.router.deliver(id, Event::Failed(error));

@@ -5,13 +5,23 @@
 use serde_json::json;
 
 use super::tools::{Choice, Tools};
-use crate::chat::{Asked, Callable, Lookout, Manner, Otherwise, Tool, Unkept};
-use crate::engine::message::Structure;
+use crate::chat::{Asked, Callable, Lookout, Manner, Offer, Otherwise, Tool, Unkept};
+use crate::engine::message::{Offered, Structure};
 use crate::error::Error;
 use crate::sampling::constraint::{Grammar, Schema};
 
-/// What an answer is kept to, and where calls are looked for in it. `structure` is what the answer must be where it calls
-/// nothing.
+/// What becomes of a request's tools in its answers.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// What the whole answer is kept to.
+    pub(super) structure: Option<Structure>,
+    /// What its calls are kept to, where it is free but for them.
+    pub(super) offered: Option<Offered>,
+    /// Where calls are looked for in it.
+    pub(super) lookout: Lookout,
+}
+
+/// What an answer is kept to. `structure` is what it must be where it calls nothing.
 ///
 /// # Errors
 /// [`Error::unsupported`] where the model's family cannot be kept to it.
@@ -20,14 +30,42 @@ pub(super) fn keep(
     structure: Option<Structure>,
     manner: &Manner,
     prompt_end: &str,
-) -> Result<(Option<Structure>, Lookout), Error> {
+) -> Result<Kept, Error> {
     let Some((field, otherwise)) = wanted(tools, structure.as_ref())? else {
-        return Ok((structure, Lookout::Anywhere));
+        let offered = offered(tools, manner, prompt_end);
+        return Ok(Kept { structure, offered, lookout: Lookout::Anywhere });
     };
     let lookout = match otherwise {
         Otherwise::Nothing | Otherwise::Text => Lookout::Own,
         Otherwise::Json(_) => Lookout::Beginning,
     };
+    let must = otherwise == Otherwise::Nothing;
+    refuse_namesakes(tools)?;
+    let pattern =
+        manner.kept(prompt_end, &asked(tools, otherwise)).map_err(|unkept| refused(&field, unkept))?;
+    // An answer that must be a call is nothing else; what it would be must make sense all the same.
+    let beside = structure.filter(|_| must).map(|structure| (structure.field, structure.grammar));
+    let structure = Structure { field, grammar: Grammar::Pattern(pattern), after: None, beside };
+    Ok(Kept { structure: Some(structure), offered: None, lookout })
+}
+
+/// Where the model may call, but nothing was promised of it: what is said is free, and a call is kept to its family's form
+/// from its mark on, as far as that is known.
+fn offered(tools: &Tools, manner: &Manner, prompt_end: &str) -> Option<Offered> {
+    if tools.is_empty() || refuse_namesakes(tools).is_err() {
+        return None;
+    }
+    let Offer { mark, behind, thinking, is_thinking } =
+        manner.offered(prompt_end, &asked(tools, Otherwise::Text))?;
+    Some(Offered {
+        mark: mark.to_owned(),
+        thinking: thinking.map(|(open, close)| (open.to_owned(), close.to_owned())),
+        is_thinking,
+        grammar: Grammar::Pattern(behind),
+    })
+}
+
+fn asked(tools: &Tools, otherwise: Otherwise) -> Asked {
     let must = otherwise == Otherwise::Nothing;
     let callable = |(index, tool): (usize, &Tool)| Callable {
         tool: tool.clone(),
@@ -38,12 +76,9 @@ pub(super) fn keep(
         Choice::Auto | Choice::Required => true,
         Choice::Named(chosen) => chosen == *index,
     };
-    refuse_namesakes(tools)?;
     let callables = tools.known.iter().enumerate().filter(is_chosen).map(callable).collect();
     let many = tools.many_calls && !matches!(tools.choice, Choice::Named(_));
-    let asked = Asked { tools: callables, many, otherwise };
-    let pattern = manner.kept(prompt_end, &asked).map_err(|unkept| refused(&field, unkept))?;
-    Ok((Some(Structure { field, grammar: Grammar::Pattern(pattern), after: None }), lookout))
+    Asked { tools: callables, many, otherwise }
 }
 
 /// A call says whose arguments it has by the name alone.
@@ -68,9 +103,8 @@ fn wanted(tools: &Tools, structure: Option<&Structure>) -> Result<Option<(String
     if tools.is_empty() {
         return Ok(None);
     }
-    // What the answer must be is never asked of an answer that must be a call.
-    let instead = structure.map(instead).transpose()?;
     let strict = tools.strict.iter().position(|is_strict| *is_strict);
+    let instead = structure.map(instead).transpose()?;
     Ok(match (tools.choice, instead) {
         (Choice::Required | Choice::Named(_), _) => Some(("tool_choice".to_owned(), Otherwise::Nothing)),
         (Choice::Auto, Some(schema)) => Some((schema.field.clone(), Otherwise::Json(schema))),

@@ -9,6 +9,7 @@ use super::answer;
 use super::calls;
 use super::chat_shape::{Answer, ChatShape, Ids};
 use super::generation::{self, Generation, about};
+use super::known::Endpoint;
 use super::messages;
 use super::params::{MAX_LOGPROBS, Parameters};
 use super::tools::{Form, Tools};
@@ -25,8 +26,6 @@ use crate::models::Loaded;
 
 /// Template variables that no one but us sets.
 const OF_THE_REQUEST: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
-
-const DEVELOPER: &str = "developer";
 
 /// The template's variable that says how much a model is to think.
 pub(super) const EFFORT: &str = "reasoning_effort";
@@ -67,25 +66,24 @@ pub(super) struct Started {
 
 /// Renders a chat and submits it, under whichever names its fields came.
 pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
-    let ChatRequest { model, asked, mut messages, parameters, logprobs, variables, tools, names } = request;
-    let model = generation::open_for(app, &model, &asked).await?;
-    as_the_template_knows_them(&mut messages, &model);
+    let ChatRequest { model, asked, messages, parameters, logprobs, variables, tools, names } = request;
+    let model = generation::open_for(app, &model, (names.endpoint, &asked)).await?;
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
-    check_variables(&variables, &model, names)?;
-    let objects = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
-    let options = RenderOptions { variables, tools: objects, ..RenderOptions::default() };
+    let options = rendering(&model, variables, &tools, names)?;
     let about_messages = |error| about_messages(error, names.messages);
     let prompt = model.render_chat(&messages, &options).map_err(about_messages)?;
     let manner = manner(&model, &tools)?;
     let mut requests = parameters.requests(&prompt, logprobs);
     let shown = manner.marks(!tools.is_empty());
-    let (structure, lookout) = calls::keep(&tools, parameters.structure.clone(), &manner, end_of(&prompt))?;
+    let calls::Kept { structure, offered, lookout } =
+        calls::keep(&tools, parameters.structure.clone(), &manner, end_of(&prompt))?;
     let after = manner.reasoning_end(end_of(&prompt)).map(str::to_owned);
     let structure = structure.map(|structure| Structure { after, ..structure });
     for request in &mut requests {
         request.shown.clone_from(&shown);
         request.structure.clone_from(&structure);
+        request.offered.clone_from(&offered);
     }
     let reader = manner.reader(end_of(&prompt), tools.known, tools.many_calls).with_lookout(lookout);
     let ids = if manner.has_short_ids() { Ids::Short } else { Ids::Usual };
@@ -95,18 +93,23 @@ pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
     Ok(Started { generation: generation.map_err(about_messages)?, model: id, ids, answers })
 }
 
-/// A template that has never heard of developers would pass over what they say; they are the system to it.
-fn as_the_template_knows_them(messages: &mut [Message], model: &Loaded) {
-    let knows = |source: &str| source.contains(DEVELOPER);
-    if model.metadata().chat_template.as_deref().is_some_and(|source| !knows(source)) {
-        for message in messages.iter_mut().filter(|message| message.role == DEVELOPER) {
-            message.role = "system".to_owned();
-        }
-    }
+/// With what a template renders a chat, beside its messages.
+///
+/// # Errors
+/// A variable that the template does not know.
+pub(super) fn rendering(
+    model: &Loaded,
+    variables: Map<String, Value>,
+    tools: &Tools,
+    names: Names,
+) -> Result<RenderOptions> {
+    check_variables(&variables, model, names)?;
+    let tools = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
+    Ok(RenderOptions { variables, tools, ..RenderOptions::default() })
 }
 
 /// How the model writes, if it can be offered these tools.
-fn manner(model: &Loaded, tools: &Tools) -> Result<Manner> {
+pub(super) fn manner(model: &Loaded, tools: &Tools) -> Result<Manner> {
     let manner = *model.chat_template()?.manner();
     if tools.is_empty() || manner.has_tools() {
         return Ok(manner);
@@ -176,11 +179,12 @@ pub(super) struct ChatRequest {
 /// What the request calls those of its fields that only a model can refuse.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Names {
+    pub(super) endpoint: Endpoint,
     pub(super) messages: &'static str,
     pub(super) effort: &'static str,
 }
 
-const NAMES: Names = Names { messages: "messages", effort: EFFORT };
+pub(super) const NAMES: Names = Names { endpoint: Endpoint::Chat, messages: "messages", effort: EFFORT };
 
 impl ChatRequest {
     pub(super) fn parse(mut fields: Fields) -> Result<Self> {
@@ -208,7 +212,8 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u32>> {
     }
 }
 
-fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
+/// What the template is told beside messages and tools.
+pub(super) fn variables(fields: &mut Fields) -> Result<Map<String, Value>> {
     let mut variables = template_variables(fields)?;
     if let Some(effort) = fields.text(EFFORT)? {
         variables.insert(EFFORT.to_owned(), effort.into());

@@ -26,7 +26,8 @@ fn text(text: &str) -> Event {
     Event::Text { text: text.to_owned(), tokens: Vec::new(), told: 1 }
 }
 
-const USAGE: Usage = Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2 };
+const USAGE: Usage =
+    Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2, drafted_tokens: 0, accepted_tokens: 0 };
 const FINISHED: Event = Event::Finished { reason: FinishReason::Stop, usage: USAGE };
 
 fn chunk(index: usize, delta: Value, finish_reason: Value) -> Value {

@@ -6,6 +6,7 @@ use axum::response::Response;
 
 use super::answer::{self, Choice, Piece, PromptScores, Shape};
 use super::generation::{self, Generation, about};
+use super::known::Endpoint;
 use super::logprobs::TextShape;
 use super::params::{Delivery, MAX_CHOICES, MAX_LOGPROBS, Parameters};
 use super::prompts;
@@ -42,7 +43,7 @@ pub(crate) async fn handle(
 async fn start(app: App, request: CompletionRequest) -> Result<(Generation, CompletionShape)> {
     let CompletionRequest { model, asked, mut prompts, suffix, mut parameters, logprobs, echo, best_of } =
         request;
-    let model = generation::open_for(&app, &model, &asked).await?;
+    let model = generation::open_for(&app, &model, (Endpoint::Completions, &asked)).await?;
     if let Some(suffix) = suffix {
         prompts = between(prompts, &suffix, &model);
     }

@@ -81,7 +81,8 @@ fn the_best_are_those_with_the_most_probable_tokens() {
     assert_eq!(texts, ["c", "b", "e", "d"]);
 }
 
-const USAGE: Usage = Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2 };
+const USAGE: Usage =
+    Usage { prompt_tokens: 3, cached_tokens: 1, completion_tokens: 2, drafted_tokens: 0, accepted_tokens: 0 };
 
 #[test]
 fn a_stream_has_the_original_s_shape() {

@@ -75,7 +75,7 @@ fn about_input(error: Error, is_list: bool) -> Error {
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
-struct EmbeddingRequest {
+pub(super) struct EmbeddingRequest {
     model: String,
     inputs: Inputs,
     is_list: bool,
@@ -90,7 +90,7 @@ enum Encoding {
 }
 
 impl EmbeddingRequest {
-    fn parse(mut fields: Fields) -> Result<Self> {
+    pub(super) fn parse(mut fields: Fields) -> Result<Self> {
         let model = fields.required_text("model")?;
         let is_list = fields
             .peek("input")

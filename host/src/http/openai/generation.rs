@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, SelectAll, StreamExt};
 
-use super::known;
+use super::known::{self, Endpoint};
 use super::meter::Meter;
 use crate::engine::EventStream;
 use crate::engine::message::{Event, Request, Usage};
@@ -39,9 +39,13 @@ pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
 }
 
 /// The same for a request with these fields, which the model must be able to honour.
-pub(super) async fn open_for(app: &App, id: &str, asked: &[String]) -> Result<Arc<Loaded>> {
+pub(super) async fn open_for(
+    app: &App,
+    id: &str,
+    (endpoint, asked): (Endpoint, &[String]),
+) -> Result<Arc<Loaded>> {
     let model = open(app, id).await?;
-    known::check(&model, asked)?;
+    known::check(&model, endpoint, asked)?;
     Ok(model)
 }
 
@@ -158,6 +162,7 @@ mod tests {
             prompt_tokens,
             cached_tokens,
             completion_tokens,
+            ..Usage::default()
         };
         for (index, usage) in
             [(1, usage(5, 5, 2)), (0, usage(5, 1, 1)), (3, usage(7, 7, 4)), (2, usage(7, 0, 3))]

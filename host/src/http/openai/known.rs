@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::http::error::Result;
 use crate::models::Loaded;
-use crate::models::capability::{EMBEDDINGS, GENERATE, INFILL};
+use crate::models::capability::{CHAT, EMBEDDINGS, GENERATE, INFILL};
 
 /// A request that a model answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,12 @@ fn input() -> Value {
 fn top() -> Value {
     json!({"type": "integer", "minimum": 0, "maximum": 20})
 }
+fn keep_alive() -> Value {
+    json!({"anyOf": [{"type": "string"}, {"type": "number"}]})
+}
+fn stream_options_of_a_response() -> Value {
+    json!({"type": "object", "properties": {"include_obfuscation": {"const": false}}})
+}
 fn stream_options() -> Value {
     json!({"type": "object", "properties": {"include_usage": {"type": "boolean"}, "continuous_usage_stats": {"type": "boolean"}}})
 }
@@ -118,7 +124,7 @@ fn format() -> Value {
 /// All of them, in the order in which they are told.
 pub(crate) const KNOWN: &[Known] = &[
     field("model", ALL, GENERATE, "the model's id, as GET /v1/models has it", text),
-    field("messages", &[Chat], GENERATE, "the chat so far", messages),
+    field("messages", &[Chat], CHAT, "the chat so far", messages),
     field(
         "prompt",
         &[Completions],
@@ -126,7 +132,7 @@ pub(crate) const KNOWN: &[Known] = &[
         "what to go on from: a text, texts, tokens, lists of tokens",
         prompt,
     ),
-    field("input", &[Responses], GENERATE, "a text, or messages, function calls and their outputs", input),
+    field("input", &[Responses], CHAT, "a text, or messages, function calls and their outputs", input),
     field("input", &[Embeddings], EMBEDDINGS, "as prompt; up to 2048, none empty", prompt),
     field(
         "encoding_format",
@@ -188,6 +194,13 @@ pub(crate) const KNOWN: &[Known] = &[
     field("dry_allowed_length", ALL, "dry", "repetitions up to this length are free", integer),
     field("dry_penalty_last_n", ALL, "dry", "tokens that are looked at; -1: all", integer),
     field("dry_sequence_breakers", ALL, "dry", "texts that no repetition goes across", texts),
+    field(
+        "keep_alive",
+        ALL,
+        GENERATE,
+        "how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever",
+        keep_alive,
+    ),
     field("priority", ALL, GENERATE, "-1000 to 1000: smaller goes first", integer),
     field("deadline_ms", ALL, GENERATE, "the answer ends so long after the request came", count),
     field("logit_bias", ALL, "logit_bias", "token id to what is added to its logit", biases),
@@ -205,10 +218,17 @@ pub(crate) const KNOWN: &[Known] = &[
     field("stream", ALL, GENERATE, "the answer comes piece by piece, as server-sent events", flag),
     field(
         "stream_options",
-        ALL,
+        TEXTS,
         GENERATE,
-        "include_usage: the last event tells what it took; continuous_usage_stats: so does each before",
+        "with stream; include_usage: the last event tells what it took; continuous_usage_stats: so does each before",
         stream_options,
+    ),
+    field(
+        "stream_options",
+        &[Responses],
+        GENERATE,
+        "with stream; include_obfuscation: only false; the last event tells what it took by itself",
+        stream_options_of_a_response,
     ),
     field("logprobs", &[Chat], "logprobs", "tell each token's log probability", flag),
     field("logprobs", &[Completions], "logprobs", "tell these with so many alternatives", top),
@@ -252,15 +272,15 @@ pub(crate) const KNOWN: &[Known] = &[
     field(
         "tools",
         CHATS,
-        GENERATE,
+        CHAT,
         "functions that the model may call; a template without tools is told in the system message",
         objects,
     ),
-    field("tool_choice", CHATS, GENERATE, "none, auto, required, or a function by its name", choice),
-    field("parallel_tool_calls", CHATS, GENERATE, "false: calls beyond the first are dropped", flag),
-    field("chat_template_kwargs", CHATS, GENERATE, "variables of the model's chat template", object),
-    field("reasoning_effort", &[Chat], GENERATE, "the template's variable of that name", text),
-    field("reasoning", &[Responses], GENERATE, "effort: the template's variable reasoning_effort", object),
+    field("tool_choice", CHATS, CHAT, "none, auto, required, or a function by its name", choice),
+    field("parallel_tool_calls", CHATS, CHAT, "false: calls beyond the first are dropped", flag),
+    field("chat_template_kwargs", CHATS, CHAT, "variables of the model's chat template", object),
+    field("reasoning_effort", &[Chat], CHAT, "the template's variable of that name", text),
+    field("reasoning", &[Responses], CHAT, "effort: the template's variable reasoning_effort", object),
     field("modalities", &[Chat], GENERATE, "only [\"text\"]", texts),
     field("service_tier", ALL, GENERATE, "only auto and default", text),
     field("store", TEXTS, GENERATE, "only false: nothing is kept", flag),
@@ -273,33 +293,35 @@ pub(crate) const KNOWN: &[Known] = &[
     field("metadata", ALL, GENERATE, "bookkeeping; a response tells it back", object),
 ];
 
-/// Refuses what the request asks for and the model cannot do.
+/// Refuses what the request to this endpoint asks for and the model cannot do.
 ///
 /// # Errors
 /// The first field of `asked` that needs a capability which the model has not.
-pub(super) fn check(model: &Loaded, asked: &[String]) -> Result<(), Error> {
+pub(super) fn check(model: &Loaded, endpoint: Endpoint, asked: &[String]) -> Result<(), Error> {
     let lacking = |name: &String| {
-        let known = KNOWN.iter().find(|known| known.name == *name)?;
+        let known = KNOWN.iter().find(|known| known.name == *name && known.on.contains(&endpoint))?;
         (!model.can(known.needs)).then_some(known)
     };
-    match asked.iter().find_map(lacking) {
-        None => Ok(()),
-        Some(Known { name, needs, .. }) => {
-            let message = format!(
-                "`{name}` needs the capability `{needs}`, which model `{}` does not have; it has: {}",
-                model.id,
-                model.capabilities.join(", ")
-            );
-            Err(Error::unsupported(*name, message))
-        }
+    let Some(Known { name, needs, .. }) = asked.iter().find_map(lacking) else { return Ok(()) };
+    if *needs == CHAT && model.can(GENERATE) {
+        // Whether it has no template or a broken one.
+        model.chat_template().map_err(|error| Error { param: Some((*name).to_owned()), ..error })?;
     }
+    let message = format!(
+        "`{name}` needs the capability `{needs}`, which model `{}` does not have; it has: {}",
+        model.id,
+        model.capabilities.join(", ")
+    );
+    Err(Error::unsupported(*name, message))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::chat::ChatRequest;
     use super::super::completions::CompletionRequest;
+    use super::super::embeddings::EmbeddingRequest;
     use super::*;
-    use crate::http::fields::Fields;
+    use crate::http::fields::{Fields, looked_for};
     use crate::models::capability::MEANINGS;
 
     #[test]
@@ -321,21 +343,78 @@ mod tests {
         }
     }
 
+    /// A request to each endpoint that has all that is required.
+    const ENDPOINTS: [Endpoint; 4] = [Chat, Completions, Responses, Embeddings];
+
+    fn parse(endpoint: Endpoint, fields: Value) -> Result<()> {
+        let body = match endpoint {
+            Chat => json!({"model": "m", "messages": [{"role": "user", "content": "c"}]}),
+            Completions => json!({"model": "m", "prompt": "p"}),
+            Responses | Embeddings => json!({"model": "m", "input": "i"}),
+        };
+        let (Value::Object(mut body), Value::Object(fields)) = (body, fields) else { panic!("two objects") };
+        body.extend(fields);
+        let fields = Fields::of_body(body);
+        match endpoint {
+            Chat => ChatRequest::parse(fields).map(drop),
+            Completions => CompletionRequest::parse(fields).map(drop),
+            Responses => super::super::responses::parse_alone(fields),
+            Embeddings => EmbeddingRequest::parse(fields).map(drop),
+        }
+    }
+
+    /// What `/openapi.json` says that an endpoint takes, as `openapi.rs` has it.
+    fn told(endpoint: Endpoint) -> Vec<&'static str> {
+        let everywhere = |known: &Known| endpoint == Embeddings && ["model", "user"].contains(&known.name);
+        let here = KNOWN.iter().filter(|known| known.on.contains(&endpoint) || everywhere(known));
+        here.map(|known| known.name).collect()
+    }
+
     /// A field in a shape that nothing has is refused by its own name, not as one that nobody knows.
     #[test]
-    fn every_field_of_completions_is_read() {
-        for known in KNOWN.iter().filter(|known| known.on.contains(&Completions)) {
-            let mut body = json!({"model": "m", "prompt": "p"});
-            // No field of a request is a list that holds a list with nothing in it and the truth.
-            body[known.name] = json!([[], true]);
-            let refused = CompletionRequest::parse(Fields::of("", body).unwrap());
-            // A schema may be any JSON until it is looked into.
-            if refused.is_ok() {
-                continue;
+    fn every_field_that_is_told_is_read() {
+        for endpoint in ENDPOINTS {
+            parse(endpoint, json!({})).unwrap_or_else(|_| panic!("{endpoint:?} without anything more"));
+            for name in told(endpoint) {
+                // No field of a request is a list that holds a list with nothing in it and the truth.
+                let refused = parse(endpoint, json!({name: [[], true]}));
+                // A schema may be any JSON until it is looked into.
+                if refused.is_ok() {
+                    continue;
+                }
+                let told = super::super::params::tests::told(refused);
+                assert!(told.1.starts_with(name), "{endpoint:?} {name}: {told:?}");
+                assert!(!told.2.contains("no field"), "{endpoint:?} {name}: {told:?}");
             }
-            let told = super::super::params::tests::told(refused);
-            assert!(told.1.starts_with(known.name), "{}: {told:?}", known.name);
-            assert!(!told.2.contains("no field"), "{}: {told:?}", known.name);
+        }
+    }
+
+    /// Whatever a parser looks for is told, unless it is looked for to be refused with a word on what to send instead.
+    #[test]
+    fn every_field_that_is_read_is_told() {
+        let refused_by_name = [
+            "messages",
+            "max_tokens",
+            "max_completion_tokens",
+            "response_format",
+            "reasoning_effort",
+            "logprobs",
+            "n",
+        ];
+        for endpoint in ENDPOINTS {
+            looked_for::take();
+            parse(endpoint, json!({})).unwrap_or_else(|_| panic!("{endpoint:?} without anything more"));
+            let told = told(endpoint);
+            for name in looked_for::take() {
+                let is_refused = endpoint == Responses && refused_by_name.contains(&name.as_str());
+                assert!(
+                    told.contains(&name.as_str()) || is_refused,
+                    "{endpoint:?} reads `{name}`, KNOWN lacks it"
+                );
+                if is_refused {
+                    assert!(parse(endpoint, json!({name.as_str(): 1})).is_err(), "{name}");
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::chat::Message;
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found};
+use crate::models::capability::VISION;
 
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
@@ -119,14 +120,21 @@ fn part_text(mut part: Fields) -> Result<String> {
             Ok(text)
         }
         "image_url" => {
-            let message = "this model sees no images: send text parts only";
-            Err(Error::unsupported(path.trim_end_matches(".type"), message).into())
+            let path = path.trim_end_matches(".type");
+            Err(Error::unsupported(path, no_images(path)).into())
         }
         other => {
             let message = format!("a part of type `{other}` cannot be read here: send parts of type `text`");
             Err(Error::unsupported(path.trim_end_matches(".type"), message).into())
         }
     }
+}
+
+/// Why an image at this place is refused, whatever the model.
+pub(super) fn no_images(path: &str) -> String {
+    format!(
+        "`{path}` needs the capability `{VISION}`, which no model has here: no plugin can be handed an image; send text parts only"
+    )
 }
 
 #[cfg(test)]

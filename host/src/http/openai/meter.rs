@@ -82,6 +82,7 @@ impl Meter {
         };
         let metrics = self.account.metrics();
         metrics.prefix(&self.model, usage.prompt_tokens, usage.cached_tokens);
+        metrics.drafts(&self.model, usage.drafted_tokens, usage.accepted_tokens);
         metrics.whole_request(&self.model, self.account.started().elapsed());
         metrics.request_ended(&self.model, reason);
         self.note(reason, usage.cached_tokens);

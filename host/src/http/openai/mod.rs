@@ -25,14 +25,15 @@
 //! | `echo` | the prompt stands before its answer; with `logprobs` its tokens are scored too |
 //! | `best_of` | from `n` to 128, above `n` not in streams: the answers whose tokens are the most probable on average are told |
 //! | `suffix` | with the capability `infill`, and where `prompt` is text; not with `echo` |
-//! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict`: arguments are kept to the schema |
+//! | `tools` | functions; for the model's template, or where it knows none, for the system message; `strict`: arguments are kept to the schema; else a call is kept to its family's form from its mark on, where that is known |
 //! | `tool_choice` | `auto`; `none`, with which no tools are offered; `required`, or a function by its name: the answer is kept to calls |
 //! | `parallel_tool_calls` | `false`: calls beyond the first are dropped |
-//! | `response_format` | `text`, `json_object`, `json_schema`; a schema is enforced also without `strict`; with `tools` the answer is a call or an instance |
+//! | `response_format` | `text`, `json_object`, `json_schema`; a schema is enforced also without `strict`; with `tools` the answer is a call or an instance, with a `tool_choice` that must call it is only checked |
 //! | `json_schema`, `grammar` | as llama-server has them, a grammar not with `tools`; it is GBNF, or Lark as llguidance has it |
 //! | `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` | as vLLM has them; with `tools` only what is JSON |
 //! | `priority` | -1000 to 1000, as vLLM has it: smaller goes first |
 //! | `deadline_ms` | the answer ends so long after the request came: with `length` where it has begun, else with an error |
+//! | `keep_alive` | how long the model stays loaded when nobody uses it any more |
 //! | `modalities` | only `["text"]` |
 //! | `service_tier` | only `auto` and `default`: there is one |
 //! | `store` | only `false`: nothing is kept |

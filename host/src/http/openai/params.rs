@@ -124,6 +124,7 @@ impl Parameters {
             seed: self.seed.map(|seed| seed.wrapping_add(u64::from(choice))),
             logprobs,
             structure: self.structure.clone(),
+            offered: None,
             priority: self.priority,
             time_limit_ms: self.deadline.map(milliseconds_to),
             prompt_logprobs: false,

@@ -143,7 +143,7 @@ fn schema_of(schema: Value) -> Result<Grammar> {
 }
 
 fn structure(field: impl Into<String>, grammar: Grammar) -> Structure {
-    Structure { field: field.into(), grammar, after: None }
+    Structure { field: field.into(), grammar, after: None, beside: None }
 }
 
 /// The one of two that is there.

@@ -9,8 +9,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::chat;
 use super::generation;
 use super::messages;
+use super::tools::{Form, Tools};
 use crate::chat::RenderOptions;
 use crate::engine::message::{Prompt, Question, Segment};
 use crate::error::Error;
@@ -94,7 +96,9 @@ pub(crate) async fn detokenize(
     Ok(Json(Content { content: String::from_utf8_lossy(&bytes).into_owned() }))
 }
 
-/// `{"prompt": "…"}`: the chat as the model's own template writes it.
+/// `{"prompt": "…"}`: the chat as the model's own template writes it, by the fields of a chat completion that the template
+/// sees: `messages`, `tools` with `tool_choice`, `chat_template_kwargs`, `reasoning_effort`. With `add_generation_prompt` false
+/// it ends behind the last message.
 #[utoipa::path(
     post, path = "/apply-template", tag = "tokens", summary = "A chat as the model's template writes it",
     responses((status = 200, description = "the prompt", body = PromptText))
@@ -105,9 +109,16 @@ pub(crate) async fn apply_template(
 ) -> Result<Json<PromptText>> {
     let model = fields.text("model")?;
     let messages = messages::take(&mut fields)?;
+    let variables = chat::variables(&mut fields)?;
+    let tools = Tools::take(&mut fields, Form::Nested)?;
+    let add_generation_prompt = fields.flag("add_generation_prompt")?.unwrap_or(true);
     fields.finish()?;
     let model = open(&app, model).await?;
-    let prompt = match model.render_chat(&messages, &RenderOptions::default())? {
+    let options = chat::rendering(&model, variables, &tools, chat::NAMES)?;
+    // What a chat completion would refuse is no prompt of one.
+    chat::manner(&model, &tools)?;
+    let options = RenderOptions { add_generation_prompt, ..options };
+    let prompt = match model.render_chat(&messages, &options)? {
         Prompt::Chat(segments) => segments.into_iter().map(text).collect(),
         Prompt::Text(text) => text,
         Prompt::Tokens(_) => String::new(),

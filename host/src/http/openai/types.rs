@@ -268,7 +268,7 @@ struct ModelMeta {
     context_length: Option<u64>,
     size_bytes: Option<u64>,
     loaded: bool,
-    /// Known once it is loaded; empty before.
+    /// Whole once it is loaded; before, as far as its headers say.
     capabilities: Vec<String>,
 }
 

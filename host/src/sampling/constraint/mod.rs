@@ -185,6 +185,19 @@ impl Constraint {
         Ok(if self.matcher.is_stopped() { Place::Complete } else { Place::Within })
     }
 
+    /// Goes on by a text.
+    ///
+    /// # Errors
+    /// As [`Constraint::allowed`], and when the text is not allowed here.
+    pub fn commit_text(&mut self, text: &str) -> Result<Place, Refusal> {
+        let environment = self.matcher.tok_env().map_err(|error| Refusal::on_the_way(&error))?;
+        let mut place = Place::Within;
+        for token in environment.tok_trie().greedy_tokenize(text.as_bytes()) {
+            place = self.commit(token)?;
+        }
+        Ok(place)
+    }
+
     /// Whether the text may end here.
     ///
     /// # Errors

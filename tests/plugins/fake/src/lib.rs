@@ -144,6 +144,7 @@ impl Model for Script {
             return "not JSON".to_owned();
         }
         let template = match self.behaviour.text("template") {
+            _ if self.behaviour.has("no_template") => "null".to_owned(),
             Some(template) => format!("{template:?}"),
             None => "\"{% for m in messages %}{{ m.content }}{% endfor %}\"".to_owned(),
         };

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::messages;
 use crate::chat::Message;
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
@@ -190,8 +191,10 @@ fn text(mut part: Fields, kinds: &[&str]) -> Result<String> {
     let path = part.path("type");
     let kind = part.required_text("type")?;
     if !kinds.contains(&kind.as_str()) {
-        let why = if kind == "input_image" { "this model sees no images: " } else { "" };
-        let message = format!("{why}`{path}` can be {}; found `{kind}`", kinds.join(" or "));
+        let message = match kind.as_str() {
+            "input_image" => messages::no_images(path.trim_end_matches(".type")),
+            _ => format!("`{path}` can be {}; found `{kind}`", kinds.join(" or ")),
+        };
         return Err(Error::unsupported(path, message).into());
     }
     let text = part.required_text("text")?;

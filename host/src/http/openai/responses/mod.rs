@@ -22,10 +22,11 @@
 //! | `metadata` | told back |
 //! | `truncation` | only `disabled` |
 //! | `background` | only `false` |
-//! | `stream_options` | `include_obfuscation` only `false` |
+//! | `stream_options` | with `stream`; `include_obfuscation` only `false` |
 //!
 //! A stream ends with `response.completed`, `response.incomplete` or `response.failed`, and has no `[DONE]`.
 
+pub(crate) mod events;
 mod items;
 mod output;
 mod request;
@@ -54,9 +55,9 @@ use crate::http::account::Account;
 use crate::http::body::JsonBody;
 use crate::http::error::{Failure, Result, WireKind};
 
-/// For the fuzz target: whether this is a request.
-#[cfg(fuzzing)]
-pub(super) fn parse_for_fuzzing(fields: super::super::fields::Fields) -> Result<()> {
+/// Whether this is a request, where no response is kept: for the fuzz target, and for tests.
+#[cfg(any(fuzzing, test))]
+pub(super) fn parse_alone(fields: super::super::fields::Fields) -> Result<()> {
     ResponseRequest::parse(fields, &Store::new(0, 0)).map(|_| ())
 }
 

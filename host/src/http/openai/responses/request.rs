@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::chat::{ChatRequest, EFFORT, Names, template_variables};
+use super::super::known::Endpoint;
 use super::super::params::{MAX_LOGPROBS, Parameters};
 use super::super::structure;
 use super::super::tools::{Form, Tools};
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::http::error::{Failure, Result, WireKind};
 use crate::http::fields::{Fields, found};
 
-const NAMES: Names = Names { messages: "input", effort: "reasoning.effort" };
+const NAMES: Names = Names { endpoint: Endpoint::Responses, messages: "input", effort: "reasoning.effort" };
 
 /// What chat completions call otherwise.
 const OTHER_NAMES: [(&str, &str); 6] = [
@@ -238,7 +239,12 @@ fn refuse_what_cannot_be(fields: &mut Fields) -> Result<()> {
     if fields.integer("n")?.is_some() {
         return Err(Error::unsupported("n", "`n` belongs to /v1/chat/completions: a response is one").into());
     }
+    let streams = fields.peek("stream").and_then(Value::as_bool).unwrap_or(false);
     let Some(mut options) = fields.object("stream_options")? else { return Ok(()) };
+    if !streams {
+        let message = "`stream_options` says how to stream, but `stream` is not true";
+        return Err(Error::invalid("stream_options", message).into());
+    }
     if options.flag("include_obfuscation")?.unwrap_or(false) {
         let path = "stream_options.include_obfuscation";
         let message = format!("`{path}` is not supported: no padding is added to a stream");

@@ -121,6 +121,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         400,
         "stream_options.include_obfuscation",
     );
+    check(json!({"stream_options": {"include_obfuscation": false}}), 400, "stream_options");
     check(
         json!({"stream": true, "stream_options": {"include_usage": true}}),
         400,
