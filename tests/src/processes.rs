@@ -56,7 +56,7 @@ fn group(id: u64) -> Vec<String> {
 
 #[tokio::test]
 async fn what_a_worker_has_forked_hides_no_crash_and_ends_with_it() {
-    let house = House::with(&["fake"]).model("m.fake", "fork_then_abort_at = 4");
+    let house = House::with(&["fake"]).model("m.fake", "fork_then_abort_at = 4\nstall_ms = 500");
     let server = with_plugins(house, "hang_secs = 60").serve();
     let mut stream = server.send(COMPLETIONS, &streamed("m", "hello", 20)).await.bytes_stream();
     let mut said = stream.next().await.unwrap().unwrap().to_vec();

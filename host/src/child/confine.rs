@@ -43,10 +43,17 @@ pub fn leave_stopping_to_the_host() {
     let _ = stops.thread_block();
 }
 
-/// When the machine runs out of memory the system ends whoever takes most of it, this counted on top in thousandths: a
+/// When the machine runs out of memory the system ends whoever takes most of it, so many thousandths counted on top: a
 /// model is loaded again, a host that is gone answers nobody.
 #[cfg(target_os = "linux")]
-const OOM_SCORE: &str = "500";
+fn raise_oom_score() -> std::io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    const RAISED: i32 = 500;
+    const MOST: i32 = 1000;
+
+    let of_host: i32 = std::fs::read_to_string(FILE)?.trim().parse().map_err(std::io::Error::other)?;
+    std::fs::write(FILE, (of_host + RAISED).min(MOST).to_string())
+}
 
 /// Threads' stacks count as allocated although hardly anything of them is ever used: so much comes on top of a bound.
 const STACKS: u64 = 1 << 30;
@@ -75,7 +82,7 @@ pub(super) fn limit(host_pid: u32, memory_bytes: u64) -> Result<Vec<String>> {
         if memory_bytes > 0 {
             note("memory_limit", setrlimit(Resource::RLIMIT_DATA, most, most));
         }
-        if std::fs::write("/proc/self/oom_score_adj", OOM_SCORE).is_ok() {
+        if raise_oom_score().is_ok() {
             in_force.push("dies_before_host".to_owned());
         }
     }

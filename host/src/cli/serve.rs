@@ -106,7 +106,9 @@ fn welcome(app: &App, address: SocketAddr) -> String {
     let mut lines = vec![format!("Impetus {} listens on {base}", env!("CARGO_PKG_VERSION"))];
     let records = app.plugins.records();
     lines.extend(records.iter().map(plugin_line));
-    if records.is_empty() {
+    let late = app.plugins.late();
+    lines.extend(late.iter().map(|id| format!("  plugin {id}: it is still being tried")));
+    if records.is_empty() && late.is_empty() {
         lines.push(format!("  {}", no_plugins(&app.config)));
     } else {
         let missing = app.plugins.named_in_vain(&app.config);

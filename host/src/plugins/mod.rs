@@ -169,9 +169,9 @@ impl Plugins {
         now
     }
 
-    /// Whether a verdict is still awaited that the last look did not find.
-    pub fn is_trying(&self) -> bool {
-        !held(&self.late).is_empty()
+    /// Ids of those that are still being tried, so that nothing is said of them yet.
+    pub fn late(&self) -> Vec<String> {
+        held(&self.late).iter().map(|spec| spec.id.clone()).collect()
     }
 
     /// Whether one of these has come.
@@ -232,8 +232,8 @@ impl Plugins {
 
     /// Ids that plugins.toml speaks of and no library has.
     pub fn named_in_vain(&self, config: &Config) -> Vec<String> {
-        let table = self.table();
-        let found = |id: &String| table.records.iter().any(|record| record.id == *id);
+        let (table, late) = (self.table(), self.late());
+        let found = |id: &String| late.contains(id) || table.records.iter().any(|record| record.id == *id);
         let named = config.plugin.iter().filter(|(id, entry)| entry.enabled && !found(id));
         named.map(|(id, _)| id.clone()).collect()
     }

@@ -70,7 +70,7 @@ struct Watch {
 impl Watch {
     fn run(mut self, told: &Receiver<notify::Result<notify::Event>>) {
         loop {
-            let round = if self.watched.plugins.is_trying() { TRIALS } else { ROUND };
+            let round = if self.watched.plugins.late().is_empty() { ROUND } else { TRIALS };
             let wait = self.settling.due(Instant::now()).map_or(round, |due| due.min(round));
             match told.recv_timeout(wait) {
                 Ok(Ok(event)) => self.note(&event),
@@ -78,8 +78,11 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.find_folders() || self.watched.plugins.has_late_verdict() {
+            if self.find_folders() {
                 self.settling.changed(Instant::now());
+            }
+            if self.watched.plugins.has_late_verdict() {
+                self.settling.to_be_looked_at(Instant::now());
             }
             if let Some(unsettled) = self.settling.take(Instant::now()) {
                 self.look(&unsettled);
@@ -209,6 +212,11 @@ impl Settling {
         self.changed = Some(now);
     }
 
+    /// There is something to look at, which does not go on changing until that is done.
+    fn to_be_looked_at(&mut self, now: Instant) {
+        self.changed.get_or_insert(now);
+    }
+
     /// Not all was told: what is awaited may have been.
     fn lost(&mut self, now: Instant) {
         self.writing.values_mut().for_each(|writing| writing.will_be_closed = false);
@@ -292,6 +300,14 @@ mod tests {
         settling.lost(start);
         assert_eq!(settling.take(start + QUIET), set(&["a"]));
         assert_eq!(settling.take(start + PAUSE), set(&[]));
+    }
+
+    #[test]
+    fn what_is_said_again_and_again_until_it_is_looked_at_is_looked_at() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        settling.to_be_looked_at(start);
+        settling.to_be_looked_at(start + QUIET / 2);
+        assert_eq!(settling.take(start + QUIET), set(&[]));
     }
 
     #[test]
