@@ -25,6 +25,7 @@ mod openai_python;
 mod openapi;
 mod plugin_commands;
 mod plugins;
+mod processes;
 mod responses;
 mod scores;
 mod security;

@@ -6,6 +6,8 @@ use futures_util::future::join_all;
 use impetus_tests::{Answer, House, SMOLLM2, Server};
 use serde_json::{Value, json};
 
+use crate::workers::{kill, pid, processes, until, with_plugins};
+
 const COMPLETIONS: &str = "/v1/completions";
 
 fn body(model: &str, max_tokens: u32) -> Value {
@@ -142,6 +144,65 @@ async fn the_least_recently_used_makes_room_a_busy_one_never_and_what_cannot_fit
     assert!(refused.headers.contains_key("retry-after") && refused.text.contains("busy"), "{}", refused.text);
     assert_eq!(server.post(COMPLETIONS, &body("c", 1)).await.status, 200);
     assert_eq!(loaded(&server).await, ["c"]);
+}
+
+#[tokio::test]
+async fn a_model_that_is_unloaded_while_its_engine_is_down_stays_unloaded() {
+    let house = House::with(&["fake"]).model("m.fake", "abort_at = 1");
+    let server = with_plugins(house, "max_crashes = 9").serve();
+    // The second engine that crashes without ever having answered is started again after a second.
+    for prompt in ["one", "two"] {
+        let asked = json!({"model": "m", "prompt": prompt, "max_tokens": 2});
+        assert_eq!(server.post(COMPLETIONS, &asked).await.status, 503);
+    }
+    change(&server, "m", "unload").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(loaded(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_crash_changes_nothing_about_how_long_a_model_stays() {
+    let server = House::with(&["fake"]).model("m.fake", "").serve();
+    let mut asked = body("m", 2);
+    asked["keep_alive"] = json!("1h");
+    assert_eq!(server.post(COMPLETIONS, &asked).await.status, 200);
+    let killed = pid(&server, "m").await;
+    kill(killed);
+    until("another engine runs", async || {
+        processes(&server).await.first().is_some_and(|process| process["pid"] != killed)
+    })
+    .await;
+    assert_eq!(processes(&server).await[0]["keep_alive_secs"], 3600);
+}
+
+#[tokio::test]
+async fn a_plan_says_when_a_model_that_failed_may_be_tried_again() {
+    let server = House::with(&["fake"]).model("m.fake", "fail_load").serve();
+    let before = plan(&server, "m").await;
+    assert_eq!((&before["reason"], &before["retry_after_secs"]), (&Value::Null, &Value::Null), "{before}");
+    assert_eq!(server.post(COMPLETIONS, &body("m", 1)).await.status, 400);
+    let cooling = plan(&server, "m").await;
+    assert!(cooling["reason"].as_str().unwrap().contains("told to be broken"), "{cooling}");
+    assert!((1..=10).contains(&cooling["retry_after_secs"].as_u64().unwrap()), "{cooling}");
+}
+
+#[tokio::test]
+async fn a_file_that_a_plugin_hangs_over_costs_its_time_once() {
+    let house = House::with(&["fake", "gguf"]).model("m.fake", "").model("hangs.fake", "hang_in_probe");
+    let server = house.config("").serve();
+    let listed = async || server.get("/api/models").await.json["models"].clone();
+    let reason = |models: &Value| {
+        let hangs = models.as_array().unwrap().iter().find(|model| model["id"] == "hangs").unwrap();
+        hangs["reason"].as_str().unwrap().to_owned()
+    };
+    // The server has listed them once already, for its first words.
+    let started = Instant::now();
+    assert!(reason(&listed().await).contains("within 10 s"));
+    // With another plugin gone, all files are asked about again.
+    server.house.edit_config("[plugin.gguf]\nenabled = false");
+    until("it is gone", async || server.get("/api/formats").await.json["formats"][1].is_null()).await;
+    assert!(reason(&listed().await).contains("within 10 s"));
+    assert!(started.elapsed() < Duration::from_secs(9), "it was asked again: {:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! `/api/events` tells it.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use impetus_tests::{House, Server, file_name, library};
 use serde_json::{Value, json};
@@ -28,9 +29,13 @@ async fn a_plugin_that_is_dropped_in_is_served_and_one_that_is_taken_out_is_not(
     std::fs::write(server.house.path("broken"), "not a library").unwrap();
     std::fs::rename(server.house.path("broken"), server.house.path("plugins/libbroken.so")).unwrap();
     events.plugin("broken", "not_a_plugin").await;
+    // However long its writer takes.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     copy.write_all(&whole[whole.len() / 2..]).unwrap();
     drop(copy);
+    let dropped = Instant::now();
     events.formats(json!(["fake"])).await;
+    assert!(dropped.elapsed() < Duration::from_secs(2), "{:?}", dropped.elapsed());
     let of_half: Vec<_> = events.heard.iter().filter(|event| event["id"] != "broken").collect();
     assert!(of_half.iter().all(|event| event["state"] != "not_a_plugin"), "{of_half:#?}");
     assert_eq!(server.get("/api/formats").await.json["formats"][0]["id"], "fake");
@@ -124,6 +129,66 @@ async fn a_replaced_plugin_ends_with_its_requests_and_the_next_one_gets_the_new(
     events.until(|event| event["type"] == "plugin_removed" && event["id"] == "fake").await;
     assert_eq!(server.get("/api/plugins").await.json["plugins"].as_array().unwrap().len(), 1);
     assert_eq!(complete(&server).await, 200);
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_copied_over_in_place_takes_nothing_away_from_those_that_run() {
+    let server = House::with(&["fake"]).model("tiny.fake", "say = hello\nstall_ms = 20").serve();
+    let mut events = Events::of(&server).await;
+    events.formats(json!(["fake"])).await;
+    let before = server.get("/api/plugins").await.json["plugins"][0]["sha256"].clone();
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": true});
+    let mut answer = server.send("/v1/completions", &body).await;
+    let mut said = answer.chunk().await.unwrap().unwrap().to_vec();
+
+    let target = server.house.path(&format!("plugins/{}", file_name("fake")));
+    let mut newer = std::fs::read(&target).unwrap();
+    newer.push(0);
+    // As `cp` does, but slowly: for a while nothing of the old is left in the file, and not all of the new is there.
+    let mut copy = std::fs::File::create(&target).unwrap();
+    for _ in 0..20 {
+        said.extend(answer.chunk().await.unwrap().unwrap());
+    }
+    copy.write_all(&newer).unwrap();
+    drop(copy);
+    events.until(|event| event["type"] == "model" && event["state"]["name"] == "draining").await;
+    let after = server.get("/api/plugins").await.json["plugins"][0]["sha256"].clone();
+    assert_ne!(before, after);
+    assert_eq!(complete(&server).await, 200, "the new one runs");
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        said.extend(piece);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.ends_with("data: [DONE]\n\n") && !said.contains("\"error\""), "{said}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_holds_up_no_other() {
+    let hangs = "[plugin.fake.options]\nx = \"hang\"";
+    let server = House::with(&["fake"]).config(hangs).serve();
+    let mut events = Events::of(&server).await;
+    std::fs::copy(library("gguf"), server.house.path("plugins/new")).unwrap();
+    std::fs::rename(server.house.path("plugins/new"), server.house.path("plugins/libgguf.so")).unwrap();
+    events.formats(json!(["gguf"])).await;
+    let of_fake: Vec<_> = events.heard.iter().filter(|event| event["id"] == "fake").collect();
+    assert!(of_fake.is_empty(), "its trial was waited for: {of_fake:#?}");
+    let told = events.plugin("fake", "quarantined").await;
+    assert!(told["reason"].as_str().unwrap().contains("hung"), "{told}");
+}
+
+#[tokio::test]
+async fn a_plugin_folder_that_another_takes_the_place_of_is_followed() {
+    let server = House::with(&["fake"]).serve();
+    let mut events = Events::of(&server).await;
+    let at = |below: &str| server.house.path(below);
+    std::fs::rename(at("plugins"), at("old")).unwrap();
+    events.formats(json!([])).await;
+    std::fs::create_dir(at("plugins")).unwrap();
+    // What goes on in the old one concerns nobody any more; in the new one it does.
+    std::fs::copy(library("fake"), at("plugins/libfake.so")).unwrap();
+    events.formats(json!(["fake"])).await;
+    std::fs::remove_file(at("plugins/libfake.so")).unwrap();
+    events.formats(json!([])).await;
 }
 
 #[tokio::test]

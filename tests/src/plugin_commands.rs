@@ -1,5 +1,12 @@
 //! `impetus plugins add | remove | enable | disable | pin | new`: files change, and plugins.toml keeps its comments.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use impetus_tests::{House, file_name, library};
 
 use crate::plugins::records;
@@ -46,6 +53,47 @@ fn a_plugin_is_added_with_its_hash_and_removed_again() {
     let (code, said) = run(&house, &["remove", "fake"]);
     assert_eq!((code, path.exists()), (0, false), "{said}");
     assert!(!config(&house).contains("sha256") && config(&house).contains("# a comment of mine"));
+}
+
+/// Opens a pipe for writing as soon as somebody reads it.
+fn when_it_is_read(pipe: &Path) -> File {
+    const O_NONBLOCK: i32 = 0o4000;
+
+    let started = Instant::now();
+    loop {
+        match OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(pipe) {
+            Ok(writer) => return writer,
+            Err(error) => assert!(started.elapsed() < Duration::from_secs(60), "nobody reads it: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_pin_of_a_plugin_is_there_before_its_library() {
+    let house = House::with(&[]);
+    let (text, pipe) = (config(&house), house.path("plugins.toml"));
+    std::fs::remove_file(&pipe).unwrap();
+    // Whoever reads plugins.toml waits for us.
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let source = library("fake");
+    let mut adding = house.command(&["plugins", "add", source.to_str().unwrap()]).spawn().unwrap();
+    when_it_is_read(&pipe).write_all(text.as_bytes()).unwrap();
+    // It is read a first time to know the folder; once there is something in that, it is about to be edited.
+    let folder = house.path("plugins");
+    let started = Instant::now();
+    while std::fs::read_dir(&folder).unwrap().next().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(60), "nothing is copied");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut edit = when_it_is_read(&pipe);
+    let in_place = folder.join(file_name("fake"));
+    assert!(!in_place.exists(), "it is there without its pin");
+    edit.write_all(text.as_bytes()).unwrap();
+    drop(edit);
+    assert!(adding.wait().unwrap().success());
+    assert!(in_place.exists() && config(&house).contains("sha256 = "), "{}", config(&house));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
 }
 
 #[test]

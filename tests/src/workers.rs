@@ -249,11 +249,13 @@ async fn a_worker_killed_in_mid_stream_ends_the_stream_with_an_error_and_the_nex
         server.send(COMPLETIONS, &streamed(SMOLLM2, "Once upon a time", 2000)).await.bytes_stream();
     assert!(stream.next().await.unwrap().is_ok());
     let killed = pid(&server, SMOLLM2).await;
+    let started = Instant::now();
     kill(killed);
     let rest: Vec<_> = stream.map(|piece| piece.unwrap()).collect().await;
     let rest = String::from_utf8(rest.concat()).unwrap();
     assert!(rest.contains("engine_crashed") && rest.contains("SIGKILL"), "{rest}");
     assert!(!rest.contains("[DONE]"), "{rest}");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     let next = server.post(COMPLETIONS, &body(SMOLLM2, "Once upon a time", 4)).await;
     assert_eq!(next.status, 200, "{}", next.text);
     assert_ne!(pid(&server, SMOLLM2).await, killed);

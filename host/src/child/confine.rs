@@ -1,7 +1,7 @@
 //! What a child may not do, taken upon itself before any plugin's code runs: as much as the system offers. What is in
 //! force has a name, which is reported; what the system does not offer is missing there.
 //!
-//! It lives no longer than its host (`dies_with_host`), leaves no core dumps (`no_core_dumps`), gets no rights by running
+//! It lives no longer than its host (`dies_with_host`) and goes before it where memory runs out (`dies_before_host`), leaves no core dumps (`no_core_dumps`), gets no rights by running
 //! other programs (`no_new_privileges`), has a bound of memory of its own where one is set (`memory_limit`), writes no
 //! files and reads those that it needs (`files_read_only`), opens no TCP connection (`no_tcp`), and reaches no other
 //! process by signals (`no_signals`). What else it has no use for the system refuses call by call (`syscalls`).
@@ -30,6 +30,31 @@ pub(super) fn close_inherited(socket: &OwnedFd) {
     }
 }
 
+/// A service manager tells every process of a service to stop, not its first alone, and a crash would be made of that. The
+/// host knows what is to end when; this process ends with it. Holds for every thread that is started later.
+pub fn leave_stopping_to_the_host() {
+    use nix::sys::signal::{SigSet, Signal};
+
+    let mut stops = SigSet::empty();
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        stops.add(signal);
+    }
+    // It only fails for a set that is none.
+    let _ = stops.thread_block();
+}
+
+/// When the machine runs out of memory the system ends whoever takes most of it, so many thousandths counted on top: a
+/// model is loaded again, a host that is gone answers nobody.
+#[cfg(target_os = "linux")]
+fn raise_oom_score() -> std::io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    const RAISED: i32 = 500;
+    const MOST: i32 = 1000;
+
+    let of_host: i32 = std::fs::read_to_string(FILE)?.trim().parse().map_err(std::io::Error::other)?;
+    std::fs::write(FILE, (of_host + RAISED).min(MOST).to_string())
+}
+
 /// Threads' stacks count as allocated although hardly anything of them is ever used: so much comes on top of a bound.
 const STACKS: u64 = 1 << 30;
 
@@ -56,6 +81,9 @@ pub(super) fn limit(host_pid: u32, memory_bytes: u64) -> Result<Vec<String>> {
         note("no_new_privileges", prctl::set_no_new_privs());
         if memory_bytes > 0 {
             note("memory_limit", setrlimit(Resource::RLIMIT_DATA, most, most));
+        }
+        if raise_oom_score().is_ok() {
+            in_force.push("dies_before_host".to_owned());
         }
     }
     #[cfg(not(target_os = "linux"))]

@@ -90,6 +90,7 @@ pub fn begin<T: DeserializeOwned>() -> Result<Begun<T>> {
         let found = format!("protocol {} of {}", greeting.protocol, greeting.version);
         return Err(failed("the server is of another version", &found));
     }
+    confine::leave_stopping_to_the_host();
     let limits = confine::limit(greeting.host_pid, greeting.memory_bytes)?;
     log::start_in_child(&greeting.log);
     to_host.send(&own).map_err(|error| failed("it cannot answer", &error))?;

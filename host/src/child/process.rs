@@ -7,8 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+#[cfg(target_os = "linux")]
+use nix::sys::wait::WaitPidFlag;
+use nix::unistd::Pid;
 
 use super::Greeting;
 use super::frame::{FrameReader, FrameWriter};
@@ -22,13 +27,19 @@ const GREETING: Duration = Duration::from_secs(20);
 /// How long after the end of its socket a child that is about to end has for it.
 const DYING: Duration = Duration::from_millis(300);
 
-/// A running child. Killed when dropped.
+/// A running child. Killed when dropped, with whatever it has started.
 pub struct Child {
-    process: Mutex<std::process::Child>,
+    process: Arc<Mutex<Process>>,
     pid: u32,
     last: LastLines,
     /// Closed when all that it said was read.
     silent: Mutex<Receiver<()>>,
+}
+
+/// A process that leads a group of its own, and how it ended once that was asked for.
+struct Process {
+    child: std::process::Child,
+    status: Option<ExitStatus>,
 }
 
 /// How a child ended.
@@ -64,9 +75,16 @@ impl Child {
             let _end: Sender<()> = end;
             pump(&named, pipe, &reading);
         };
-        let child = Child { process: Mutex::new(process), pid, last, silent: Mutex::new(silent) };
+        let process = Arc::new(Mutex::new(Process { child: process, status: None }));
+        let child = Child { process: Arc::clone(&process), pid, last, silent: Mutex::new(silent) };
         let thread = std::thread::Builder::new().name("child's words".to_owned()).spawn(body);
         thread.map_err(|error| failed("no thread", &error))?;
+        #[cfg(target_os = "linux")]
+        {
+            let thread = std::thread::Builder::new().name("child's end".to_owned());
+            let body = move || end_what_is_left(pid, &process);
+            thread.spawn(body).map_err(|error| failed("no thread", &error))?;
+        }
         let (reader, writer) = child.greet(ours, memory_bytes).map_err(|error| {
             let ending = child.end();
             failed(&format!("it {}", ending.told()), &error)
@@ -89,9 +107,9 @@ impl Child {
         self.pid
     }
 
-    /// Ends it now.
+    /// Ends it now, and whatever it has started.
     pub fn kill(&self) {
-        let _ = self.process.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        lock(&self.process).kill();
     }
 
     /// How it ended; a child that does not end by itself within a moment is killed.
@@ -109,24 +127,78 @@ impl Child {
 
     fn wait(&self, patience: Duration) -> io::Result<ExitStatus> {
         let started = Instant::now();
-        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        while started.elapsed() < patience {
-            if let Some(status) = process.try_wait()? {
-                return Ok(status);
-            }
+        let mut process = lock(&self.process);
+        while started.elapsed() < patience && !process.has_ended() {
             std::thread::sleep(Duration::from_millis(2));
         }
-        let _ = process.kill();
-        process.wait()
+        process.end()
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = process.kill();
-        let _ = process.wait();
+        let _ = lock(&self.process).end();
     }
+}
+
+impl Process {
+    /// Whether it has ended. It is not asked for how: until then its number, which is its group's too, is nobody else's.
+    #[cfg(target_os = "linux")]
+    fn has_ended(&mut self) -> bool {
+        self.status.is_some() || has_ended(self.child.id(), WaitPidFlag::WNOHANG)
+    }
+
+    /// Whether it has ended.
+    #[cfg(not(target_os = "linux"))]
+    fn has_ended(&mut self) -> bool {
+        self.status = self.child.try_wait().unwrap_or_default();
+        self.status.is_some()
+    }
+
+    /// Ends the whole group: who is in it was started by the child, and outlives it otherwise.
+    fn kill(&mut self) {
+        // Afterwards the number may be another's.
+        if self.status.is_some() {
+            return;
+        }
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        let _ = self.child.kill();
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        self.kill();
+        let status = self.child.wait()?;
+        self.status = Some(status);
+        Ok(status)
+    }
+}
+
+fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
+    process.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a child of ours has ended, or ends while we wait as `how` says. Its status can still be asked for.
+#[cfg(target_os = "linux")]
+fn has_ended(pid: u32, how: WaitPidFlag) -> bool {
+    use nix::sys::wait::{Id, WaitStatus, waitid};
+
+    let Ok(pid) = i32::try_from(pid) else { return true };
+    loop {
+        match waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | how) {
+            Ok(WaitStatus::StillAlive) => return false,
+            Err(nix::Error::EINTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// What a child has started may hold its socket open when it ends: then nobody would see that it has.
+#[cfg(target_os = "linux")]
+fn end_what_is_left(pid: u32, process: &Mutex<Process>) {
+    has_ended(pid, WaitPidFlag::empty());
+    lock(process).kill();
 }
 
 impl Ending {
@@ -160,6 +232,8 @@ fn command(
         .arg0("impetus")
         .args(["engine", role])
         .current_dir("/")
+        // What a terminal sends to the server's group is meant for the server, which lets running answers end.
+        .process_group(0)
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::from(OwnedFd::from(output)))
         .stderr(Stdio::from(OwnedFd::from(errors)));

@@ -16,8 +16,8 @@ use seccompiler::{
 const SOCKETS: &[i64] =
     &[libc::SYS_socket, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
-/// No other program.
-const PROGRAMS: &[i64] = &[libc::SYS_execve, libc::SYS_execveat];
+/// No other program, and no way out of the group that is ended as a whole.
+const PROGRAMS: &[i64] = &[libc::SYS_execve, libc::SYS_execveat, libc::SYS_setpgid, libc::SYS_setsid];
 
 /// No look into other processes, and no hand in them.
 const TRACING: &[i64] = &[

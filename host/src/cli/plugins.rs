@@ -44,8 +44,22 @@ fn add(config: &Config, file: &Path) -> Outcome {
         return Err(Failure::Told);
     }
     let target = place(config, &record, file)?;
-    copy(file, &target, &record).map_err(|error| failed(&target, "cannot be written", &error))?;
+    let draft =
+        Draft::copy(file, &target, &record).map_err(|error| failed(&target, "cannot be written", &error))?;
+    // First the pin: the library is never there with another's. What stood there comes back where it does not get there.
     write_pin(config, &record)?;
+    draft.put_in_place().map_err(|error| {
+        let before = config.plugin.get(&record.id);
+        let text = |value: Option<&String>| value.map(|value| value.clone().into());
+        let keys = [
+            ("version", text(before.and_then(|entry| entry.version.as_ref()))),
+            ("sha256", text(before.and_then(|entry| entry.sha256.as_ref()))),
+        ];
+        match settings::set_plugin(config, &record.id, &keys) {
+            Ok(()) => failed(&target, "cannot be written", &error),
+            Err(error) => error.into(),
+        }
+    })?;
     say(&format!(
         "plugin {} {} is in {}, and its hash in {}",
         record.id,
@@ -93,26 +107,41 @@ fn place(config: &Config, record: &Record, file: &Path) -> Outcome<PathBuf> {
     }
 }
 
-/// In one step: whoever looks into the folder sees the whole library or none. What is copied is what was checked.
-fn copy(from: &Path, to: &Path, record: &Record) -> io::Result<()> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    // A name that begins with a dot is no plugin's.
-    let draft = folder.join(format!(".{name}.{}", std::process::id()));
-    let write = || -> io::Result<()> {
+/// A library that was copied into the plugin folder under a name that no plugin has. Gone when dropped.
+struct Draft {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Draft {
+    /// What is copied is what was checked.
+    fn copy(from: &Path, target: &Path, record: &Record) -> io::Result<Draft> {
+        let folder = target.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        // A name that begins with a dot is no plugin's.
+        let path = folder.join(format!(".{name}.{}", std::process::id()));
         let mut source = File::open(from)?;
-        let mut target = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
-        io::copy(&mut source, &mut target)?;
-        target.sync_all()?;
-        if Some(Plugins::sha256(&draft)?) != record.sha256 {
+        let mut copy = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        let draft = Draft { path, target: target.to_owned() };
+        io::copy(&mut source, &mut copy)?;
+        copy.sync_all()?;
+        if Some(Plugins::sha256(&draft.path)?) != record.sha256 {
             return Err(io::Error::other("the file was changed after it was checked; add it again"));
         }
-        fs::rename(&draft, to)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&draft);
-    })
+        Ok(draft)
+    }
+
+    /// In one step: whoever looks into the folder sees the whole library or none.
+    fn put_in_place(self) -> io::Result<()> {
+        fs::rename(&self.path, &self.target)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 fn remove(config: &Config, id: &str) -> Outcome {

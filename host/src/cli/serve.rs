@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -18,6 +19,9 @@ use crate::http::{self, App};
 use crate::models::{Entry, Models};
 use crate::plugins::watch::{self, Watched};
 use crate::plugins::{Plugins, Record, State};
+
+/// How long plugins that were never tried before are waited for. Who takes longer is told of when it is known.
+const TRIALS: Duration = Duration::from_secs(5);
 
 /// Serves until SIGINT or SIGTERM.
 pub(super) fn serve(config: Config, overrides: Overrides) -> Outcome {
@@ -46,7 +50,7 @@ async fn listen(config: Config, reader: Reader) -> Outcome {
     if !address.ip().is_loopback() && config.server.api_keys.is_empty() {
         tell("warning: whoever reaches this address can use the server: no API key is set");
     }
-    let plugins = Plugins::load(&config);
+    let plugins = Plugins::load_within(&config, TRIALS);
     let models = Models::new(Arc::clone(&plugins), &config);
     models.sweep();
     let app = App { plugins, models, config: Arc::new(config) };
@@ -102,7 +106,9 @@ fn welcome(app: &App, address: SocketAddr) -> String {
     let mut lines = vec![format!("Impetus {} listens on {base}", env!("CARGO_PKG_VERSION"))];
     let records = app.plugins.records();
     lines.extend(records.iter().map(plugin_line));
-    if records.is_empty() {
+    let late = app.plugins.late();
+    lines.extend(late.iter().map(|id| format!("  plugin {id}: it is still being tried")));
+    if records.is_empty() && late.is_empty() {
         lines.push(format!("  {}", no_plugins(&app.config)));
     } else {
         let missing = app.plugins.named_in_vain(&app.config);

@@ -55,7 +55,8 @@ pub struct Remote {
     asking: Semaphore,
     asked: Mutex<HashMap<u64, oneshot::Sender<Result<Told>>>>,
     next_question: AtomicU64,
-    heard: Mutex<Instant>,
+    loop_heard: Mutex<Instant>,
+    answer_heard: Mutex<Instant>,
     /// Dropped when it has ended, with what it ended by.
     end: Mutex<Option<watch::Sender<()>>>,
     ended: watch::Receiver<()>,
@@ -77,7 +78,8 @@ impl Remote {
             asking: Semaphore::new(QUESTIONS),
             asked: Mutex::default(),
             next_question: AtomicU64::new(0),
-            heard: Mutex::new(Instant::now()),
+            loop_heard: Mutex::new(Instant::now()),
+            answer_heard: Mutex::new(Instant::now()),
             end: Mutex::new(Some(end)),
             ended,
             why: Mutex::default(),
@@ -100,9 +102,6 @@ impl Remote {
     }
 
     pub(super) fn send(&self, command: Command) {
-        if matches!(command, Command::Submit(..)) && !self.has_work() {
-            self.note_life();
-        }
         let (aborts, finishes) = (matches!(command, Command::Abort), matches!(command, Command::Finish));
         self.told_to_abort.fetch_or(aborts, Ordering::Relaxed);
         self.told_to_end.fetch_or(aborts || finishes, Ordering::Relaxed);
@@ -128,9 +127,6 @@ impl Remote {
         let _turn = self.asking.acquire().await.ok();
         let (answer, told) = oneshot::channel();
         let number = self.next_question.fetch_add(1, Ordering::Relaxed);
-        if !self.has_work() {
-            self.note_life();
-        }
         lock(&self.asked).insert(number, answer);
         let sent = self.out.send(Out::Ask(number, question));
         if sent.is_err() || self.ended.has_changed().is_err() {
@@ -142,6 +138,8 @@ impl Remote {
 
     /// Takes what came from there.
     pub fn hear(&self, heard: In) {
+        let clock = if matches!(heard, In::Told(..)) { &self.answer_heard } else { &self.loop_heard };
+        *lock(clock) = Instant::now();
         match heard {
             In::Event(id, event) => {
                 if let (Event::Finished { .. }, Some(fingerprint)) = (&event, self.router.fingerprint(id)) {
@@ -160,17 +158,17 @@ impl Remote {
                 lock(&self.why).get_or_insert(error);
             }
         }
-        self.note_life();
     }
 
-    /// Whether something is expected from there.
-    pub fn has_work(&self) -> bool {
-        !self.router.is_empty() || !lock(&self.asked).is_empty()
+    /// When the loop was last heard; `None` while no request is open, and nothing is expected of it.
+    pub fn loop_heard(&self) -> Option<Instant> {
+        (!self.router.is_empty()).then(|| *lock(&self.loop_heard))
     }
 
-    /// When something was last heard, or began to be expected.
-    pub fn heard(&self) -> Instant {
-        *lock(&self.heard)
+    /// When a question was last answered; `None` while none is open. They are answered beside the loop: neither says of the
+    /// other that it is alive.
+    pub fn answer_heard(&self) -> Option<Instant> {
+        (!lock(&self.asked).is_empty()).then(|| *lock(&self.answer_heard))
     }
 
     /// Asks the loop for a sign of life.
@@ -208,10 +206,6 @@ impl Remote {
     pub fn why(&self) -> Error {
         let unknown = || Error::new(Kind::EngineCrashed, "the engine of this model has ended");
         lock(&self.why).clone().unwrap_or_else(unknown)
-    }
-
-    fn note_life(&self) {
-        *lock(&self.heard) = Instant::now();
     }
 }
 

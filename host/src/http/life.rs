@@ -41,8 +41,10 @@ pub(crate) struct Plan {
     format: Option<String>,
     plugin: Option<String>,
     state: ModelState,
-    /// Why it cannot be served.
+    /// Why it cannot be served, or not yet.
     reason: Option<String>,
+    /// In how many seconds it may be tried again, after a load that failed or a crash; null: at once.
+    retry_after_secs: Option<u16>,
     /// Null where it cannot be served.
     memory: Option<Fit>,
 }
@@ -207,12 +209,15 @@ fn told(id: &str, context_tokens: u32) -> Changed {
 }
 
 fn plan(models: &Models, entry: &Entry) -> Plan {
+    let cooling = models.cooling(entry);
+    let reason = entry.reason.as_ref().or(cooling.as_ref().map(|error| &error.message));
     Plan {
         model: entry.id.clone(),
         format: entry.format.clone(),
         plugin: entry.plugin.clone(),
         state: entry.state,
-        reason: entry.reason.as_deref().map(without_paths),
+        reason: reason.map(|reason| without_paths(reason)),
+        retry_after_secs: cooling.and_then(|error| error.retry_after_secs),
         memory: entry.is_servable().then(|| models.fit(entry)),
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Catalog {
     plugins: Arc<Plugins>,
     folders: Vec<PathBuf>,
     seen: Mutex<HashMap<PathBuf, Seen>>,
+    /// Held while plugins are asked: who wants to know the same meanwhile finds the answer.
+    asking: Mutex<()>,
 }
 
 struct Seen {
@@ -31,7 +33,7 @@ struct Seen {
 
 impl Catalog {
     pub(super) fn new(plugins: Arc<Plugins>, folders: Vec<PathBuf>) -> Self {
-        Catalog { plugins, folders, seen: Mutex::default() }
+        Catalog { plugins, folders, seen: Mutex::default(), asking: Mutex::default() }
     }
 
     /// Everything under the folders, by id. Of two with one id, the first folder's counts; the other is shown under a
@@ -101,14 +103,19 @@ impl Catalog {
                 (latest.max(part.modified().ok()), length + if part.is_file() { part.len() } else { 0 })
             },
         );
-        {
+        let seen_before = || {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let now = (modified, length, generation);
             let same =
                 seen.get(&found.path).filter(|seen| (seen.modified, seen.length, seen.generation) == now);
-            if let Some(same) = same {
-                return Entry { id: found.id.clone(), ..same.entry.clone() };
-            }
+            same.map(|same| Entry { id: found.id.clone(), ..same.entry.clone() })
+        };
+        if let Some(entry) = seen_before() {
+            return entry;
+        }
+        let _asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = seen_before() {
+            return entry;
         }
         let mut entry = self.probe(found, metadata.as_ref().is_some_and(std::fs::Metadata::is_dir));
         entry.created = modified

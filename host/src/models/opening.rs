@@ -66,7 +66,7 @@ impl Models {
         match loaded {
             Ok(resident) => {
                 resident.expect_bytes(reserved.bytes);
-                resident.keep(self.keep_alive);
+                resident.keep(slot.kept_before_crash().unwrap_or(self.keep_alive));
                 let loaded = slot.fill(&resident);
                 self.tell(&entry.id, ModelChange::Loaded, None);
                 self.watch_over(entry, slot.clone(), &resident);
@@ -152,6 +152,12 @@ impl Models {
         })
     }
 
+    /// Why a model that is not loaded is not tried now, and for how long.
+    pub fn cooling(&self, entry: &Entry) -> Option<Error> {
+        let (_, slot) = self.slots().into_iter().find(|(id, _)| *id == entry.id)?;
+        slot.check().err().filter(|_| slot.is_empty())
+    }
+
     /// What loading a model would mean for memory.
     pub fn fit(&self, entry: &Entry) -> Fit {
         let taken = self.taken();
@@ -203,7 +209,7 @@ impl Models {
     }
 
     /// If an engine has crashed: writes that down, tells it and starts another one, once, whoever notices it first.
-    fn note_crash(self: &Arc<Self>, entry: &Entry, slot: &Slot, resident: &Arc<Resident>) {
+    fn note_crash(self: &Arc<Self>, entry: &Entry, slot: &Arc<Slot>, resident: &Arc<Resident>) {
         let Some((next, error)) = slot.note_crash(resident, self.max_crashes) else { return };
         self.tell(&entry.id, ModelChange::Crashed, Some(error.message.clone()));
         match next {
@@ -215,16 +221,20 @@ impl Models {
             Next::Again(pause) => {
                 self.tell(&entry.id, ModelChange::Restarting { after_secs: pause.as_secs() }, None);
                 self.metrics.engine_restarted(&entry.id, reason(&error));
-                self.restart(entry.clone(), pause);
+                self.restart(entry.clone(), Arc::clone(slot), pause);
             }
         }
     }
 
-    fn restart(self: &Arc<Self>, entry: Entry, pause: Duration) {
+    fn restart(self: &Arc<Self>, entry: Entry, slot: Arc<Slot>, pause: Duration) {
         let models = Arc::clone(self);
         tracing::warn!(model = %entry.id, pause_secs = pause.as_secs(), "its engine is started again");
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
+            // Somebody unloaded or deleted it in the meantime, or has loaded it already.
+            if !slot.is_down() {
+                return;
+            }
             if let Err(error) = models.open_entry(entry.clone(), Arc::new(|_| ())).await {
                 tracing::error!(model = %entry.id, "its engine could not be started again: {error}");
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::history::{History, Next};
-use super::loaded::{Loaded, Resident};
+use super::loaded::{KeepAlive, Loaded, Resident};
 use crate::engine::Suspects;
 use crate::error::{Error, Result};
 
@@ -36,6 +36,8 @@ pub struct Down {
     pub plugin: String,
     /// How it ended.
     pub reason: String,
+    /// How long somebody wanted it to stay.
+    pub(super) keep_alive: KeepAlive,
 }
 
 #[derive(Default, Clone)]
@@ -117,6 +119,16 @@ impl Slot {
         self.inner().down = None;
     }
 
+    /// Whether its engine crashed, does not run again yet, and somebody wants it to.
+    pub(super) fn is_down(&self) -> bool {
+        self.inner().down.is_some()
+    }
+
+    /// How long the one before it was to stay, if that crashed: who asked for it knows nothing of a crash.
+    pub(super) fn kept_before_crash(&self) -> Option<KeepAlive> {
+        self.inner().down.as_ref().map(|down| down.keep_alive)
+    }
+
     /// Takes the model out if `may` says so of it.
     pub(super) fn take_if(&self, may: impl FnOnce(&Resident) -> bool) -> Option<Arc<Resident>> {
         let mut inner = self.inner();
@@ -140,7 +152,11 @@ impl Slot {
         if matches!(&inner.state, SlotState::Loaded(here) if Arc::ptr_eq(here, resident)) {
             inner.state = SlotState::Empty;
         }
-        inner.down = Some(Down { plugin: resident.plugin.id.clone(), reason: error.message.clone() });
+        inner.down = Some(Down {
+            plugin: resident.plugin.id.clone(),
+            reason: error.message.clone(),
+            keep_alive: resident.keep_alive(),
+        });
         let worked = resident.engine.generated_tokens() > 0;
         let next = inner.history.crashed(Instant::now(), &error, worked, most);
         Some((next, error))

@@ -2,7 +2,6 @@
 //!
 //! The clock stands here, not in the plugin: it says what it can do, never how fast it is.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use impetus_plugin_api::abi_stable::std_types::RVec;
@@ -137,7 +136,7 @@ impl Bencher {
 /// When there is no host.
 pub fn serve() -> Result<()> {
     let Begun { mut from_host, mut to_host, task: spec, .. } = child::begin::<Spec>()?;
-    confine::confine(&[PathBuf::from("/")], spec.confinement);
+    confine::confine(&spec.folders(), spec.confinement);
     let gone = |error: std::io::Error| Error::new(Kind::Internal, format!("the host is gone: {error}"));
     let opened = Library::open(&spec);
     let table = opened.as_ref().map_err(cannot_open).and_then(|(library, _)| table(*library));

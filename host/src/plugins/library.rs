@@ -13,7 +13,7 @@ use super::inspection::{self, Inspection};
 use super::model::{self, Model, Probe};
 use super::record::Refusal;
 use super::spec::Spec;
-use super::{inspect, open};
+use super::{copies, inspect, open};
 use crate::error::{Error, Kind, Result};
 
 /// An open plugin. It stays open as long as the process lives.
@@ -34,14 +34,14 @@ pub struct Identity {
 }
 
 impl Library {
-    /// Opens the library if its file is still the one that was checked: header, layout, identity, then `init`.
+    /// Opens the library, or its copy, if that is still what was checked: header, layout, identity, then `init`.
     ///
     /// # Errors
     /// The step that refused it.
     pub fn open(spec: &Spec) -> Result<(Library, Identity), Refusal> {
-        spec.file().check_again()?;
-        let manifest = inspect::manifest(&spec.path)?;
-        let (plugin, _) = open::open(&spec.path, &manifest)?;
+        let file = copies::to_open(spec)?;
+        let manifest = inspect::manifest(&file)?;
+        let (plugin, _) = open::open(&file, &manifest)?;
         open::start(plugin, &spec.id, &spec.options)?;
         let library = Library { plugin };
         Ok((library, library.identity()))

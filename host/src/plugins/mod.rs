@@ -5,8 +5,10 @@
 //! replaced whole when the plugin folder or plugins.toml change (`watch`).
 
 pub mod bencher;
+mod copies;
 mod discover;
 pub mod embedder;
+mod here;
 mod inspect;
 pub mod inspection;
 mod library;
@@ -28,7 +30,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
+use self::copies::Copies;
 use self::discover::Candidate;
 use self::inspection::Inspection;
 pub use self::library::{Identity, Library};
@@ -39,7 +43,6 @@ pub use self::record::{FormatRecord, Record, Refusal, State};
 pub use self::spec::Spec;
 pub use self::table::ActiveFormat;
 use self::table::Table;
-use self::trial::Verdict;
 use self::verdicts::Verdicts;
 use crate::config::{Config, Isolation};
 use crate::error::Result;
@@ -55,7 +58,12 @@ pub struct Plugins {
     superseded: Mutex<Vec<(Record, Weak<Spec>)>>,
     /// Ids of those that plugins.toml marks `required`.
     required: Mutex<Vec<String>>,
-    verdicts: Verdicts,
+    verdicts: Arc<Verdicts>,
+    /// Those whose verdict was not there yet when the table was made.
+    late: Mutex<Vec<Spec>>,
+    copies: Copies,
+    /// The model folders: who asks plugins about models reads there.
+    model_folders: Mutex<Vec<PathBuf>>,
     /// Libraries that are open in this process, by their path: they stay open, and no other file of that path can be
     /// opened.
     open_here: Mutex<HashMap<PathBuf, (Spec, Library)>>,
@@ -74,20 +82,29 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Plugins {
-    /// Takes every library through the pipeline.
+    /// Takes every library through the pipeline, to the end of every trial.
     pub fn load(config: &Config) -> Arc<Plugins> {
+        Plugins::load_within(config, 4 * trial::DEADLINE)
+    }
+
+    /// Takes every library through the pipeline. Those whose trial takes longer than this are not there yet: a later
+    /// [`Plugins::refresh`] finds them.
+    pub fn load_within(config: &Config, patience: Duration) -> Arc<Plugins> {
         let plugins = Plugins {
             table: RwLock::default(),
             superseded: Mutex::default(),
             required: Mutex::default(),
-            verdicts: Verdicts::new(config.cache.clone()),
+            verdicts: Arc::new(Verdicts::new(config.cache.clone())),
+            late: Mutex::default(),
+            copies: Copies::new(config.cache.as_deref()),
+            model_folders: Mutex::default(),
             open_here: Mutex::default(),
             probers: Mutex::default(),
             bus: Bus::default(),
             generation: AtomicU64::new(0),
             turn: Mutex::default(),
         };
-        plugins.refresh(config, &BTreeSet::new());
+        plugins.refresh(config, &BTreeSet::new(), patience);
         for id in plugins.named_in_vain(config) {
             tracing::warn!("plugins.toml speaks of plugin `{id}`, but no library of that id was found");
         }
@@ -96,8 +113,8 @@ impl Plugins {
 
     /// Takes every library through the pipeline again, those that did not change by what is remembered of them, and tells
     /// what is otherwise than before. What runs goes on running. Files that are still being written to are left out, or
-    /// as they were. Blocks while plugins are tried.
-    pub fn refresh(&self, config: &Config, unsettled: &BTreeSet<PathBuf>) {
+    /// as they were; so are those whose trial takes longer than `patience`, for which this blocks.
+    pub fn refresh(&self, config: &Config, unsettled: &BTreeSet<PathBuf>, patience: Duration) {
         let _turn = held(&self.turn);
         let older = self.table();
         let judge = |candidate: &Candidate| {
@@ -108,7 +125,14 @@ impl Plugins {
             }
         };
         let mut judged: Vec<Judged> = discover::candidates(config).iter().filter_map(judge).collect();
-        judged.iter_mut().for_each(|judged| self.keep_what_is_open_here(judged, &older));
+        for judged in &mut judged {
+            self.keep_what_is_open_here(judged, &older);
+            if let Some(spec) = &mut judged.spec {
+                spec.copy = self.copies.of(spec);
+            }
+        }
+        self.model_folders_are(&config.models.folders);
+        let judged = self.tried(judged, &older, Instant::now() + patience);
         let mut newer = Table::of(judged, &config.formats, |spec| self.try_out(spec));
         for (id, spec) in &mut newer.running {
             // Who holds the older one holds the same.
@@ -125,6 +149,34 @@ impl Plugins {
             self.generation.fetch_add(1, Ordering::Release);
         }
         changes.into_iter().for_each(|change| self.tell(change));
+        let records = self.records();
+        self.copies.prune(|sha256| records.iter().any(|record| record.sha256.as_deref() == Some(sha256)));
+    }
+
+    /// Has everything tried, all at once, so that one that hangs holds up no other. What has no verdict by then stays as it
+    /// was, and so does all that has its id.
+    fn tried(&self, judged: Vec<Judged>, older: &Table, deadline: Instant) -> Vec<Judged> {
+        let specs: Vec<Spec> = judged.iter().filter_map(|judged| judged.spec.clone()).collect();
+        specs.iter().for_each(|spec| self.verdicts.begin(spec));
+        let is_late = |spec: &Spec| !self.verdicts.is_known_by(spec, deadline);
+        let late: Vec<Spec> = specs.into_iter().filter(is_late).collect();
+        let stays = |judged: &Judged| late.iter().any(|late| late.id == judged.record.id);
+        let now = judged.into_iter().filter_map(|judged| {
+            if stays(&judged) { older.judged(&judged.record.path) } else { Some(judged) }
+        });
+        let now = now.collect();
+        *held(&self.late) = late;
+        now
+    }
+
+    /// Ids of those that are still being tried, so that nothing is said of them yet.
+    pub fn late(&self) -> Vec<String> {
+        held(&self.late).iter().map(|spec| spec.id.clone()).collect()
+    }
+
+    /// Whether one of these has come.
+    pub fn has_late_verdict(&self) -> bool {
+        held(&self.late).iter().any(|spec| self.verdicts.is_known_by(spec, Instant::now()))
     }
 
     /// One record for each library that was found, and for each replaced one that still runs.
@@ -180,8 +232,8 @@ impl Plugins {
 
     /// Ids that plugins.toml speaks of and no library has.
     pub fn named_in_vain(&self, config: &Config) -> Vec<String> {
-        let table = self.table();
-        let found = |id: &String| table.records.iter().any(|record| record.id == *id);
+        let (table, late) = (self.table(), self.late());
+        let found = |id: &String| late.contains(id) || table.records.iter().any(|record| record.id == *id);
         let named = config.plugin.iter().filter(|(id, entry)| entry.enabled && !found(id));
         named.map(|(id, _)| id.clone()).collect()
     }
@@ -250,60 +302,21 @@ impl Plugins {
         if let Some(prober) = probers.get(&spec.id).filter(|prober| prober.spec() == &**spec) {
             return Arc::clone(prober);
         }
-        let prober = Arc::new(Prober::new(Spec::clone(spec)));
+        let prober = Arc::new(Prober::new(Spec::clone(spec), held(&self.model_folders).clone()));
         probers.insert(spec.id.clone(), Arc::clone(&prober));
         prober
     }
 
+    fn model_folders_are(&self, folders: &[PathBuf]) {
+        let mut known = held(&self.model_folders);
+        if *known != folders {
+            folders.clone_into(&mut known);
+            held(&self.probers).clear();
+        }
+    }
+
     fn table(&self) -> Arc<Table> {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn try_out(&self, spec: &Spec) -> Verdict {
-        match self.verdicts.of(spec) {
-            Verdict::Sound(_) if spec.isolation == Isolation::None => self.open_here(spec),
-            verdict => verdict,
-        }
-    }
-
-    /// Opens a plugin in this process, once.
-    fn open_here(&self, spec: &Spec) -> Verdict {
-        let mut open = held(&self.open_here);
-        if let Some((same, library)) = open.get(&spec.path) {
-            return if same.is_same_code(spec) {
-                Verdict::Sound(library.identity())
-            } else {
-                another_is_open()
-            };
-        }
-        match Library::open(spec) {
-            Ok((library, identity)) => {
-                open.insert(spec.path.clone(), (spec.clone(), library));
-                Verdict::Sound(identity)
-            }
-            Err(refusal) => Verdict::Refused(refusal),
-        }
-    }
-
-    /// Code that runs in this process cannot be exchanged, nor started anew with other options: what was there stays.
-    fn keep_what_is_open_here(&self, judged: &mut Judged, older: &Table) {
-        let Some(spec) = judged.spec.as_ref().filter(|spec| spec.isolation == Isolation::None) else {
-            return;
-        };
-        let open = held(&self.open_here);
-        let Some((running, _)) = open.get(&spec.path).filter(|(running, _)| !running.is_same_code(spec))
-        else {
-            return;
-        };
-        let Some(record) = older.records.iter().find(|record| record.path == judged.record.path) else {
-            return;
-        };
-        let mut record = record.clone();
-        record.hint = Some(
-            "its library or its options were changed: restart the server to use them, which runs it in its own process"
-                .to_owned(),
-        );
-        *judged = Judged { record, spec: Some(running.clone()) };
     }
 
     fn remember_superseded(&self, older: &Table, newer: &Table) {
@@ -345,14 +358,6 @@ impl Plugins {
         }
         self.bus.tell(change);
     }
-}
-
-fn another_is_open() -> Verdict {
-    Verdict::Refused(Refusal::new(
-        State::LoadFailed,
-        "an earlier file of this name is still open in the server's process",
-        "restart the server, which runs this plugin in its own process",
-    ))
 }
 
 fn required(config: &Config) -> Vec<String> {

@@ -25,6 +25,15 @@ pub(super) fn missing(library: &Path) -> Vec<String> {
     Search { cache, seen: HashSet::new(), missing: Vec::new() }.run(library)
 }
 
+/// Whether the loader would look for what it needs in folders that are named by where it lies itself.
+pub(super) fn looks_beside_itself(library: &Path) -> bool {
+    let wants = std::fs::File::open(library).ok().and_then(read_wants).unwrap_or_default();
+    [wants.rpath, wants.runpath]
+        .iter()
+        .flatten()
+        .any(|path| path.contains("$ORIGIN") || path.contains("${ORIGIN}"))
+}
+
 struct Search {
     /// Names in the loader's cache, and where they lie.
     cache: HashMap<String, Vec<PathBuf>>,

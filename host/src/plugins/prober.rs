@@ -1,12 +1,15 @@
 //! A child that opens one plugin and answers what it says of model files: a plugin that crashes or hangs over a file costs
 //! that file alone.
 //!
-//! It is kept while it is asked, ends by itself when nobody asks any more, and is started again by the next question.
+//! It is kept while it is asked, ends by itself when nobody asks any more, and is started again by the next question. It
+//! reads the model folders and what links there lead to; a question about a file elsewhere is asked of a new one.
 
+use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -37,14 +40,42 @@ enum Question {
     Inspect { path: PathBuf, is_dir: bool },
 }
 
+impl Question {
+    fn path(&self) -> &Path {
+        match self {
+            Question::Probe { path, .. } | Question::Inspect { path, .. } => path,
+        }
+    }
+}
+
+/// What a child is to open, and where it may read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Task {
+    spec: Spec,
+    readable: Vec<PathBuf>,
+}
+
 /// The host's side.
 pub(super) struct Prober {
     spec: Spec,
-    open: Mutex<Option<Open>>,
+    open: Mutex<Asked>,
+    /// Files that the plugin hung over, as they were then: each would cost its time again.
+    hung: Mutex<HashMap<PathBuf, (Age, Error)>>,
+}
+
+/// When a file was written, and its length.
+type Age = (Option<SystemTime>, u64);
+
+struct Asked {
+    /// Where its child may read.
+    readable: Vec<PathBuf>,
+    child: Option<Open>,
 }
 
 struct Open {
     child: Child,
+    /// What it may read, as it was when it began: a folder that is made anew is another one.
+    readable: Vec<Option<(u64, u64)>>,
     reader: FrameReader,
     writer: FrameWriter,
 }
@@ -58,9 +89,11 @@ enum Silence {
 }
 
 impl Prober {
-    /// For a plugin that was tried. The child is started by the first question.
-    pub(super) fn new(spec: Spec) -> Self {
-        Prober { spec, open: Mutex::new(None) }
+    /// For a plugin that was tried, and models that lie in these folders. The child is started by the first question.
+    pub(super) fn new(spec: Spec, folders: Vec<PathBuf>) -> Self {
+        let folders = folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder));
+        let readable = spec.folders().into_iter().chain(folders).collect();
+        Prober { spec, open: Mutex::new(Asked { readable, child: None }), hung: Mutex::default() }
     }
 
     /// How to open its plugin.
@@ -85,25 +118,37 @@ impl Prober {
     }
 
     fn answer<T: DeserializeOwned>(&self, question: &Question) -> Result<T> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = open.is_some();
+        let mut open = lock(&self.open);
+        let (path, age) = (question.path(), age(question.path()));
+        if let Some((_, error)) = lock(&self.hung).get(path).filter(|(then, _)| *then == age) {
+            return Err(error.clone());
+        }
+        open.allow(path);
+        let kept = open.child.is_some();
         let first = self.ask(&mut open, question)?;
         let answer = match first {
             // One that was kept may just have ended because nobody asked: that says nothing about the file.
             Err(Silence::Ended(ending)) if kept && ending.clean => self.ask(&mut open, question)?,
             first => first,
         };
-        answer.unwrap_or_else(|silence| Err(self.failed(silence)))
+        answer.unwrap_or_else(|silence| {
+            let hung = matches!(silence, Silence::TooLong);
+            let error = self.failed(silence);
+            if hung {
+                lock(&self.hung).insert(path.to_owned(), (age, error.clone()));
+            }
+            Err(error)
+        })
     }
 
     fn ask<T: DeserializeOwned>(
         &self,
-        open: &mut Option<Open>,
+        open: &mut Asked,
         question: &Question,
     ) -> Result<Result<Result<T>, Silence>> {
-        let mut asked = match open.take() {
+        let mut asked = match open.child.take() {
             Some(open) => open,
-            None => Open::start(&self.spec).map(|(open, _)| open).map_err(|refusal| {
+            None => Open::start(&self.spec, &open.readable).map(|(open, _)| open).map_err(|refusal| {
                 let message = format!("plugin `{}` is {}: {}", self.spec.id, refusal.state, refusal.reason);
                 Error::new(Kind::PluginUnavailable, message)
             })?,
@@ -111,7 +156,7 @@ impl Prober {
         let answer =
             asked.writer.send(question).map_err(|_| asked.ended()).and_then(|()| asked.hear(LOOKING));
         if answer.is_ok() {
-            *open = Some(asked);
+            open.child = Some(asked);
         }
         Ok(answer)
     }
@@ -129,17 +174,38 @@ impl Prober {
     }
 }
 
+impl Asked {
+    /// Whoever is asked about this path next may read what it takes. What is allowed to a process cannot be widened: one
+    /// that may not is ended.
+    fn allow(&mut self, path: &Path) {
+        let is_allowed = |folder: &PathBuf| self.readable.iter().any(|allowed| folder.starts_with(allowed));
+        let more: Vec<PathBuf> =
+            confine::folders_of(path).into_iter().filter(|folder| !is_allowed(folder)).collect();
+        self.readable.extend(more);
+        let now = identities(&self.readable);
+        drop(self.child.take_if(|open| open.readable != now));
+    }
+}
+
+/// Which folders these really are, where they are there: device and inode.
+fn identities(folders: &[PathBuf]) -> Vec<Option<(u64, u64)>> {
+    let identity = |folder: &PathBuf| std::fs::metadata(folder).ok().map(|it| (it.dev(), it.ino()));
+    folders.iter().map(identity).collect()
+}
+
 impl Open {
-    fn start(spec: &Spec) -> Result<(Open, Identity), Refusal> {
+    fn start(spec: &Spec, readable: &[PathBuf]) -> Result<(Open, Identity), Refusal> {
         let name = format!("plugin {}", spec.id);
         let failed = |reason: String| {
             Refusal::new(State::Crashed, reason, "report it to the plugin's author, and remove the plugin")
         };
+        let folders = identities(readable);
         let (child, reader, writer) = Child::start("probe", &name, spec.memory_bytes)
             .map_err(|error| failed(format!("it could not be opened in a process of its own: {error}")))?;
-        let mut open = Open { child, reader, writer };
+        let mut open = Open { child, readable: folders, reader, writer };
+        let task = Task { spec: spec.clone(), readable: readable.to_vec() };
         let opened: Result<Result<Identity, Refusal>, Silence> =
-            open.writer.send(spec).map_err(|_| open.ended()).and_then(|()| open.hear(OPENING));
+            open.writer.send(&task).map_err(|_| open.ended()).and_then(|()| open.hear(OPENING));
         match opened {
             Ok(opened) => opened.map(|identity| (open, identity)),
             Err(Silence::Ended(ending)) => {
@@ -169,6 +235,14 @@ impl Open {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn age(path: &Path) -> Age {
+    std::fs::metadata(path).map_or((None, 0), |metadata| (metadata.modified().ok(), metadata.len()))
+}
+
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -178,9 +252,8 @@ fn is_timeout(error: &io::Error) -> bool {
 /// # Errors
 /// When there is no host.
 pub fn serve() -> Result<()> {
-    let Begun { mut from_host, mut to_host, task: spec, .. } = child::begin::<Spec>()?;
-    // Links may lead out of the model folders, and any file may be asked about: it may read all that its user may.
-    confine::confine(&["/".into()], spec.confinement);
+    let Begun { mut from_host, mut to_host, task: Task { spec, readable }, .. } = child::begin::<Task>()?;
+    confine::confine(&readable, spec.confinement);
     let gone = |error: io::Error| Error::new(Kind::Internal, format!("the host is gone: {error}"));
     let opened = Library::open(&spec);
     let told: Result<&Identity, &Refusal> = opened.as_ref().map(|(_, identity)| identity);

@@ -1,6 +1,6 @@
 //! What is needed to open a plugin, wherever that is done: in this process, or in a child to which it is sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub struct Spec {
     pub sha256: String,
     /// Which file that was, beyond its content.
     pub seal: Seal,
+    /// The copy that is opened in its place; `None`: it is opened where it lies.
+    pub copy: Option<PathBuf>,
     /// What its `init` is told, a JSON object.
     pub options: String,
     /// Where its code may run.
@@ -53,6 +55,7 @@ impl Spec {
             path: file.path.clone(),
             sha256: file.sha256.clone(),
             seal: file.seal,
+            copy: None,
             options,
             isolation: entry.isolation.unwrap_or(all.isolation),
             confinement: entry.confinement.unwrap_or(all.confinement),
@@ -68,6 +71,7 @@ impl Spec {
             path: file.path.clone(),
             sha256: file.sha256.clone(),
             seal: file.seal,
+            copy: None,
             options: "{}".to_owned(),
             isolation: Isolation::default(),
             confinement: Confinement::default(),
@@ -75,9 +79,15 @@ impl Spec {
         }
     }
 
-    /// Whether both say the same but for the file's times: then who runs one need not change to the other.
+    /// Whether both say the same but for the file's times and its copy: then who runs one need not change to the other.
     pub fn is_same_code(&self, other: &Spec) -> bool {
-        Spec { seal: other.seal, ..self.clone() } == *other
+        Spec { seal: other.seal, copy: other.copy.clone(), ..self.clone() } == *other
+    }
+
+    /// Where the library and its copy lie: who opens it reads there.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let files = [Some(&self.path), self.copy.as_ref()].into_iter().flatten();
+        files.filter_map(|file| file.parent()).map(Path::to_owned).collect()
     }
 
     /// The file that was judged.

@@ -246,13 +246,13 @@ pub fn answer() -> Result<()> {
 }
 
 fn try_as_told() -> io::Result<()> {
+    confine::leave_stopping_to_the_host();
     limit()?;
     let mut reports = std::fs::File::from(nix::unistd::dup(io::stdout())?);
     nix::unistd::dup2_stdout(io::stderr())?;
     let spec: Spec = serde_json::from_reader(io::stdin().lock())?;
     // As in a worker: what it may not do there it need not try here.
-    let folder = spec.path.parent().map(Path::to_owned);
-    confine::confine(folder.as_slice(), spec.confinement);
+    confine::confine(&spec.folders(), spec.confinement);
     let mut say = |report: &Report| writeln!(reports, "{}", serde_json::to_string(report)?);
     say(&Report::Next(Step::Open))?;
     let (library, identity) = match Library::open(&spec) {

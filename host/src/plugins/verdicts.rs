@@ -6,11 +6,12 @@
 //! only calls itself so fails at every plugin. Verdicts that depend on more than the library (a missing library of the system, a device that was not
 //! there) are remembered in memory alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,7 +30,16 @@ pub(super) struct Verdicts {
     host: String,
     /// Where they are kept beyond this process; nowhere where nobody can say which build this is.
     folder: Option<PathBuf>,
-    known: Mutex<HashMap<String, Verdict>>,
+    known: Mutex<Known>,
+    /// Told whenever a verdict comes to be known.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Known {
+    verdicts: HashMap<String, Verdict>,
+    /// Those whose trial is under way.
+    trying: HashSet<String>,
 }
 
 /// A verdict's file.
@@ -50,7 +60,39 @@ impl Verdicts {
         let folder = cache.filter(|_| build.is_ok()).map(|cache| cache.join("plugins"));
         let build = build.unwrap_or_default();
         let host = format!("{} {} {build}", env!("CARGO_PKG_VERSION"), impetus_plugin_api::API_VERSION);
-        Verdicts { program, host, folder, known: Mutex::default() }
+        Verdicts { program, host, folder, known: Mutex::default(), news: Condvar::new() }
+    }
+
+    /// Begins the trial of a plugin whose verdict is neither remembered nor on its way.
+    pub(super) fn begin(self: &Arc<Self>, spec: &Spec) {
+        let key = self.key(spec);
+        {
+            let mut known = self.known();
+            if known.verdicts.contains_key(&key) || !known.trying.insert(key.clone()) {
+                return;
+            }
+        }
+        if let Some(verdict) = self.read(&key) {
+            return self.remember(key, verdict);
+        }
+        let (verdicts, tried) = (Arc::clone(self), spec.clone());
+        let trial = std::thread::Builder::new().name("plugin's trial".to_owned());
+        if trial.spawn(move || verdicts.anew(&tried)).is_err() {
+            self.anew(spec);
+        }
+    }
+
+    /// Whether the verdict on a plugin whose trial was begun is known, at the latest by then. Waits for it.
+    pub(super) fn is_known_by(&self, spec: &Spec, deadline: Instant) -> bool {
+        let (key, mut known) = (self.key(spec), self.known());
+        while !known.verdicts.contains_key(&key) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            known = self.news.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// The verdict on a plugin, remembered or from a trial.
@@ -76,11 +118,18 @@ impl Verdicts {
     }
 
     fn remembered(&self, key: &str) -> Option<Verdict> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.known().verdicts.get(key).cloned()
     }
 
     fn remember(&self, key: String, verdict: Verdict) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, verdict);
+        let mut known = self.known();
+        known.trying.remove(&key);
+        known.verdicts.insert(key, verdict);
+        self.news.notify_all();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Content, options, what it may do, and this very host.

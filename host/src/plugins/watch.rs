@@ -1,10 +1,11 @@
 //! Watches the plugin folder and plugins.toml: what is dropped in, replaced, removed or edited takes effect by itself.
 //!
 //! Files are copied in many ways. A rename is whole at once. A copy in place is judged only once nobody writes to it any
-//! more: after its last writer has closed it, or after a pause, where the system does not tell of closing. `Settling`
-//! decides that, without files and clocks of its own; the rest is a thread around it.
+//! more: after its last writer has closed it, however long that takes; after a pause where the system does not tell of
+//! closing. `Settling` decides that, without files and clocks of its own; the rest is a thread around it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -19,10 +20,14 @@ use crate::events::Change;
 
 /// How long all must be quiet before it is looked at: many files are often changed together.
 const QUIET: Duration = Duration::from_millis(150);
-/// How long a file that was written to and not closed must be left alone before it counts as whole.
+/// How long a file of which nobody may tell that it was closed must be left alone before it counts as whole.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Whether the system tells when a file that was written to is closed.
+const TELLS_CLOSING: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// How often folders that are not there yet, and replaced plugins that still run, are looked for.
 const ROUND: Duration = Duration::from_millis(500);
+/// How long a look waits for plugins' trials, and how often it is seen whether those that take longer have ended.
+const TRIALS: Duration = Duration::from_millis(250);
 
 /// What changes are to be made of.
 pub struct Watched {
@@ -45,7 +50,7 @@ pub fn start(watched: Watched) -> notify::Result<()> {
     let watcher = notify::recommended_watcher(move |event| {
         let _ = tell.send(event);
     })?;
-    let mut watch = Watch { watched, watcher, folders: BTreeSet::new(), settling: Settling::default() };
+    let mut watch = Watch { watched, watcher, folders: BTreeMap::new(), settling: Settling::default() };
     watch.find_folders();
     // What changed since the plugins were loaded was not told.
     watch.settling.changed(Instant::now());
@@ -57,24 +62,27 @@ pub fn start(watched: Watched) -> notify::Result<()> {
 struct Watch {
     watched: Watched,
     watcher: RecommendedWatcher,
-    /// Those that are watched now.
-    folders: BTreeSet<PathBuf>,
+    /// Those that are watched now, and which folders these really are: device and inode.
+    folders: BTreeMap<PathBuf, (u64, u64)>,
     settling: Settling,
 }
 
 impl Watch {
     fn run(mut self, told: &Receiver<notify::Result<notify::Event>>) {
         loop {
-            let wait = self.settling.due(Instant::now()).map_or(ROUND, |due| due.min(ROUND));
+            let round = if self.watched.plugins.late().is_empty() { ROUND } else { TRIALS };
+            let wait = self.settling.due(Instant::now()).map_or(round, |due| due.min(round));
             match told.recv_timeout(wait) {
                 Ok(Ok(event)) => self.note(&event),
                 Ok(Err(error)) => tracing::warn!("the plugin folder cannot be watched: {error}"),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let found = self.find_folders();
-            if found {
+            if self.find_folders() {
                 self.settling.changed(Instant::now());
+            }
+            if self.watched.plugins.has_late_verdict() {
+                self.settling.to_be_looked_at(Instant::now());
             }
             if let Some(unsettled) = self.settling.take(Instant::now()) {
                 self.look(&unsettled);
@@ -84,10 +92,14 @@ impl Watch {
     }
 
     fn note(&mut self, event: &notify::Event) {
+        if event.need_rescan() {
+            self.settling.lost(Instant::now());
+        }
         for path in &event.paths {
-            if self.folders.contains(path) && matches!(event.kind, EventKind::Remove(_)) {
-                // When it is made anew it is another folder.
-                self.folders.remove(path);
+            let is_gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+            if is_gone && self.folders.contains_key(path) {
+                // When it is made anew, or another takes its name, it is another folder.
+                self.forget_folder(path);
                 self.settling.changed(Instant::now());
             } else if self.concerns_us(path) {
                 self.settling.note(path, event.kind, Instant::now());
@@ -105,7 +117,14 @@ impl Watch {
             || (is_library && path.starts_with(&config.plugins.folder))
     }
 
-    /// Watches the folders that are there and were not watched; whether there was one.
+    fn forget_folder(&mut self, folder: &Path) {
+        self.folders.remove(folder);
+        // One that was removed is not watched any more.
+        let _ = self.watcher.unwatch(folder);
+    }
+
+    /// Watches the folders that are there and were not watched; whether there was one. What was watched and is now another
+    /// folder, or none, because one above it was renamed, is told by nobody.
     fn find_folders(&mut self) -> bool {
         let config = &self.watched.config;
         let named = config.plugin.values().filter_map(|entry| entry.path.as_deref()?.parent());
@@ -114,12 +133,17 @@ impl Watch {
         let wanted: BTreeSet<PathBuf> = all.map(Path::to_owned).collect();
         let mut found = false;
         for folder in wanted {
-            if !self.folders.contains(&folder)
-                && folder.is_dir()
+            let now = std::fs::metadata(&folder).ok().filter(std::fs::Metadata::is_dir);
+            let now = now.map(|metadata| (metadata.dev(), metadata.ino()));
+            if self.folders.get(&folder).is_some_and(|watched| Some(*watched) != now) {
+                self.forget_folder(&folder);
+                found = true;
+            }
+            if let Some(id) = now.filter(|_| !self.folders.contains_key(&folder))
                 && self.watcher.watch(&folder, RecursiveMode::NonRecursive).is_ok()
             {
                 found = true;
-                self.folders.insert(folder);
+                self.folders.insert(folder, id);
             }
         }
         found
@@ -139,7 +163,7 @@ impl Watch {
             }
             Err(error) => plugins.tell(Change::ConfigurationRefused { reason: error.message }),
         }
-        plugins.refresh(config, unsettled);
+        plugins.refresh(config, unsettled, TRIALS);
         then();
         crate::allocator::give_back();
     }
@@ -150,17 +174,23 @@ impl Watch {
 struct Settling {
     /// When something last changed that is to be looked at.
     changed: Option<Instant>,
-    /// Files that are being written to, and when they last were.
-    writing: BTreeMap<PathBuf, Instant>,
+    /// Files that are being written to.
+    writing: BTreeMap<PathBuf, Writing>,
+}
+
+/// When a file was last written to, and whether its end will be told.
+#[derive(Debug, Clone, Copy)]
+struct Writing {
+    last: Instant,
+    will_be_closed: bool,
 }
 
 impl Settling {
     fn note(&mut self, path: &Path, kind: EventKind, now: Instant) {
         match kind {
-            EventKind::Create(CreateKind::File | CreateKind::Any)
-            | EventKind::Modify(ModifyKind::Data(_)) => {
-                self.writing.insert(path.to_owned(), now);
-            }
+            // A link is made and never closed; who writes has the file open.
+            EventKind::Create(CreateKind::File | CreateKind::Any) => self.written(path, now, false),
+            EventKind::Modify(ModifyKind::Data(_)) => self.written(path, now, TELLS_CLOSING),
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(_))
             | EventKind::Remove(_) => {
@@ -174,22 +204,38 @@ impl Settling {
         }
     }
 
+    fn written(&mut self, path: &Path, now: Instant, will_be_closed: bool) {
+        self.writing.insert(path.to_owned(), Writing { last: now, will_be_closed });
+    }
+
     fn changed(&mut self, now: Instant) {
         self.changed = Some(now);
+    }
+
+    /// There is something to look at, which does not go on changing until that is done.
+    fn to_be_looked_at(&mut self, now: Instant) {
+        self.changed.get_or_insert(now);
+    }
+
+    /// Not all was told: what is awaited may have been.
+    fn lost(&mut self, now: Instant) {
+        self.writing.values_mut().for_each(|writing| writing.will_be_closed = false);
+        self.changed(now);
     }
 
     /// How long until there may be something to look at; `None` when nothing is awaited.
     fn due(&self, now: Instant) -> Option<Duration> {
         let left = |since: Instant, wait: Duration| wait.saturating_sub(now.saturating_duration_since(since));
         let quiet = self.changed.map(|since| left(since, QUIET));
-        self.writing.values().map(|&since| left(since, PAUSE)).chain(quiet).min()
+        let open = self.writing.values().filter(|writing| !writing.will_be_closed);
+        open.map(|writing| left(writing.last, PAUSE)).chain(quiet).min()
     }
 
     /// Whether it is time to look: then the files that are still written to.
     fn take(&mut self, now: Instant) -> Option<BTreeSet<PathBuf>> {
-        let paused = |since: &Instant| now.saturating_duration_since(*since) >= PAUSE;
+        let paused = |since: Instant| now.saturating_duration_since(since) >= PAUSE;
         let before = self.writing.len();
-        self.writing.retain(|_, since| !paused(since));
+        self.writing.retain(|_, writing| writing.will_be_closed || !paused(writing.last));
         if self.writing.len() < before {
             self.changed.get_or_insert(now.checked_sub(QUIET).unwrap_or(now));
         }
@@ -239,14 +285,35 @@ mod tests {
             settling.note(Path::new("slow"), WRITE, now);
             assert_eq!(settling.take(now), None);
         }
-        settling.note(Path::new("slow"), CLOSE, start + 5 * PAUSE);
-        assert_eq!(settling.take(start + 5 * PAUSE + QUIET), set(&[]));
+        if TELLS_CLOSING {
+            // Nothing comes for long, and it still is not whole.
+            assert_eq!((settling.due(start + 7 * PAUSE), settling.take(start + 8 * PAUSE)), (None, None));
+        }
+        settling.note(Path::new("slow"), CLOSE, start + 9 * PAUSE);
+        assert_eq!(settling.take(start + 9 * PAUSE + QUIET), set(&[]));
+    }
+
+    #[test]
+    fn when_not_all_was_told_a_pause_must_do() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        settling.note(Path::new("a"), WRITE, start);
+        settling.lost(start);
+        assert_eq!(settling.take(start + QUIET), set(&["a"]));
+        assert_eq!(settling.take(start + PAUSE), set(&[]));
+    }
+
+    #[test]
+    fn what_is_said_again_and_again_until_it_is_looked_at_is_looked_at() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        settling.to_be_looked_at(start);
+        settling.to_be_looked_at(start + QUIET / 2);
+        assert_eq!(settling.take(start + QUIET), set(&[]));
     }
 
     #[test]
     fn a_file_that_is_left_alone_counts_as_whole() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        settling.note(Path::new("a"), WRITE, start);
+        settling.note(Path::new("a"), EventKind::Create(CreateKind::File), start);
         assert_eq!((settling.due(start), settling.take(start + PAUSE / 2)), (Some(PAUSE), None));
         assert_eq!(settling.take(start + PAUSE), set(&[]));
         assert_eq!(settling.due(start + PAUSE), None);

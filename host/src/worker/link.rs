@@ -152,27 +152,48 @@ fn listen(model: &str, mut reader: FrameReader, remote: &Remote, child: &Child) 
 
 /// Ends a worker that is silent where something is expected, or does not end when told to.
 fn watch(remote: &Remote, child: &Child, ended: &Receiver<()>, bounds: Bounds) {
-    let (mut knocked, mut told) = (false, None);
-    let (mut heard, mut silence, mut looked) = (remote.heard(), Duration::ZERO, Instant::now());
+    let (mut of_loop, mut of_answers) = (Silence::default(), Silence::default());
+    let (mut knocked, mut told, mut looked) = (false, None, Instant::now());
     while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         if remote.was_told_to_abort() && told.get_or_insert_with(Instant::now).elapsed() > ENDING {
             child.kill();
         }
         // Time in which this very process stood still is no silence of the other.
-        silence += looked.elapsed().min(LOOK * 2);
+        let passed = looked.elapsed().min(LOOK * 2);
         looked = Instant::now();
-        if !remote.has_work() || remote.heard() != heard {
-            (knocked, heard, silence) = (false, remote.heard(), Duration::ZERO);
-        } else if silence >= bounds.silence {
-            let message = format!(
-                "the model's engine hung: nothing was heard of it for {:.1} s, and it was ended",
-                silence.as_secs_f32()
-            );
+        of_loop.goes_on(passed, remote.loop_heard());
+        of_answers.goes_on(passed, remote.answer_heard());
+        let expected =
+            [(of_loop.lasts, "nothing was heard of it"), (of_answers.lasts, "it answered no question")];
+        if let Some((lasts, what)) = expected.into_iter().find(|(lasts, _)| *lasts >= bounds.silence) {
+            let seconds = lasts.as_secs_f32();
+            let message = format!("the model's engine hung: {what} for {seconds:.1} s, and it was ended");
             remote.blame(Error::new(Kind::EngineCrashed, message));
             child.kill();
-        } else if silence >= bounds.silence / 2 && !std::mem::replace(&mut knocked, true) {
+        }
+        if of_loop.lasts < bounds.silence / 2 {
+            knocked = false;
+        } else if !std::mem::replace(&mut knocked, true) {
             // It may wait for something itself, such as a grammar that takes its time.
             remote.knock();
+        }
+    }
+}
+
+/// How long nothing has been heard where something is expected.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Silence {
+    heard: Option<Instant>,
+    lasts: Duration,
+}
+
+impl Silence {
+    /// `heard`: when something last was; `None` while nothing is expected.
+    fn goes_on(&mut self, passed: Duration, heard: Option<Instant>) {
+        if heard.is_some() && heard == self.heard {
+            self.lasts += passed;
+        } else {
+            *self = Silence { heard, lasts: Duration::ZERO };
         }
     }
 }
@@ -206,4 +227,24 @@ pub fn memory_of(pid: u32) -> Option<u64> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     };
     of("smaps_rollup", "Pss:").or_else(|| of("status", "VmRSS:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_lasts_from_when_something_is_expected() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut silence = Silence::default();
+        let mut lasts = |heard| {
+            silence.goes_on(second, heard);
+            silence.lasts.as_secs()
+        };
+        assert_eq!([lasts(None), lasts(None)], [0, 0], "nothing is expected");
+        // It was last heard long ago: that is no silence yet.
+        assert_eq!([lasts(Some(start)), lasts(Some(start)), lasts(Some(start))], [0, 1, 2]);
+        assert_eq!([lasts(Some(start + second)), lasts(Some(start + second))], [0, 1], "it was heard");
+        assert_eq!([lasts(None), lasts(Some(start + second))], [0, 0], "all was answered in between");
+    }
 }

@@ -25,7 +25,7 @@ pub fn serve() -> Result<()> {
     let Begun { from_host, to_host, task, limits } = child::begin::<Task>()?;
     let to_host = Shared(Arc::new(Mutex::new(to_host)));
     let mut readable = confine::folders_of(&task.path);
-    readable.extend(task.spec.path.parent().map(std::path::Path::to_owned));
+    readable.extend(task.spec.folders());
     let mut confinement = confine::confine(&readable, task.spec.confinement);
     confinement.extend(limits);
     // From here on the host is listened to: when it is gone, so is this process, whatever the plugin is at.

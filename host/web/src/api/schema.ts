@@ -1519,8 +1519,13 @@ export interface components {
             memory?: components["schemas"]["Fit"] | null;
             model: string;
             plugin?: string | null;
-            /** @description Why it cannot be served. */
+            /** @description Why it cannot be served, or not yet. */
             reason?: string | null;
+            /**
+             * Format: int32
+             * @description In how many seconds it may be tried again, after a load that failed or a crash; null: at once.
+             */
+            retry_after_secs?: number | null;
             state: components["schemas"]["ModelState"];
         };
         PluginList: {

@@ -14,6 +14,19 @@ pub(crate) fn segfault() {
     let _: u8 = unsafe { std::ptr::read_volatile(std::ptr::without_provenance::<u8>(8)) };
 }
 
+/// Leaves a process behind that has all that is open here open too, and aborts.
+#[expect(unsafe_code, reason = "a plugin that is broken on demand")]
+pub(crate) fn fork_then_abort() -> ! {
+    unsafe extern "C" {
+        fn fork() -> i32;
+    }
+    // SAFETY: the child does nothing but wait.
+    if unsafe { fork() } == 0 {
+        hang();
+    }
+    std::process::abort()
+}
+
 /// Never comes back.
 pub(crate) fn hang() -> ! {
     loop {

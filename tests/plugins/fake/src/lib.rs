@@ -74,6 +74,9 @@ impl FormatPlugin for Fake {
         if behaviour.has("hang_in_probe") {
             crash::hang();
         }
+        if let Some(path) = behaviour.text("read_in_probe") {
+            std::fs::read(path).map_err(|error| PluginError::internal(format!("cannot read: {error}")))?;
+        }
         let bytes = behaviour.number("estimated_mib", 1) << 20;
         let embeds =
             if behaviour.has("generates_nothing") { r#", "capabilities": ["embeddings"]"# } else { "" };
@@ -179,6 +182,9 @@ impl Model for Script {
     fn tokenize(&self, text: &str, _: TokenizeOptions) -> Result<Vec<Token>, PluginError> {
         if self.behaviour.text("abort_on").is_some_and(|word| text.contains(word)) {
             std::process::abort();
+        }
+        if self.behaviour.text("hang_on").is_some_and(|word| text.contains(word)) {
+            crash::hang();
         }
         if self.behaviour.has("lie_in_tokenize") {
             return Ok(vec![Token(9999)]);

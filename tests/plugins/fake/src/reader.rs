@@ -67,6 +67,9 @@ impl Reader {
             let _ = writeln!(std::io::stderr(), "told to abort in decode");
             std::process::abort();
         }
+        if told("fork_then_abort_at") {
+            crate::crash::fork_then_abort();
+        }
         if told("exit_at") {
             std::process::exit(3);
         }
