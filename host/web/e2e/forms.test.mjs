@@ -89,5 +89,15 @@ test("a server that wants a key asks for it, and not again", async () => {
   await page.getByLabel("Message", { exact: true }).waitFor();
   await page.waitForTimeout(500);
   assert.equal(await gate.count(), 0, "the key was forgotten");
+  // With its master's key it may.
+  await seen.goTo("/server");
+  await page.getByRole("button", { name: "Use another key" }).click();
+  await gate.getByLabel("Key", { exact: true }).fill("the-key-of-its-master");
+  await gate.getByRole("button", { name: "Use this key" }).click();
+  await gate.waitFor({ state: "detached" });
+  await seen.goTo("/models");
+  await page.getByRole("button", { name: "Unload m" }).click();
+  await page.getByRole("button", { name: "Load m" }).click();
+  await page.getByRole("button", { name: "Unload m" }).waitFor();
   seen.check();
 });

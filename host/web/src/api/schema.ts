@@ -1171,6 +1171,11 @@ export interface components {
             /** @description How long it stays without use: seconds, or a text such as `5m`; negative: for ever. */
             keep_alive?: string | null;
         };
+        /** @description What is told while a model is loaded, until it answers or failed. */
+        LoadNews: {
+            /** Format: float */
+            progress: number;
+        } | components["schemas"]["Changed"] | components["schemas"]["ErrorBody"];
         /** @description A loaded model. */
         LoadedModelNow: {
             /**
