@@ -33,7 +33,7 @@ test("an answer is kept to a schema", async () => {
 });
 
 // A model that says always the same: the form that Qwen and Hermes were taught.
-const TEMPLATE = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %} {% endfor %}<answer>";
+const TEMPLATE = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %} {% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}<answer>";
 const ANSWER = String.raw`<think>\nThey want weather.\n</think>\n\nI look.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich"}}\n</tool_call>`;
 const TOOLS = [{ name: "get_weather", description: "The weather of a city", parameters: { type: "object", properties: { city: { type: "string" } } } }];
 

@@ -60,7 +60,7 @@ test("a plugin that crashes is shown as such, with what it said, and so are its 
   const { page } = seen;
   house.configure('[plugin.fake.options]\nx = "abort_at_start"');
   const fake = page.locator("[data-plugin='fake']");
-  await fake.getByText("Crashed").waitFor();
+  await fake.getByText("Crashed", { exact: true }).waitFor();
   await fake.getByText(/SIGABRT/).first().waitFor();
   await fake.locator("summary").click();
   await fake.getByText("told to abort").waitFor();

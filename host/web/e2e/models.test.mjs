@@ -225,7 +225,9 @@ test("a checkpoint without its config is refused", async () => {
   writeFileSync(`${folder}/model.safetensors`, Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), Buffer.from("{}")]));
   await seen.goTo("/models");
   await drop(page, browser, [folder]);
-  await page.getByTestId("upload").filter({ hasText: "half" }).getByText("Refused").waitFor();
+  const row = page.getByTestId("upload").filter({ hasText: "half" });
+  await row.getByText("Refused").waitFor();
+  assert.match(await row.innerText(), /is not taken: .*config/);
   assert.ok(!existsSync(house.path("models/half")));
   rmSync(folder, { recursive: true });
   seen.check();

@@ -91,6 +91,7 @@ describe("an answer", () => {
     expect([content, reasoning, finish, tokens?.length]).toEqual(["ab", "hm", "stop", 1]);
     expect(figures).toEqual({ promptTokens: 3, cachedTokens: 2, completionTokens: 11, reasoningTokens: 0, firstTokenMs: 100, totalMs: 1100 });
     expect(figures && speed(figures)).toBeCloseTo(10);
+    expect(figures && speed({ ...figures, totalMs: 100.2 })).toBeNull();
   });
 
   it("knows what it took when it is stopped: each piece says it", () => {

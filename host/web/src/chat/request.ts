@@ -104,9 +104,12 @@ export class Growing {
   }
 }
 
+/** Tokens that came closer together than this came at once: how fast they were made cannot be told. */
+const SHORTEST_SECS = 0.01;
+
 /** Tokens a second after the first one, where there were enough to tell. */
 export function speed(figures: Figures): number | null {
   if (figures.firstTokenMs === null || figures.completionTokens < 2) return null;
   const rest = (figures.totalMs - figures.firstTokenMs) / 1000;
-  return rest > 0 ? (figures.completionTokens - 1) / rest : null;
+  return rest >= SHORTEST_SECS ? (figures.completionTokens - 1) / rest : null;
 }
