@@ -11,7 +11,7 @@ export function inUnit(value: number | null | undefined, unit: Unit): string {
       return bytes(value);
     case "operations_per_second":
       // Of operations a billion is called giga.
-      return `${count(value).replace(/B$/, "G")}op/s`;
+      return `${count(value).replace(/B$/, "G")}${value < 1000 ? " " : ""}op/s`;
     case "tokens_per_second":
       return `${rate(value)} tokens/s`;
     case "requests_per_second":

@@ -64,7 +64,7 @@ it("figures of one group and unit share an axis; a share's axis ends at the limi
   const found = axes([figure("decode", "tokens_per_second", [50]), figure("limits", "share", [0.4]), figure("decode", "tokens_per_second", [60])]);
   expect(found.map(({ group, figures }) => [group, figures.length])).toEqual([["decode", 2], ["limits", 1]]);
   expect(found.map((axis) => Math.round(endOf(axis) * 10) / 10)).toEqual([62.4, 1]);
-  expect([inUnit(0.42, "share"), inUnit(null, "seconds"), inUnit(3.5e9, "bytes_per_second"), inUnit(5e10, "operations_per_second")]).toEqual(["42.0 %", "–", "3.3 GiB/s", "50 Gop/s"]);
+  expect([inUnit(0.42, "share"), inUnit(null, "seconds"), inUnit(3.5e9, "bytes_per_second"), inUnit(5e10, "operations_per_second"), inUnit(0, "operations_per_second")]).toEqual(["42.0 %", "–", "3.3 GiB/s", "50 Gop/s", "0 op/s"]);
   const [memory] = axes([figure("memory", "bytes_per_second", [10 * 2 ** 30])]);
   expect(memory && [scaleOf(memory), scaleOf({ ...memory, unit: "seconds" })]).toEqual([2 ** 30, 1]);
 });
