@@ -211,7 +211,12 @@ async fn uploads_count_on_no_room_that_others_will_need() {
     let first = begin("first.gguf", most).await;
     assert_eq!(first.status, 200, "{}", first.text);
     let second = begin("second.gguf", most).await;
-    assert_eq!((second.status, &second.json["error"]["code"]), (413, &json!("insufficient_disk")), "{}", second.text);
+    assert_eq!(
+        (second.status, &second.json["error"]["code"]),
+        (413, &json!("insufficient_disk")),
+        "{}",
+        second.text
+    );
     assert!(second.text.contains("uploads that are not complete"), "{}", second.text);
     let path = format!("/api/uploads/{}", first.json["id"].as_str().unwrap());
     assert_eq!(ask(&server, reqwest::Method::DELETE, &path, &[]).await.status, 200);
@@ -222,9 +227,8 @@ async fn uploads_count_on_no_room_that_others_will_need() {
 async fn another_file_of_the_same_name_and_length_begins_anew() {
     let model = smollm2();
     let server = House::with(&["gguf"]).serve();
-    let files = |modified: u64| {
-        json!({"files": [{"path": "new.gguf", "bytes": model.len(), "modified": modified}]})
-    };
+    let files =
+        |modified: u64| json!({"files": [{"path": "new.gguf", "bytes": model.len(), "modified": modified}]});
     let begun = server.post("/api/uploads", &files(1)).await;
     let some = send_pieces(&server, begun.json, |_| model.clone(), 2).await;
     assert_eq!(server.post("/api/uploads", &files(1)).await.json["received"], some.json["received"]);
