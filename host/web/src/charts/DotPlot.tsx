@@ -3,7 +3,7 @@ import { type Axis, endOf, inUnit, scaleOf } from "../lib/statistics";
 import { cx } from "../ui/classes";
 import { useNarrow, useWidth } from "./useWidth";
 
-const ROW = 34;
+const ROW = 40;
 /** Where a row's label stands above it. */
 const LABEL = 20;
 const AXIS = 22;
