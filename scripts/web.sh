@@ -6,7 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 page=host/web
 export PATH="$PWD/$page/node_modules/.bin:$PATH"
-release="$PWD/${CARGO_TARGET_DIR:-target}/release"
+target=${CARGO_TARGET_DIR:-target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+release=$target/release
 
 # Why the page cannot be built here; nothing where it can.
 missing() {
@@ -32,19 +34,28 @@ install() {
     fi
 }
 
+# Says why there is no new page, and what the binary takes in then.
+not_built() {
+    if [ -e $page/dist/index.html ]; then
+        echo "the web page is not built anew: $1; the one in $page/dist, of an older source, is taken in as it is" >&2
+    else
+        echo "the web page is not built: $1; the server does without it" >&2
+    fi
+}
+
 build() {
     local why stamp=$page/dist/.made-by made_by
-    why=$(missing)
-    if [ -n "$why" ]; then
-        echo "the web page is not built: $why; the server does without it" >&2
-        return
-    fi
     made_by=$(cd $page && find index.html package-lock.json vite.config.ts scripts src -type f -exec cksum {} + | sort | cksum)
     if [ "$(cat $stamp 2>/dev/null)" = "$made_by" ]; then
         return
     fi
+    why=$(missing)
+    if [ -n "$why" ]; then
+        not_built "$why"
+        return
+    fi
     if ! install; then
-        echo 'the web page is not built: npm could not fetch its packages; the server does without it' >&2
+        not_built 'npm could not fetch its packages'
         return
     fi
     (cd $page && npm run --silent build >&2) || exit
@@ -56,7 +67,7 @@ with_server() {
     folder=$(mktemp -d)
     mkdir "$folder/plugins" "$folder/models"
     printf '[plugins]\nfolder = "plugins"\n[server]\nport = 0\n' >"$folder/plugins.toml"
-    (cd "$folder" && XDG_CACHE_HOME=$folder exec "$release/impetus" serve >"$folder/out" 2>/dev/null) &
+    (cd "$folder" && XDG_CACHE_HOME=$folder XDG_DATA_HOME=$folder exec "$release/impetus" serve >"$folder/out" 2>/dev/null) &
     server=$!
     trap 'kill $server 2>/dev/null || true; rm -rf "$folder"' EXIT
     for _ in $(seq 100); do

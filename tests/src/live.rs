@@ -44,7 +44,7 @@ async fn a_plugin_that_is_dropped_in_is_served_and_one_that_is_taken_out_is_not(
     std::fs::remove_file(&target).unwrap();
     events.until(|event| event["type"] == "plugin_removed" && event["id"] == "fake").await;
     events.formats(json!([])).await;
-    assert_eq!(complete(&server).await, 404);
+    assert_eq!(complete(&server).await, 503, "it is known whose model that was");
 
     // In one step, as `impetus plugins add` does.
     assert!(server.house.run(&["plugins", "add", library("fake").to_str().unwrap()]).status.success());

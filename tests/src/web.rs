@@ -1,6 +1,8 @@
 //! The web page's files as a browser asks for them, and what the page needs of the API: uploads, details, deletion,
 //! status. The page itself is driven by a browser in host/web/e2e.
 
+use std::cell::Cell;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use impetus_tests::{Answer, House, SMOLLM2, Server, root};
@@ -54,9 +56,40 @@ async fn the_page_or_a_word_why_not_is_at_the_root_with_a_strict_policy() {
         let length = packed.bytes().await.unwrap().len();
         assert!(length * 2 < server.get(script).await.text.len(), "{accepted}");
     }
-    assert_eq!(ask(&server, reqwest::Method::GET, "/assets/../Cargo.toml", &[]).await.status, 401);
+    let licences = server.get("/assets/licences.txt").await;
+    assert_eq!((licences.status, &licences.headers["cache-control"]), (200, &"no-cache".parse().unwrap()));
     let missing = ask(&server, reqwest::Method::GET, "/assets/nothing.js", &[]).await;
     assert_eq!((missing.status, &missing.json["error"]["code"]), (404, &json!("unknown_path")));
+}
+
+/// What the server answers to a path as it is written here: clients put in order what leads upwards.
+fn ask_as_it_is(server: &Server, path: &str) -> String {
+    let host = server.address.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn no_path_leads_out_of_the_page_past_the_key() {
+    let server = House::with(&[]).config("api_keys = [\"a\"]").serve();
+    assert!(ask_as_it_is(&server, "/").starts_with("HTTP/1.1 200"), "the page is open to all");
+    assert!(ask_as_it_is(&server, "/v1/models").starts_with("HTTP/1.1 401"));
+    for path in [
+        "/assets/../v1/models",
+        "/assets/%2e%2e/v1/models",
+        "/assets/..%2fv1/models",
+        "/assets/../../Cargo.toml",
+        "/assets//etc/passwd",
+        "/assets/../index.html",
+    ] {
+        let answer = ask_as_it_is(&server, path);
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("unknown_path"), "{path}: {answer}");
+    }
+    assert!(ask_as_it_is(&server, "/../v1/models").starts_with("HTTP/1.1 401"));
 }
 
 async fn put(server: &Server, place: &str, piece: Vec<u8>) -> Answer {
@@ -133,8 +166,15 @@ async fn what_no_plugin_can_run_is_refused_by_its_header_and_leaves_nothing() {
     let model = smollm2();
     let cut = model.len() - (8 << 20);
     let begun = server.post("/api/uploads", &json!({"files": [{"path": "cut.gguf", "bytes": cut}]})).await;
-    let refused = send_pieces(&server, begun.json, |_| model.clone(), usize::MAX).await;
+    let pieces = Cell::new(0);
+    let content = |_: &str| {
+        pieces.set(pieces.get() + 1);
+        model.clone()
+    };
+    let refused = send_pieces(&server, begun.json, content, usize::MAX).await;
     assert_eq!((refused.status, &refused.json["error"]["code"]), (400, &json!("model_load_failed")));
+    // Headers are looked for in the first 32 MiB, in pieces of 4 MiB.
+    assert!((1..=8).contains(&pieces.get()) && pieces.get() < cut >> 22, "{} pieces were sent", pieces.get());
     assert!(
         refused.text.contains("bytes are missing") && !refused.text.contains("/models"),
         "{}",
@@ -156,6 +196,63 @@ async fn what_no_plugin_can_run_is_refused_by_its_header_and_leaves_nothing() {
     let vast = json!({"files": [{"path": "a.gguf", "bytes": 1u64 << 60}]});
     let refused = server.post("/api/uploads", &vast).await;
     assert_eq!((refused.status, &refused.json["error"]["code"]), (413, &json!("insufficient_disk")));
+}
+
+#[tokio::test]
+async fn uploads_count_on_no_room_that_others_will_need() {
+    let server = House::with(&["gguf"]).serve();
+    let begin = async |name: &str, bytes: u64| {
+        server.post("/api/uploads", &json!({"files": [{"path": name, "bytes": bytes}]})).await
+    };
+    let vast = begin("vast.gguf", 1 << 60).await;
+    let free = vast.text.split("model folder has ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let most = (free.parse::<f64>().unwrap() * 0.6 * f64::from(1 << 30)) as u64;
+    // Nothing of it has come, and the disk has all of its room still.
+    let first = begin("first.gguf", most).await;
+    assert_eq!(first.status, 200, "{}", first.text);
+    let second = begin("second.gguf", most).await;
+    assert_eq!(
+        (second.status, &second.json["error"]["code"]),
+        (413, &json!("insufficient_disk")),
+        "{}",
+        second.text
+    );
+    assert!(second.text.contains("uploads that are not complete"), "{}", second.text);
+    let path = format!("/api/uploads/{}", first.json["id"].as_str().unwrap());
+    assert_eq!(ask(&server, reqwest::Method::DELETE, &path, &[]).await.status, 200);
+    assert_eq!(begin("second.gguf", most).await.status, 200);
+}
+
+#[tokio::test]
+async fn another_file_of_the_same_name_and_length_begins_anew() {
+    let model = smollm2();
+    let server = House::with(&["gguf"]).serve();
+    let files =
+        |modified: u64| json!({"files": [{"path": "new.gguf", "bytes": model.len(), "modified": modified}]});
+    let begun = server.post("/api/uploads", &files(1)).await;
+    let some = send_pieces(&server, begun.json, |_| model.clone(), 2).await;
+    assert_eq!(server.post("/api/uploads", &files(1)).await.json["received"], some.json["received"]);
+    let other = server.post("/api/uploads", &files(2)).await;
+    assert_eq!((other.status, &other.json["received"]), (200, &json!(0)), "{}", other.text);
+    assert_ne!(other.json["id"], some.json["id"]);
+}
+
+#[tokio::test]
+async fn a_model_whose_plugin_is_missing_is_shown_with_the_reason() {
+    let house = House::with(&[]).smollm2().model("lonely.fake", "say = hello");
+    let server = house.serve();
+    let models = server.get("/api/models").await;
+    let of = |models: &Answer, id: &str| {
+        models.json["models"].as_array().unwrap().iter().find(|model| model["id"] == id).cloned()
+    };
+    let model = of(&models, SMOLLM2).unwrap_or_else(|| panic!("{}", models.text));
+    assert_eq!(model["state"], "unavailable");
+    assert!(model["reason"].as_str().unwrap().contains("no plugin for gguf files is loaded"), "{model}");
+    assert_eq!(of(&models, "lonely"), None, "nothing says that this is a model");
+    assert_eq!(server.get("/v1/models").await.json["data"], json!([]), "it cannot be served");
+    let body = json!({"model": SMOLLM2, "messages": [{"role": "user", "content": "Hi."}]});
+    let refused = server.post("/v1/chat/completions", &body).await;
+    assert!(refused.status >= 400 && refused.text.contains("no plugin for gguf files"), "{}", refused.text);
 }
 
 #[tokio::test]

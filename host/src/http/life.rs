@@ -13,14 +13,14 @@ use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 use utoipa::ToSchema;
 
 use super::App;
 use super::account::Account;
 use super::body::JsonBody;
-use super::error::{Failure, Result, WireKind};
+use super::error::{ErrorBody, Failure, Result, WireKind};
 use super::guard::Administrator;
 use super::public::without_paths;
 use super::sse::{self, Line};
@@ -68,6 +68,18 @@ pub(crate) struct Changed {
     /// Of a loaded one: the longest that prompt and answer together may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     context_tokens: Option<u32>,
+}
+
+/// What is told while a model is loaded, until it answers or failed.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum LoadNews {
+    /// How far it is, from 0 to 1.
+    Progress { progress: f32 },
+    /// It answers.
+    Done(Changed),
+    /// It does not.
+    Failed(ErrorBody),
 }
 
 /// A model that is gone from the disk.
@@ -119,7 +131,10 @@ pub(crate) async fn about(State(app): State<App>, Path(path): Path<String>) -> R
     post, path = "/api/models/{path}", tag = "server", summary = "Loads or unloads a model",
     params(("path" = String, Path, description = "the model's id, which may contain slashes, then /load or /unload")),
     request_body(content = Option<LoadOptions>, description = "of a load; may be left out"),
-    responses((status = 200, description = "the model's new state; with accept: text/event-stream, a load's progress", body = Changed))
+    responses((
+        status = 200, description = "the model's new state; with accept: text/event-stream, a load's progress",
+        content((Changed = "application/json"), (LoadNews = "text/event-stream"))
+    ))
 )]
 pub(crate) async fn change(
     State(app): State<App>,
@@ -186,22 +201,26 @@ fn load_with_news(app: &App, account: Account, entry: Entry, keep_alive: Option<
     tokio::spawn(async move {
         let news = lines.clone();
         let progress = Arc::new(move |fraction: f32| {
-            let _ = news.send(Line::Data(json!({ "progress": fraction }).to_string()));
+            let _ = news.send(line(&LoadNews::Progress { progress: fraction }));
         });
         let last = match models.open_entry(entry, progress).await {
             Ok(loaded) => {
                 keep_alive.into_iter().for_each(|keep_alive| loaded.keep(keep_alive));
-                Line::Data(sse::json(&told(&loaded.id, loaded.context_tokens())))
+                line(&LoadNews::Done(told(&loaded.id, loaded.context_tokens())))
             }
             Err(error) => {
                 let failure = Failure::from(error);
                 account.failed(&failure, StatusCode::OK);
-                Line::failure(&failure)
+                line(&LoadNews::Failed(failure.body()))
             }
         };
         let _ = lines.send(last);
     });
     sse::respond(futures_util::stream::poll_fn(move |context| received.poll_recv(context)))
+}
+
+fn line(news: &LoadNews) -> Line {
+    Line::Data(sse::json(news))
 }
 
 fn told(id: &str, context_tokens: u32) -> Changed {

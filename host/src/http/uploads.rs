@@ -1,6 +1,6 @@
 //! Adding models over HTTP, piece by piece.
 //!
-//! `POST /api/uploads` with `{"files": [{"path", "bytes"}]}` begins an upload, or finds the one of the same files again;
+//! `POST /api/uploads` with `{"files": [{"path", "bytes", "modified"}]}` begins an upload, or finds the one of the same files again;
 //! each answer names the `next` piece, which `PUT /api/uploads/{id}?path=…&offset=…` takes as it is, until `next` is null
 //! and `model` says what it became. Pieces have a limit of their own, far below what a body may have elsewhere.
 
@@ -42,6 +42,9 @@ struct NewFile {
     path: String,
     /// Its length.
     bytes: u64,
+    /// When it was last changed, in milliseconds since 1970; may be missing. Another file of the same name and length is
+    /// told apart by it.
+    modified: Option<i64>,
 }
 
 /// Which piece it is.
@@ -82,8 +85,9 @@ pub(crate) async fn begin(
         let mut file = Fields::of(&path, value)?;
         let (path, bytes) = (file.required_text("path")?, file.integer("bytes")?);
         let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| file.missing("bytes"))?;
+        let modified = file.integer("modified")?.and_then(|modified| i64::try_from(modified).ok());
         file.finish()?;
-        Ok(Wanted { path, bytes })
+        Ok(Wanted { path, bytes, modified })
     });
     let wanted = wanted.collect::<Result<Vec<_>>>()?;
     apart(move || uploads.begin(&Manifest::new(wanted)?)).await.map(Json)

@@ -1,8 +1,8 @@
 //! The web page: its files as they were built into this binary, sent as a browser likes them best. Where they were not
 //! built, `/` says so, and what can be done.
 //!
-//! Names of assets bear a hash of their content: they are kept for ever. The page itself is asked for again each time, by
-//! its content's hash. Scripts and styles come from here alone, and nothing on the page reaches another host.
+//! Names of assets bear a hash of their content: they are kept for ever. The page itself, and what else has a plain name,
+//! is asked for again each time, by its content's hash. Scripts and styles come from here alone, and nothing on the page reaches another host.
 
 use std::borrow::Cow;
 
@@ -25,6 +25,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; f
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const ASK_AGAIN: &str = "no-cache";
+
+/// Letters of the hash in the name of an asset.
+const HASH_LETTERS: usize = 8;
 
 /// Encodings in which files lie beside themselves: the better first.
 const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
@@ -41,8 +45,11 @@ pub(crate) fn is_of_the_page(path: &str) -> bool {
     responses((status = 200, description = "HTML", body = String, content_type = "text/html"))
 )]
 pub(crate) async fn page(headers: HeaderMap) -> Response {
-    let response = file("index.html", "no-cache", &headers);
-    response.unwrap_or_else(|| ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(NOT_BUILT)).into_response())
+    file("index.html", ASK_AGAIN, &headers).unwrap_or_else(not_built)
+}
+
+fn not_built() -> Response {
+    ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(NOT_BUILT)).into_response()
 }
 
 /// One of its files.
@@ -53,7 +60,16 @@ pub(crate) async fn page(headers: HeaderMap) -> Response {
 )]
 pub(crate) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response> {
     let missing = || Failure::wire(WireKind::NoSuchPath, format!("the web page has no file `{path}`"));
-    file(&format!("assets/{path}"), FOR_EVER, &headers).ok_or_else(missing)
+    let keep = if is_hashed(&path) { FOR_EVER } else { ASK_AGAIN };
+    file(&format!("assets/{path}"), keep, &headers).ok_or_else(missing)
+}
+
+/// Whether a name is `NAME-HASH.ENDING`, as Vite writes it.
+fn is_hashed(name: &str) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).as_bytes();
+    let Some(at) = stem.len().checked_sub(HASH_LETTERS + 1) else { return false };
+    let is_of_a_hash = |letter: &u8| letter.is_ascii_alphanumeric() || b"-_".contains(letter);
+    stem[at] == b'-' && stem[at + 1..].iter().all(is_of_a_hash)
 }
 
 /// A file in the best encoding that the browser takes; nothing but its headers where the browser has it.
@@ -141,6 +157,31 @@ mod tests {
     fn an_encoding_is_taken_where_it_is_named_and_not_refused() {
         assert!(takes("gzip, deflate, br, zstd", "br") && takes("GZIP;q=0.5", "gzip"));
         assert!(!takes("gzip, deflate", "br") && !takes("br;q=0, gzip", "br") && !takes("", "gzip"));
+    }
+
+    #[test]
+    fn only_what_bears_its_hash_is_kept_for_ever() {
+        for name in ["index-DpL9sXq_.js", "instrument-sans-latin-wght-normal-B-xY12_a.woff2"] {
+            assert!(is_hashed(name), "{name}");
+        }
+        for name in ["licences.txt", "index.html", "a-b.js", "", "x", "index-Dp.9sXq_.js"] {
+            assert!(!is_hashed(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_binary_without_the_page_says_so_and_leads_to_what_is_there() {
+        let response = not_built();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::CONTENT_SECURITY_POLICY], POLICY);
+        assert!(NOT_BUILT.contains("not built into this binary") && NOT_BUILT.contains("npm"));
+        let links: Vec<&str> =
+            NOT_BUILT.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(links, ["/docs", "/v1/models", "/api/plugins"]);
+        for link in links {
+            let there = &super::super::openapi::shown()["paths"][link]["get"];
+            assert!(there.is_object(), "{link} is no route");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A file is looked into once and again when it changes: probing reads headers, but of many files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,6 +14,9 @@ use super::{Found, file_name};
 use crate::plugins::model::Probe;
 use crate::plugins::{ActiveFormat, Plugins, State};
 
+/// Endings that are a model's whichever plugins there are: such a file is shown with the reason where none reads it.
+const WELL_KNOWN: [&str; 3] = ["gguf", "onnx", "safetensors"];
+
 /// What there is.
 pub(super) struct Catalog {
     plugins: Arc<Plugins>,
@@ -21,6 +24,8 @@ pub(super) struct Catalog {
     seen: Mutex<HashMap<PathBuf, Seen>>,
     /// Held while plugins are asked: who wants to know the same meanwhile finds the answer.
     asking: Mutex<()>,
+    /// Endings that some plugin has claimed since the host was started: its files stay when it goes.
+    claimed: Mutex<BTreeSet<String>>,
 }
 
 struct Seen {
@@ -33,13 +38,19 @@ struct Seen {
 
 impl Catalog {
     pub(super) fn new(plugins: Arc<Plugins>, folders: Vec<PathBuf>) -> Self {
-        Catalog { plugins, folders, seen: Mutex::default(), asking: Mutex::default() }
+        Catalog {
+            plugins,
+            folders,
+            seen: Mutex::default(),
+            asking: Mutex::default(),
+            claimed: Mutex::default(),
+        }
     }
 
     /// Everything under the folders, by id. Of two with one id, the first folder's counts; the other is shown under a
     /// longer name, with the reason.
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let extensions = self.extensions();
+        let extensions = self.searched();
         let is_model = |folder: &Path| self.is_model_folder(folder);
         let wanted = Wanted { extensions: &extensions, is_model: &is_model };
         let mut entries: Vec<Entry> = Vec::new();
@@ -83,7 +94,16 @@ impl Catalog {
         self.look(&found).format.is_some()
     }
 
-    /// Endings of every plugin's formats, running or not: a model without its plugin is shown with the reason.
+    /// What is looked for: a model whose plugin is missing is shown with the reason.
+    fn searched(&self) -> Vec<String> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.extend(self.extensions());
+        let mut searched = claimed.clone();
+        searched.extend(WELL_KNOWN.map(str::to_owned));
+        searched.into_iter().collect()
+    }
+
+    /// Endings of every plugin's formats, running or not.
     pub(super) fn extensions(&self) -> Vec<String> {
         let formats = self.plugins.records().into_iter().flat_map(|record| record.formats);
         let mut extensions: Vec<String> = formats.flat_map(|format| format.extensions).collect();
@@ -193,7 +213,13 @@ impl Catalog {
         } else {
             format!("; plugins not loaded: {}", failed.join(", "))
         };
-        of_it.unwrap_or_else(|| format!("no loaded plugin recognises it; active formats: {active}{failed}"))
+        let is_claimed = self.plugins.formats().iter().any(|format| format.extensions.contains(&ending));
+        let lacking = if is_claimed || ending.is_empty() {
+            "no loaded plugin recognises it".to_owned()
+        } else {
+            format!("no plugin for {ending} files is loaded")
+        };
+        of_it.unwrap_or_else(|| format!("{lacking}; active formats: {active}{failed}"))
     }
 }
 

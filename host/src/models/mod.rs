@@ -93,7 +93,8 @@ impl Models {
         self.slots().into_iter().filter_map(|(_, slot)| slot.resident()).collect()
     }
 
-    /// Models whose engine crashed and does not run again yet, by id. Those whose files are gone are none of them.
+    /// Models whose engine crashed and does not run again yet, by id. Those whose files or plugins are gone are none of
+    /// them.
     pub fn down(&self) -> Vec<(String, Down)> {
         let down = self.slots().into_iter().filter_map(|(id, slot)| Some((id, slot.inner().down.clone()?)));
         let down: Vec<(String, Down)> = down.collect();
@@ -101,7 +102,8 @@ impl Models {
             return down;
         }
         let there = self.list();
-        down.into_iter().filter(|(id, _)| there.iter().any(|entry| entry.id == *id)).collect()
+        let runs = |id: &str| there.iter().any(|entry| entry.id == id && entry.plugin.is_some());
+        down.into_iter().filter(|(id, _)| runs(id)).collect()
     }
 
     /// Everything that was found, by id; what cannot be served says why.

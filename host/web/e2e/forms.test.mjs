@@ -33,7 +33,7 @@ test("an answer is kept to a schema", async () => {
 });
 
 // A model that says always the same: the form that Qwen and Hermes were taught.
-const TEMPLATE = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %} {% endfor %}<answer>";
+const TEMPLATE = "{% for t in tools %}{{ t | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %} {% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}<answer>";
 const ANSWER = String.raw`<think>\nThey want weather.\n</think>\n\nI look.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich"}}\n</tool_call>`;
 const TOOLS = [{ name: "get_weather", description: "The weather of a city", parameters: { type: "object", properties: { city: { type: "string" } } } }];
 
@@ -89,5 +89,15 @@ test("a server that wants a key asks for it, and not again", async () => {
   await page.getByLabel("Message", { exact: true }).waitFor();
   await page.waitForTimeout(500);
   assert.equal(await gate.count(), 0, "the key was forgotten");
+  // With its master's key it may.
+  await seen.goTo("/server");
+  await page.getByRole("button", { name: "Use another key" }).click();
+  await gate.getByLabel("Key", { exact: true }).fill("the-key-of-its-master");
+  await gate.getByRole("button", { name: "Use this key" }).click();
+  await gate.waitFor({ state: "detached" });
+  await seen.goTo("/models");
+  await page.getByRole("button", { name: "Unload m" }).click();
+  await page.getByRole("button", { name: "Load m" }).click();
+  await page.getByRole("button", { name: "Unload m" }).waitFor();
   seen.check();
 });

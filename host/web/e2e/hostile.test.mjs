@@ -1,5 +1,6 @@
 // What a model writes never becomes a script, a request or a page: its words are those of a stranger.
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { House } from "./house.mjs";
 import { say, visit } from "./visit.mjs";
@@ -59,9 +60,21 @@ test("hostile Markdown is text", async () => {
   seen.check();
 });
 
-test("a script that gets into the page all the same does not run", async () => {
+test("a script that gets into the page all the same does not run, and reaches nobody", async () => {
   const { page } = seen;
-  const outcome = await page.evaluate(async () => {
+  // Somebody who listens: only the policy keeps the page from asking.
+  let asked = 0;
+  const stranger = createServer((_, response) => {
+    asked += 1;
+    response.setHeader("access-control-allow-origin", "*");
+    response.end("hello");
+  });
+  await new Promise((then) => stranger.listen(0, "127.0.0.1", then));
+  const address = `http://127.0.0.1:${stranger.address().port}/`;
+  assert.equal(await (await fetch(address)).text(), "hello");
+  const [hacked, answered, violations] = await page.evaluate(async (address) => {
+    const violations = [];
+    document.addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI }) => violations.push(`${effectiveDirective} ${blockedURI}`));
     const script = document.createElement("script");
     try {
       script.textContent = "window.hacked = 8";
@@ -74,9 +87,14 @@ test("a script that gets into the page all the same does not run", async () => {
     } catch {
       // And so they do with HTML.
     }
-    const answered = await fetch("http://127.0.0.1:9/", { mode: "no-cors" }).then(() => "sent", () => "refused");
+    const picture = new Image();
+    picture.src = `${address}picture.png`;
+    const answered = await fetch(address, { mode: "no-cors" }).then(() => "sent", () => "refused");
     await new Promise((then) => setTimeout(then, 300));
-    return [window.hacked, answered];
-  });
-  assert.deepEqual(outcome, [undefined, "refused"]);
+    return [window.hacked, answered, violations];
+  }, address);
+  stranger.close();
+  assert.deepEqual([hacked, answered, asked], [undefined, "refused", 1]);
+  for (const expected of [`connect-src ${address}`, `img-src ${address}picture.png`]) assert.ok(violations.includes(expected), `${expected}: ${JSON.stringify(violations)}`);
+  assert.ok(violations.some((one) => one.startsWith("require-trusted-types-for")), JSON.stringify(violations));
 });

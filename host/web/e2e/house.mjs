@@ -1,6 +1,6 @@
 // A server of its own for each test file: the built binary, real plugins, a folder and a port of its own.
 import { spawn } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -34,6 +34,15 @@ export class House {
     chmodSync(to, 0o755);
   }
 
+  /** Puts a newer library in the place of a plugin's: the same code with a byte more behind it is another file. */
+  upgrade(plugin) {
+    const newer = this.path("newer");
+    copyFileSync(join(RELEASE, library(plugin)), newer);
+    appendFileSync(newer, "\0");
+    chmodSync(newer, 0o755);
+    renameSync(newer, this.path("plugins", library(plugin)));
+  }
+
   remove(plugin) {
     rmSync(this.path("plugins", library(plugin)));
   }
@@ -49,12 +58,18 @@ export class House {
     return this;
   }
 
+  /** Writes plugins.toml, in one step: a running server reads it at once. */
+  configure(more = "") {
+    writeFileSync(this.path("plugins.new"), `[plugins]\nfolder = "plugins"\n[server]\nport = ${this.port}\n${this.config}\n${more}\n`);
+    renameSync(this.path("plugins.new"), this.path("plugins.toml"));
+  }
+
   /** Starts the server, on the port that it had before, and waits until it listens. */
   async serve() {
-    writeFileSync(this.path("plugins.toml"), `[plugins]\nfolder = "plugins"\n[server]\nport = ${this.port}\n${this.config}\n`);
+    this.configure();
     this.server = spawn(join(RELEASE, "impetus"), ["serve"], {
       cwd: this.folder,
-      env: { ...process.env, XDG_CACHE_HOME: this.path("cache") },
+      env: { ...process.env, XDG_CACHE_HOME: this.path("cache"), XDG_DATA_HOME: this.path("data") },
       stdio: ["ignore", "pipe", "ignore"],
     });
     let said = "";

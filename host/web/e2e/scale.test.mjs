@@ -11,8 +11,27 @@ const MESSAGES = 500;
 /** Rows that may be in the document at once. */
 const MOST_ROWS = 60;
 
+/** A frame while something is scrolled: with every row in the document it takes seconds. */
+const FRAME_MS = 200;
+
 let house;
 let seen;
+
+/** Scrolls an element from its beginning to its end, and says how long a frame took in the middle. */
+async function scrolled(element) {
+  return element.evaluate(async (element) => {
+    const frame = () => new Promise((then) => requestAnimationFrame(then));
+    const took = [];
+    for (let step = 0; step <= 30; step += 1) {
+      const before = performance.now();
+      element.scrollTo(0, ((element.scrollHeight - element.clientHeight) * step) / 30);
+      await frame();
+      await frame();
+      took.push((performance.now() - before) / 2);
+    }
+    return took.sort((a, b) => a - b)[15];
+  });
+}
 
 before(async () => {
   house = new House(["fake"]);
@@ -32,7 +51,8 @@ test("5,000 models are scrolled and searched", async () => {
   const list = page.getByRole("list", { name: "Models" });
   await list.getByRole("button", { name: /^model-0000/ }).waitFor();
   assert.ok((await list.getByRole("listitem").count()) < MOST_ROWS);
-  await page.locator("main").evaluate((main) => main.scrollTo(0, main.scrollHeight));
+  const frame = await scrolled(page.locator("main"));
+  assert.ok(frame < FRAME_MS, `a frame of ${MODELS} models took ${frame} ms`);
   await list.getByRole("button", { name: /^model-4999/ }).waitFor();
   assert.ok((await list.getByRole("listitem").count()) < MOST_ROWS);
   await page.getByLabel(`Search ${MODELS} models`).fill("2345");
@@ -57,6 +77,8 @@ test("a conversation of 500 messages is imported and read from its end to its be
   await page.getByText(`answer ${MESSAGES - 1}`).waitFor();
   const log = page.getByRole("log", { name: "Conversation" });
   assert.ok((await log.getByRole("article").count()) < MOST_ROWS);
+  const frame = await scrolled(log);
+  assert.ok(frame < FRAME_MS, `a frame of ${MESSAGES} messages took ${frame} ms`);
   await log.evaluate((log) => log.scrollTo(0, 0));
   await page.getByText("question 0", { exact: true }).waitFor();
   assert.ok((await log.getByRole("article").count()) < MOST_ROWS);
@@ -77,4 +99,5 @@ test("every page is sound for screen readers in the dark and at a phone's width,
     const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert.ok(content <= window, `${path} is ${content} pixels wide`);
   }
+  seen.check();
 });

@@ -30,6 +30,18 @@ async function prepareChat() {
   await page.waitForTimeout(300);
 }
 
+/** A benchmark of the first model, so that there is a chart to look at. */
+async function prepareBenchmark() {
+  await page.goto(`${url}/#/benchmarks`);
+  await page.getByRole("radio", { name: /^A model/ }).check({ force: true });
+  await page.getByLabel("Runs").fill("5");
+  await page.getByLabel("Prompt tokens").fill("64");
+  await page.getByLabel("Generated tokens").fill("16");
+  await page.getByLabel("Keep the result").uncheck();
+  await page.getByRole("button", { name: "Start" }).click();
+  await page.locator("[data-axis='decode tokens_per_second']").getByRole("img").waitFor({ timeout: 300_000 });
+}
+
 const PAGES = {
   chat: async () => {
     await page.goto(`${url}/#/chat`);
@@ -51,6 +63,7 @@ const PAGES = {
   benchmarks: async () => {
     await page.goto(`${url}/#/benchmarks`);
     await page.getByRole("heading", { name: "Benchmarks" }).waitFor();
+    await page.locator("[data-axis]").first().scrollIntoViewIfNeeded();
   },
   server: async () => {
     await page.goto(`${url}/#/server`);
@@ -59,6 +72,7 @@ const PAGES = {
 };
 
 if (!only || only.includes("chat")) await prepareChat();
+if (!only || only.includes("benchmarks")) await prepareBenchmark();
 for (const [name, open] of Object.entries(PAGES)) {
   if (only && !only.split(",").includes(name)) continue;
   for (const theme of ["light", "dark"]) {

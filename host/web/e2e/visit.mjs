@@ -63,5 +63,5 @@ export async function set(page, settings) {
     else if (Array.isArray(value)) await page.getByLabel(name, { exact: true }).selectOption(value);
     else await page.getByLabel(name, { exact: true }).fill(value);
   }
-  await page.getByRole("button", { name: "Close" }).click();
+  await page.getByRole("button", { name: "Close", exact: true }).click();
 }

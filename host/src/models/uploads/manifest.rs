@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Result, Stop};
@@ -18,12 +17,14 @@ const DEEPEST: usize = 4;
 const LONGEST_NAME: usize = 255;
 
 /// One file that is to come.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
     /// Its path below the model folder, with `/`.
     pub path: String,
     /// Its length.
     pub bytes: u64,
+    /// When it was last changed where it comes from, in milliseconds since 1970, as far as that is known.
+    pub modified: Option<i64>,
 }
 
 /// The files of one model.
@@ -73,11 +74,11 @@ impl Manifest {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// The same for the same files.
+    /// The same for the same files. One that was changed since is another: half of each would be no model.
     pub fn id(&self) -> String {
         let mut hash = Sha256::new();
-        for Wanted { path, bytes } in &self.files {
-            hash.update(format!("{bytes} {path}\n"));
+        for Wanted { path, bytes, modified } in &self.files {
+            hash.update(format!("{bytes} {modified:?} {path}\n"));
         }
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -128,7 +129,17 @@ mod tests {
     use super::*;
 
     fn manifest(paths: &[&str]) -> Result<Manifest> {
-        Manifest::new(paths.iter().map(|path| Wanted { path: (*path).to_owned(), bytes: 3 }).collect())
+        let wanted = |path: &&str| Wanted { path: (*path).to_owned(), bytes: 3, modified: None };
+        Manifest::new(paths.iter().map(wanted).collect())
+    }
+
+    #[test]
+    fn a_file_that_was_changed_is_another_upload() {
+        let id = |modified| {
+            Manifest::new(vec![Wanted { path: "a.gguf".to_owned(), bytes: 3, modified }]).unwrap().id()
+        };
+        assert_eq!(id(Some(5)), id(Some(5)));
+        assert!(id(Some(5)) != id(Some(6)) && id(Some(5)) != id(None));
     }
 
     #[test]
@@ -166,7 +177,7 @@ mod tests {
         assert!(manifest(&[&"x".repeat(256)]).is_err());
         assert!(manifest(&[]).is_err() && manifest(&["a.gguf", "a.gguf"]).is_err());
         assert!(manifest(&["a.gguf", "m/b.gguf"]).is_err() && manifest(&["m/a.gguf", "n/b.gguf"]).is_err());
-        let vast = |path: &str| Wanted { path: path.to_owned(), bytes: u64::MAX };
+        let vast = |path: &str| Wanted { path: path.to_owned(), bytes: u64::MAX, modified: None };
         assert!(Manifest::new(vec![vast("m/a"), vast("m/b")]).is_err());
     }
 }

@@ -41,6 +41,8 @@ const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Uploads {
     models: Arc<Models>,
     open: Mutex<HashMap<String, Arc<Mutex<Staged>>>>,
+    /// Held while one is begun, so that no two count on the same room.
+    beginning: Mutex<()>,
 }
 
 /// Why an upload does not go on.
@@ -107,7 +109,7 @@ pub struct Piece {
 impl Uploads {
     /// Of a host with these models.
     pub fn new(models: Arc<Models>) -> Self {
-        Uploads { models, open: Mutex::default() }
+        Uploads { models, open: Mutex::default(), beginning: Mutex::default() }
     }
 
     /// Those that are not complete, by id.
@@ -130,6 +132,7 @@ impl Uploads {
     /// # Errors
     /// [`Stop::Exists`], [`Stop::NoRoom`], and [`Stop::Host`] for files that no plugin reads.
     pub fn begin(&self, manifest: &Manifest) -> Result<UploadState> {
+        let _alone = held(&self.beginning);
         let folder = self.folder()?;
         self.throw_away_forgotten(&folder);
         let id = manifest.id();
@@ -144,7 +147,8 @@ impl Uploads {
             )));
         }
         std::fs::create_dir_all(&folder).map_err(|error| failed("making the folder for uploads", &error))?;
-        check_room(&folder, manifest.bytes())?;
+        let coming = self.list()?.iter().map(|other| other.bytes.saturating_sub(other.received)).sum();
+        check_room(&folder, manifest.bytes(), coming)?;
         let staged = Staged::create(folder.join(&id), manifest)?;
         let state = staged.state();
         held(&self.open).insert(id, Arc::new(Mutex::new(staged)));
@@ -285,20 +289,24 @@ impl Uploads {
     }
 }
 
-fn check_room(folder: &Path, bytes: u64) -> Result<()> {
+/// Whether there is room for so many bytes beside those that other uploads have yet to send: a hole takes no disk until
+/// it is filled.
+fn check_room(folder: &Path, bytes: u64, coming: u64) -> Result<()> {
     let room = nix::sys::statvfs::statvfs(folder)
         .map_err(|error| failed("asking for the free disk", &error.into()))?;
     #[allow(clippy::useless_conversion, reason = "macOS counts blocks in 32 bits")]
     let free = u64::from(room.blocks_available()).saturating_mul(room.fragment_size());
-    if bytes.saturating_add(RESERVE_BYTES) <= free {
+    if bytes.saturating_add(RESERVE_BYTES).saturating_add(coming) <= free {
         return Ok(());
     }
     let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
     Err(Stop::NoRoom(format!(
-        "the model has {}, and the disk of the model folder has {} free, of which {} are kept free: delete something there",
+        "the model has {}, and the disk of the model folder has {} free, of which {} are kept free and {} are for uploads that \
+         are not complete: delete something there, or discard an upload",
         gib(bytes),
         gib(free),
-        gib(RESERVE_BYTES)
+        gib(RESERVE_BYTES),
+        gib(coming)
     )))
 }
 

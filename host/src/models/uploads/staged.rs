@@ -250,7 +250,11 @@ mod tests {
     use super::*;
 
     fn manifest(files: &[(&str, u64)]) -> Manifest {
-        let wanted = files.iter().map(|(path, bytes)| Wanted { path: (*path).to_owned(), bytes: *bytes });
+        let wanted = files.iter().map(|(path, bytes)| Wanted {
+            path: (*path).to_owned(),
+            bytes: *bytes,
+            modified: None,
+        });
         Manifest::new(wanted.collect()).unwrap()
     }
 

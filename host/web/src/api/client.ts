@@ -3,6 +3,7 @@
  *
  * The key stays in this browser: in the tab's session, or, where the user wishes it, in local storage.
  */
+import type { ErrorBody } from "./types";
 
 const KEY = "impetus.key";
 
@@ -83,8 +84,8 @@ export async function ask<T>(path: string, options: Ask = {}): Promise<T> {
 async function refusalOf(response: Response): Promise<Refusal> {
   const id = response.headers.get("x-request-id");
   try {
-    const { error } = (await response.json()) as { error: { message: string; code: string | null; param: string | null } };
-    return new Refusal(response.status, error.message, error.code, error.param, id);
+    const { error } = (await response.json()) as ErrorBody;
+    return new Refusal(response.status, error.message, error.code ?? null, error.param ?? null, id);
   } catch {
     return new Refusal(response.status, `The server answered ${response.status} ${response.statusText}.`, null, null, id);
   }

@@ -8,7 +8,7 @@ import type { QueryClient } from "@tanstack/react-query";
 import { useSyncExternalStore } from "react";
 import { Refusal, send } from "./client";
 import { events } from "./sse";
-import type { ServerStatus } from "./types";
+import type { Event, ServerStatus } from "./types";
 
 export type Link = "connecting" | "open" | "lost";
 
@@ -20,8 +20,10 @@ export interface Sample {
 
 export interface LiveState {
   link: Link;
-  /** When the connection was lost, and when it is tried again. */
+  /** When the connection was lost. */
   lostAt: number | null;
+  /** Why the server refuses to tell what changes, in its words; null where it does not answer at all. */
+  refusal: string | null;
   samples: readonly Sample[];
   /** How far models that are being loaded are, by id, from 0 to 1. */
   loading: Readonly<Record<string, number>>;
@@ -30,7 +32,7 @@ export interface LiveState {
 const KEPT_SAMPLES = 300;
 const SILENCE_MS = 8_000;
 
-let state: LiveState = { link: "connecting", lostAt: null, samples: [], loading: {} };
+let state: LiveState = { link: "connecting", lostAt: null, refusal: null, samples: [], loading: {} };
 const listeners = new Set<() => void>();
 
 function set(change: Partial<LiveState>): void {
@@ -52,13 +54,8 @@ export function latest(state: LiveState): ServerStatus | null {
   return state.samples.at(-1)?.status ?? null;
 }
 
-type Change =
-  | { type: "status"; status: ServerStatus }
-  | { type: "model"; id: string; state: { name: string; progress?: number } }
-  | { type: "benchmark" | "plugin" | "plugin_removed" | "formats" | "configuration" | "configuration_refused" | "missed" };
-
 /** Which lists are others after a change. */
-function stale(change: Change): string[] {
+function stale(change: Event): string[] {
   switch (change.type) {
     case "status":
       return [];
@@ -66,19 +63,24 @@ function stale(change: Change): string[] {
       return ["benchmarks", "benchmark"];
     case "model":
       return change.state.name === "loading" ? [] : ["models", "served", "processes", "plan"];
-    default:
+    case "plugin":
+    case "plugin_removed":
+    case "formats":
+    case "configuration":
+    case "configuration_refused":
+    case "missed":
       return ["plugins", "models", "served", "processes"];
   }
 }
 
-function hear(change: Change, client: QueryClient): void {
+function hear(change: Event, client: QueryClient): void {
   if (change.type === "status") {
     const samples = [...state.samples, { at: Date.now(), status: change.status }];
     set({ samples: samples.slice(-KEPT_SAMPLES) });
   }
   if (change.type === "model") {
     const { [change.id]: _, ...others } = state.loading;
-    const progress = change.state.name === "loading" ? { [change.id]: change.state.progress ?? 0 } : {};
+    const progress = change.state.name === "loading" ? { [change.id]: change.state.progress } : {};
     set({ loading: { ...others, ...progress } });
     if (change.state.name === "loading" && _ === undefined) void client.invalidateQueries({ queryKey: ["models"] });
   }
@@ -90,29 +92,31 @@ export async function listen(client: QueryClient): Promise<never> {
   let pause = 500;
   for (;;) {
     const stop = new AbortController();
+    let refusal: string | null = null;
     let silence = window.setTimeout(() => stop.abort(), SILENCE_MS);
     try {
       const response = await send("/api/events?status=true", { signal: stop.signal });
       const wasLost = state.link === "lost";
-      set({ link: "open", lostAt: null, loading: {} });
+      set({ link: "open", lostAt: null, refusal: null, loading: {} });
       if (wasLost) void client.invalidateQueries();
       pause = 500;
       for await (const data of events(response)) {
         window.clearTimeout(silence);
         silence = window.setTimeout(() => stop.abort(), SILENCE_MS);
-        hear(JSON.parse(data) as Change, client);
+        hear(JSON.parse(data) as Event, client);
       }
     } catch (error) {
       // Without a key the page asks for one, and the server is there.
       if (error instanceof Refusal && error.status === 401) {
-        set({ link: "connecting", lostAt: null });
+        set({ link: "connecting", lostAt: null, refusal: null });
         await waitForKey();
         continue;
       }
+      if (error instanceof Refusal && error.status !== 0) refusal = error.message;
     } finally {
       window.clearTimeout(silence);
     }
-    set({ link: "lost", lostAt: state.lostAt ?? Date.now(), loading: {} });
+    set({ link: "lost", lostAt: state.lostAt ?? Date.now(), refusal, loading: {} });
     await new Promise((then) => window.setTimeout(then, pause));
     pause = Math.min(pause * 1.6, 5_000);
   }

@@ -2,7 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { ask, idPath, send } from "./client";
 import { events } from "./sse";
-import type { ModelDetails, ModelEntry, Plan, PluginRecord, Process } from "./types";
+import type { Answer, Changed, DeletedModel, LoadNews, ModelDetails, Plan } from "./types";
 
 /** Files that appear in the model folders by themselves are told by nobody: they are looked for. */
 const LOOK_AGAIN_MS = 10_000;
@@ -10,7 +10,7 @@ const LOOK_AGAIN_MS = 10_000;
 export function useModels() {
   return useQuery({
     queryKey: ["models"],
-    queryFn: async () => (await ask<{ models: ModelEntry[] }>("/api/models")).models,
+    queryFn: async () => (await ask<Answer<"/api/models">>("/api/models")).models,
     refetchInterval: LOOK_AGAIN_MS,
   });
 }
@@ -18,14 +18,14 @@ export function useModels() {
 export function usePlugins() {
   return useQuery({
     queryKey: ["plugins"],
-    queryFn: async () => (await ask<{ plugins: PluginRecord[] }>("/api/plugins")).plugins,
+    queryFn: async () => (await ask<Answer<"/api/plugins">>("/api/plugins")).plugins,
   });
 }
 
 export function useProcesses() {
   return useQuery({
     queryKey: ["processes"],
-    queryFn: async () => (await ask<{ processes: Process[] }>("/api/ps")).processes,
+    queryFn: async () => (await ask<Answer<"/api/ps">>("/api/ps")).processes,
     refetchInterval: 5_000,
   });
 }
@@ -56,16 +56,25 @@ export async function load(id: string, keepAlive: string | null, onProgress: (fr
     ...(keepAlive === null ? {} : { json: { keep_alive: keepAlive } }),
   });
   for await (const data of events(response)) {
-    const told = JSON.parse(data) as { progress?: number; error?: { message: string } };
-    if (told.error) throw new Error(told.error.message);
-    if (told.progress !== undefined) onProgress(told.progress);
+    const told = JSON.parse(data) as LoadNews;
+    if ("error" in told) throw new Error(told.error.message);
+    if ("progress" in told) onProgress(told.progress);
   }
+}
+
+/** Sets how long a loaded model stays without use. */
+export function useKeep() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, keepAlive }: { id: string; keepAlive: string }) => load(id, keepAlive, () => undefined),
+    onSettled: () => void client.invalidateQueries({ queryKey: ["processes"] }),
+  });
 }
 
 export function useUnload() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: (id: string) => ask<{ state: string }>(`/api/models/${idPath(id)}/unload`, { method: "POST" }),
+    mutationFn: (id: string) => ask<Changed>(`/api/models/${idPath(id)}/unload`, { method: "POST" }),
     onSettled: () => {
       for (const key of ["models", "processes", "plan"]) void client.invalidateQueries({ queryKey: [key] });
     },
@@ -75,7 +84,7 @@ export function useUnload() {
 export function useDelete() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: (id: string) => ask<{ freed_bytes: number }>(`/api/models/${idPath(id)}`, { method: "DELETE" }),
+    mutationFn: (id: string) => ask<DeletedModel>(`/api/models/${idPath(id)}`, { method: "DELETE" }),
     onSettled: () => {
       for (const key of ["models", "processes"]) void client.invalidateQueries({ queryKey: [key] });
     },

@@ -1166,6 +1166,11 @@ export interface components {
         IncompleteDetails: {
             reason: string;
         };
+        /** @description What is told while a model is loaded, until it answers or failed. */
+        LoadNews: {
+            /** Format: float */
+            progress: number;
+        } | components["schemas"]["Changed"] | components["schemas"]["ErrorBody"];
         /** @description How a model is loaded. */
         LoadOptions: {
             /** @description How long it stays without use: seconds, or a text such as `5m`; negative: for ever. */
@@ -1490,6 +1495,12 @@ export interface components {
              * @description Its length.
              */
             bytes: number;
+            /**
+             * Format: int64
+             * @description When it was last changed, in milliseconds since 1970; may be missing. Another file of the same name and length is
+             *     told apart by it.
+             */
+            modified?: number | null;
             /** @description Its path below the model folder. */
             path: string;
         };
@@ -2483,6 +2494,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Changed"];
+                    "text/event-stream": components["schemas"]["LoadNews"];
                 };
             };
             /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */

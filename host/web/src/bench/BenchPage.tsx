@@ -26,15 +26,19 @@ export function BenchPage() {
   const [shown, setShown] = useState<string | null>(null);
   const [against, setAgainst] = useState<string | null>(null);
   const running = jobs?.find((job) => job.state === "running");
-  const chosen = shown ?? jobs?.find((job) => job.state === "finished")?.id ?? null;
+  // One that was forgotten, here or elsewhere, is shown no more, and none is compared with itself.
+  const find = (id: string | null) => jobs?.find((job) => job.id === id);
+  const chosen = find(shown) ?? jobs?.find((job) => job.state === "finished");
+  const other = find(against);
+  const compared = chosen && other && other.id !== chosen.id && other.kind === chosen.kind ? other : undefined;
   return (
     <Page title="Benchmarks" lead="Measured here and now, every run shown. Nothing is drawn that was not measured.">
       {error && <Problem>{told(error)}</Problem>}
       {running ? <Running job={running} /> : <StartForm onStarted={(job) => setShown(job.id)} />}
       {jobs?.length === 0 && <Empty title="Nothing was measured yet">A benchmark of this machine first tells what any model can reach here.</Empty>}
-      {chosen && against && <ComparisonView a={against} b={chosen} />}
-      {chosen && <ReportView id={chosen} />}
-      {jobs && jobs.length > 0 && <History jobs={jobs} shown={chosen} against={against} onShow={setShown} onAgainst={setAgainst} />}
+      {chosen && compared && <ComparisonView a={compared.id} b={chosen.id} />}
+      {chosen && <ReportView id={chosen.id} />}
+      {jobs && jobs.length > 0 && <History jobs={jobs} shown={chosen} against={compared} onShow={setShown} onAgainst={setAgainst} />}
     </Page>
   );
 }
@@ -67,15 +71,14 @@ function Running({ job }: { job: Job }) {
 
 interface HistoryProps {
   jobs: Job[];
-  shown: string | null;
-  against: string | null;
+  shown: Job | undefined;
+  against: Job | undefined;
   onShow: (id: string) => void;
   onAgainst: (id: string | null) => void;
 }
 
 function History({ jobs, shown, against, onShow, onAgainst }: HistoryProps) {
   const remove = useRemove();
-  const kind = jobs.find((job) => job.id === shown)?.kind;
   return (
     <Panel title="History" aside="Choose one to see it, another to compare it with">
       {remove.error && <Problem>{told(remove.error)}</Problem>}
@@ -83,8 +86,8 @@ function History({ jobs, shown, against, onShow, onAgainst }: HistoryProps) {
         {jobs.map((job) => {
           const [tone, word] = STATES[job.state];
           return (
-            <li key={job.id} className={cx("flex flex-wrap items-center gap-x-4 gap-y-1 px-4 py-2", job.id === shown && "bg-sunken")}>
-              <button type="button" onClick={() => onShow(job.id)} aria-current={job.id === shown} className="min-w-0 flex-1 basis-60 rounded-md py-1 text-left hover:text-accent">
+            <li key={job.id} className={cx("flex flex-wrap items-center gap-x-4 gap-y-1 px-4 py-2", job.id === shown?.id && "bg-sunken")}>
+              <button type="button" onClick={() => onShow(job.id)} aria-current={job.id === shown?.id} className="min-w-0 flex-1 basis-60 rounded-md py-1 text-left hover:text-accent">
                 <span className="block truncate font-medium">{job.subject}</span>
                 <span className="text-[13px] text-faint">
                   {KINDS[job.kind]}, {moment(Date.parse(job.started_at))}, {span(job.seconds)}
@@ -93,9 +96,9 @@ function History({ jobs, shown, against, onShow, onAgainst }: HistoryProps) {
                 {job.error && <span className="block text-[13.5px] text-bad">{job.error}</span>}
               </button>
               <State tone={tone}>{word}</State>
-              {job.state === "finished" && job.id !== shown && job.kind === kind && (
-                <Button small kind="quiet" aria-pressed={job.id === against} onClick={() => onAgainst(job.id === against ? null : job.id)}>
-                  {job.id === against ? "Compared" : "Compare"}
+              {job.state === "finished" && job.id !== shown?.id && job.kind === shown?.kind && (
+                <Button small kind="quiet" aria-pressed={job.id === against?.id} onClick={() => onAgainst(job.id === against?.id ? null : job.id)}>
+                  {job.id === against?.id ? "Compared" : "Compare"}
                 </Button>
               )}
               {job.state !== "running" && (

@@ -1,5 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { ask } from "../api/client";
+import type { Answer } from "../api/types";
 import type { Comparison, Job, Options } from "./types";
 
 /** A running one is looked at again even where its events were missed. */
@@ -8,7 +9,7 @@ const LOOK_AGAIN_MS = 2_000;
 export function useJobs() {
   return useQuery({
     queryKey: ["benchmarks"],
-    queryFn: async () => (await ask<{ benchmarks: Job[] }>("/api/benchmarks")).benchmarks,
+    queryFn: async () => (await ask<Answer<"/api/benchmarks">>("/api/benchmarks")).benchmarks,
     refetchInterval: ({ state }) => (state.data?.some((job) => job.state === "running") ? LOOK_AGAIN_MS : false),
     retry: false,
   });

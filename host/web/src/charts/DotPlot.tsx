@@ -1,9 +1,11 @@
 import { ticks } from "../lib/ticks";
-import { type Axis, endOf, inUnit } from "../lib/statistics";
+import { type Axis, endOf, inUnit, scaleOf } from "../lib/statistics";
 import { cx } from "../ui/classes";
-import { useWidth } from "./useWidth";
+import { useNarrow, useWidth } from "./useWidth";
 
-const ROW = 34;
+const ROW = 40;
+/** Where a row's label stands above it. */
+const LABEL = 20;
 const AXIS = 22;
 const PAD = 8;
 
@@ -13,36 +15,50 @@ const PAD = 8;
  */
 export function DotPlot({ axis, title }: { axis: Axis; title: string }) {
   const [element, width] = useWidth<HTMLDivElement>();
+  const narrow = useNarrow();
+  const above = narrow ? LABEL : 0;
+  const row = ROW + above;
   const end = endOf(axis);
   const shown = axis.figures.filter((figure) => figure.samples.length > 0);
   const missing = axis.figures.filter((figure) => figure.samples.length === 0);
   const x = (value: number) => PAD + (value / (end || 1)) * (width - 2 * PAD);
-  const marks = ticks(0, end, width > 500 ? 5 : 3);
+  const scale = scaleOf(axis);
+  const marks = ticks(0, end / scale, width > 500 ? 5 : 3).map((mark) => mark * scale);
   return (
     <figure className="px-4 py-3" data-axis={`${axis.group} ${axis.unit}`}>
       <figcaption className="font-semibold first-letter:uppercase">{title}</figcaption>
       {shown.length > 0 && (
         <div className="mt-2 grid grid-cols-1 gap-x-4 sm:grid-cols-[minmax(0,17rem)_minmax(0,1fr)_9.5rem]">
-          <ul className="hidden sm:block">
+          <ul className="max-sm:hidden">
             {shown.map((figure) => (
-              <li key={figure.name} className="flex items-center text-[13.5px] leading-tight" style={{ height: ROW }} title={figure.how}>
+              <li key={figure.name} className="flex items-center text-[13.5px] leading-tight" style={{ height: row }} title={figure.how}>
                 <span className="line-clamp-2">{figure.label}</span>
               </li>
             ))}
           </ul>
-          <div ref={element} className="min-w-0 overflow-hidden">
-            <svg width={width} height={shown.length * ROW + AXIS} role="img" aria-label={`${title}: ${shown.map((figure) => `${figure.label} ${inUnit(figure.median, figure.unit)}`).join("; ")}`}>
+          <div ref={element} className="relative min-w-0 overflow-hidden">
+            {narrow && (
+              <ul className="absolute inset-x-0 top-0">
+                {shown.map((figure) => (
+                  <li key={figure.name} className="flex items-start justify-between gap-3 text-[12.5px]" style={{ height: row }}>
+                    <span className="truncate text-soft">{figure.label}</span>
+                    <span className="figures shrink-0">{inUnit(figure.median, figure.unit)}</span>
+                  </li>
+                ))}
+              </ul>
+            )}
+            <svg width={width} height={shown.length * row + AXIS} role="img" aria-label={`${title}: ${shown.map((figure) => `${figure.label} ${inUnit(figure.median, figure.unit)}`).join("; ")}`}>
               {marks.map((value) => (
                 <g key={value}>
-                  <line x1={x(value)} x2={x(value)} y1={0} y2={shown.length * ROW} className="stroke-line" />
-                  <text x={x(value)} y={shown.length * ROW + 15} textAnchor={value === 0 ? "start" : "middle"} className="fill-faint text-[11px]">
+                  <line x1={x(value)} x2={x(value)} y1={0} y2={shown.length * row} className="stroke-line" />
+                  <text x={x(value)} y={shown.length * row + 15} textAnchor={value === 0 ? "start" : "middle"} className="fill-faint text-[11px]">
                     {inUnit(value, axis.unit).replace(" tokens/s", "").replace(" requests/s", "")}
                   </text>
                 </g>
               ))}
-              {axis.unit === "share" && <line x1={x(1)} x2={x(1)} y1={0} y2={shown.length * ROW} strokeWidth="2" strokeDasharray="4 3" className="stroke-series-3" />}
+              {axis.unit === "share" && <line x1={x(1)} x2={x(1)} y1={0} y2={shown.length * row} strokeWidth="2" strokeDasharray="4 3" className="stroke-series-3" />}
               {shown.map((figure, index) => {
-                const y = index * ROW + ROW / 2;
+                const y = index * row + above + ROW / 2;
                 const median = figure.median ?? null;
                 const sorted = [...figure.samples].sort((a, b) => a - b);
                 const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] ?? 0;
@@ -53,9 +69,6 @@ export function DotPlot({ axis, title }: { axis: Axis; title: string }) {
                       <circle key={`${at}`} cx={x(sample)} cy={y} r="3.2" className="fill-accent" fillOpacity="0.55" />
                     ))}
                     {median !== null && <line x1={x(median)} x2={x(median)} y1={y - 10} y2={y + 10} strokeWidth="2.2" className="stroke-ink" />}
-                    <text x={PAD} y={y - 10} className="fill-soft text-[11.5px] sm:hidden">
-                      {figure.label}: {inUnit(median, figure.unit)}
-                    </text>
                   </g>
                 );
               })}
@@ -63,7 +76,7 @@ export function DotPlot({ axis, title }: { axis: Axis; title: string }) {
           </div>
           <ul className="hidden sm:block">
             {shown.map((figure) => (
-              <li key={figure.name} className="flex items-center justify-end gap-2 text-right" style={{ height: ROW }}>
+              <li key={figure.name} className="flex items-center justify-end gap-2 text-right" style={{ height: row }}>
                 {figure.noisy && (
                   <span className="text-[12px] text-warn" title={`The middle half of the samples spreads over ${inUnit(figure.iqr, figure.unit)}`}>
                     noisy

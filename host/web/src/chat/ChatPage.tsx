@@ -3,6 +3,7 @@ import { PanelLeft, SlidersHorizontal } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useLive } from "../api/live";
 import { useModels, useProcesses } from "../api/queries";
+import type { ModelEntry } from "../api/types";
 import { percent } from "../lib/format";
 import { branch } from "../lib/tree";
 import { IconButton } from "../ui/Button";
@@ -56,7 +57,7 @@ export function ChatPage() {
         </header>
         {messages.length === 0 ? (
           <div className="flex min-h-0 flex-1 items-center justify-center overflow-auto">
-            <Welcome hasModels={models === undefined || models.some(canChat)} model={conversation.model} />
+            <Welcome models={models} model={conversation.model} />
           </div>
         ) : (
           <MessageList
@@ -141,10 +142,16 @@ function useFirstModel(): void {
   }, [conversation.model, models]);
 }
 
-function Welcome({ hasModels, model }: { hasModels: boolean; model: string | null }) {
-  if (!hasModels) {
+function Welcome({ models, model }: { models: ModelEntry[] | undefined; model: string | null }) {
+  if (models && !models.some(canChat)) {
     return (
       <Empty title="No model can be served yet">
+        {models.length > 0 && (
+          <>
+            {models.length === 1 ? "One was found that cannot run" : `${models.length} were found that cannot run`}: the page{" "}
+            <a className="text-accent underline" href="#/models">Models</a> says why.{" "}
+          </>
+        )}
         Drop a GGUF file or a checkpoint's folder onto the page <a className="text-accent underline" href="#/models">Models</a>, or put it into the server's model folder.
       </Empty>
     );

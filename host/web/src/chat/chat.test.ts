@@ -2,6 +2,7 @@ import "fake-indexeddb/auto";
 import { describe, expect, it } from "vitest";
 import { EventCutter } from "../api/sse";
 import { add, branch, change, children, choose, remove, titleOf, upTo } from "../lib/tree";
+import { readExport } from "./exported";
 import { Growing, requestOf, speed } from "./request";
 import * as store from "./store";
 import { type Conversation, type Message, newConversation } from "./types";
@@ -84,12 +85,22 @@ describe("an answer", () => {
     growing.hear(delta({ reasoning_content: "hm" }), 1100);
     growing.hear(delta({ content: "a" }, { logprobs: { content: [{ token: "a", logprob: -0.1, top_logprobs: [] }] } }), 1200);
     growing.hear(delta({ content: "b" }, { finish_reason: "stop" }), 1300);
-    growing.hear(JSON.stringify({ choices: [], usage: { prompt_tokens: 3, completion_tokens: 11, prompt_tokens_details: { cached_tokens: 2 } } }), 2100);
+    growing.hear(JSON.stringify({ choices: [], usage: { prompt_tokens: 3, completion_tokens: 11, total_tokens: 14, prompt_tokens_details: { cached_tokens: 2 }, completion_tokens_details: { reasoning_tokens: 0 } } }), 2100);
     growing.hear("[DONE]", 2100);
     const { content, reasoning, finish, figures, tokens } = growing.message();
     expect([content, reasoning, finish, tokens?.length]).toEqual(["ab", "hm", "stop", 1]);
     expect(figures).toEqual({ promptTokens: 3, cachedTokens: 2, completionTokens: 11, reasoningTokens: 0, firstTokenMs: 100, totalMs: 1100 });
     expect(figures && speed(figures)).toBeCloseTo(10);
+    expect(figures && speed({ ...figures, totalMs: 100.2 })).toBeNull();
+  });
+
+  it("knows what it took when it is stopped: each piece says it", () => {
+    const growing = new Growing(1000);
+    const usage = (tokens: number) => ({ prompt_tokens: 3, completion_tokens: tokens, total_tokens: 3 + tokens, prompt_tokens_details: { cached_tokens: 0 }, completion_tokens_details: { reasoning_tokens: 0 } });
+    growing.hear(JSON.stringify({ choices: [{ delta: { content: "a" } }], usage: usage(1) }), 1100);
+    growing.hear(JSON.stringify({ choices: [{ delta: { content: "b" } }], usage: usage(2) }), 1200);
+    expect(growing.message()).toMatchObject({ content: "ab", finish: null, figures: { completionTokens: 2, firstTokenMs: 100, totalMs: 200 } });
+    expect(requestOf(talk(), [])).toMatchObject({ stream_options: { include_usage: true, continuous_usage_stats: true } });
   });
 
   it("puts calls together, and fails with the server's words", () => {
@@ -132,9 +143,34 @@ describe("kept conversations", () => {
     expect(await store.read("one")).toEqual(conversation);
   });
 
+  const file = (...conversations: unknown[]) => JSON.stringify({ impetus: "conversations", version: 1, conversations });
+
   it("are not imported from what is none", () => {
-    for (const [text, words] of [["{", "not JSON"], ["{}", "no export"], ['{"impetus":"conversations","version":2}', "version 2"], ['{"impetus":"conversations","version":1,"conversations":[{}]}', "conversation 1"]] as const) {
-      expect(() => store.readExport(text)).toThrow(words);
+    for (const [text, words] of [["{", "not JSON"], ["{}", "no export"], ["null", "no export"], ['{"impetus":"conversations","version":2}', "version 2"], [file({}), "conversation 1.id must be a text; found nothing"], [file(null), "conversation 1 must be an object; found null"]] as const) {
+      expect(() => readExport(text)).toThrow(words);
     }
+  });
+
+  it("are not imported where any part of them would break the page, and the part is named", () => {
+    const one = talk();
+    const q1 = message("q1", null, "user", 1);
+    const broken: [Partial<Record<keyof Conversation, unknown>>, string][] = [
+      [{ messages: { "": message("", null, "user", 1) } }, "conversation 1.messages..id must be its key, and not empty"],
+      [{ messages: { q1: null } }, "conversation 1.messages.q1 must be an object; found null"],
+      [{ messages: { q1: { ...q1, content: null } } }, "messages.q1.content must be a text; found null"],
+      [{ messages: { q1: { ...q1, role: "system" } } }, "messages.q1.role must be one of user, assistant, tool"],
+      [{ messages: { q1: { ...q1, id: "q2" } } }, "messages.q1.id must be its key"],
+      [{ messages: { q1: { ...q1, parent: "q0" } } }, "parent is “q0”, which is no message"],
+      [{ messages: { q1: { ...q1, parent: "q1" } } }, "messages.q1 stands below itself"],
+      [{ messages: { q1: { ...q1, parent: "q2" }, q2: message("q2", "q1", "user", 2) } }, "stands below itself"],
+      [{ messages: { q1: { ...q1, tokens: [{ token: "a", logprob: 0 }] } } }, "messages.q1.tokens[0].top must be a list; found nothing"],
+      [{ messages: { q1: { ...q1, calls: [{ id: "c" }] } } }, "calls[0].name must be a text"],
+      [{ settings: { ...one.settings, sampling: { temperature: "warm" } } }, "settings.sampling.temperature is of no kind"],
+      [{ updatedAt: "now" }, "conversation 1.updatedAt must be a number; found a string"],
+      [{ id: "" }, "conversation 1.id must not be empty"],
+      [{ chosen: { "": 1 } }, "chosen. must be a text; found a number"],
+    ];
+    for (const [part, words] of broken) expect(() => readExport(file({ ...one, ...part }))).toThrow(words);
+    expect(readExport(file(one))).toEqual([one]);
   });
 });

@@ -1,5 +1,5 @@
 /** A conversation as a request, and an answer as it comes in pieces. Pure: nothing here sends anything. */
-import type { ChatRequest } from "../api/types";
+import type { ChatChunk, ChatRequest, ErrorBody, ToolPiece } from "../api/types";
 import type { Conversation, Figures, Message, TokenProbability, ToolCall } from "./types";
 
 /** The request that continues this branch. Throws what in the settings is no JSON. */
@@ -9,7 +9,8 @@ export function requestOf(conversation: Conversation, messages: Message[]): Chat
     model: conversation.model ?? "",
     messages: [...(conversation.system.trim() ? [{ role: "system", content: conversation.system }] : []), ...messages.map(wire)],
     stream: true,
-    stream_options: { include_usage: true },
+    // An answer that is stopped has no last event: each tells what it took so far.
+    stream_options: { include_usage: true, continuous_usage_stats: true },
     ...settings.sampling,
   };
   if (settings.format === "json_object") request.response_format = { type: "json_object" };
@@ -42,25 +43,6 @@ function wire(message: Message): Record<string, unknown> {
   return { role: "assistant", content: message.content || (calls?.length ? null : ""), ...(calls?.length ? { tool_calls: calls } : {}) };
 }
 
-interface Chunk {
-  choices?: {
-    delta?: {
-      content?: string | null;
-      reasoning_content?: string | null;
-      tool_calls?: { index?: number; id?: string; function?: { name?: string; arguments?: string } }[];
-    };
-    logprobs?: { content?: { token: string; logprob: number; top_logprobs: { token: string; logprob: number }[] }[] } | null;
-    finish_reason?: string | null;
-  }[];
-  usage?: {
-    prompt_tokens: number;
-    completion_tokens: number;
-    prompt_tokens_details?: { cached_tokens?: number };
-    completion_tokens_details?: { reasoning_tokens?: number };
-  } | null;
-  error?: { message: string };
-}
-
 /** An answer that grows. */
 export class Growing {
   content = "";
@@ -76,9 +58,9 @@ export class Growing {
   /** Takes one event's data. Throws the server's error. */
   hear(data: string, now: number): void {
     if (data === "[DONE]") return;
-    const chunk = JSON.parse(data) as Chunk;
-    if (chunk.error) throw new Error(chunk.error.message);
-    const choice = chunk.choices?.[0];
+    const chunk = JSON.parse(data) as ChatChunk | ErrorBody;
+    if ("error" in chunk) throw new Error(chunk.error.message);
+    const choice = chunk.choices[0];
     const delta = choice?.delta;
     const says = Boolean(delta?.content || delta?.reasoning_content || delta?.tool_calls?.length);
     if (says) this.firstAt ??= now;
@@ -90,22 +72,22 @@ export class Growing {
     if (chunk.usage) {
       this.figures = {
         promptTokens: chunk.usage.prompt_tokens,
-        cachedTokens: chunk.usage.prompt_tokens_details?.cached_tokens ?? 0,
+        cachedTokens: chunk.usage.prompt_tokens_details.cached_tokens,
         completionTokens: chunk.usage.completion_tokens,
-        reasoningTokens: chunk.usage.completion_tokens_details?.reasoning_tokens ?? 0,
+        reasoningTokens: chunk.usage.completion_tokens_details.reasoning_tokens,
         firstTokenMs: this.firstAt === null ? null : this.firstAt - this.startedAt,
         totalMs: now - this.startedAt,
       };
     }
   }
 
-  private call(piece: { index?: number; id?: string; function?: { name?: string; arguments?: string } }): void {
+  private call(piece: ToolPiece): void {
     const at = piece.index ?? Math.max(0, this.calls.length - 1);
     const known = this.calls[at] ?? { id: "", name: "", arguments: "" };
     this.calls[at] = {
       id: piece.id ?? known.id,
-      name: known.name + (piece.function?.name ?? ""),
-      arguments: known.arguments + (piece.function?.arguments ?? ""),
+      name: known.name + (piece.function.name ?? ""),
+      arguments: known.arguments + (piece.function.arguments ?? ""),
     };
   }
 
@@ -122,9 +104,12 @@ export class Growing {
   }
 }
 
+/** Tokens that came closer together than this came at once: how fast they were made cannot be told. */
+const SHORTEST_SECS = 0.01;
+
 /** Tokens a second after the first one, where there were enough to tell. */
 export function speed(figures: Figures): number | null {
   if (figures.firstTokenMs === null || figures.completionTokens < 2) return null;
   const rest = (figures.totalMs - figures.firstTokenMs) / 1000;
-  return rest > 0 ? (figures.completionTokens - 1) / rest : null;
+  return rest >= SHORTEST_SECS ? (figures.completionTokens - 1) / rest : null;
 }

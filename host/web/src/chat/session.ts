@@ -20,6 +20,15 @@ interface Session {
 
 let session: Session = { conversation: newConversation(null), writing: null, kept: 0 };
 let stopper: AbortController | null = null;
+/** The conversation that is being written in, as far as it is: what is kept of it may be behind. */
+let underway: Conversation | null = null;
+/** Conversations that were deleted: what is still being done with one must not bring it back. */
+const forgotten = new Set<string>();
+/** Counts what was opened, so that the last one wished for is shown, however long others take to be read. */
+let opened = 0;
+
+/** How much of an answer is lost at most when the page is closed while it is written. */
+const KEEP_EVERY_MS = 2_000;
 const listeners = new Set<() => void>();
 
 function set(to: Partial<Session>): void {
@@ -43,27 +52,44 @@ export function current(): Conversation {
 
 async function save(conversation: Conversation): Promise<void> {
   // One that says nothing yet is not worth keeping.
-  if (Object.keys(conversation.messages).length === 0) return;
+  if (Object.keys(conversation.messages).length === 0 || forgotten.has(conversation.id)) return;
   await store.keep(conversation);
   set({ kept: session.kept + 1 });
+}
+
+/** What is kept of an answer while it grows: should the page be closed now, the next visit says so. */
+async function saveUnfinished(conversation: Conversation, message: string): Promise<void> {
+  if (forgotten.has(conversation.id)) return;
+  await store.keep(change(conversation, message, { error: "The answer broke off: the page was closed while it was written." }));
 }
 
 /** Changes the open conversation, and keeps it. */
 export function edit(to: (conversation: Conversation) => Conversation): void {
   const conversation = to(session.conversation);
+  if (underway?.id === conversation.id) underway = conversation;
   set({ conversation });
   void save(conversation);
 }
 
 export async function open(id: string): Promise<boolean> {
+  opened += 1;
+  const mine = opened;
   if (session.conversation.id === id) return true;
+  if (underway?.id === id) {
+    set({ conversation: underway });
+    return true;
+  }
   const conversation = await store.read(id);
-  if (conversation) set({ conversation });
-  return conversation !== undefined;
+  if (!conversation) return false;
+  forgotten.delete(id);
+  // Another one may be wished for by now, and this one may be written in.
+  if (mine === opened) set({ conversation: underway?.id === id ? underway : conversation });
+  return true;
 }
 
 /** A new conversation that begins with the open one's model and settings. */
 export function begin(): Conversation {
+  opened += 1;
   const { model, system, settings } = session.conversation;
   const conversation = { ...newConversation(model), system, settings };
   set({ conversation });
@@ -71,6 +97,7 @@ export function begin(): Conversation {
 }
 
 export async function forget(id: string): Promise<void> {
+  forgotten.add(id);
   if (session.writing?.conversation === id) stop();
   await store.forget(id);
   if (session.conversation.id === id) begin();
@@ -117,14 +144,17 @@ export async function answer(parent: string | null): Promise<void> {
     model: conversation.model ?? undefined,
   };
   let growing = add(conversation, message);
+  underway = growing;
   set({ conversation: growing, writing: { conversation: conversation.id, message: message.id } });
+  void saveUnfinished(growing, message.id);
+  let keptAt = performance.now();
   const control = new AbortController();
   stopper = control;
   const grown = new Growing(performance.now());
   const show = (to: Partial<Message>) => {
-    // The open one may have been edited meanwhile; another one may be open.
-    const base = session.conversation.id === conversation.id ? session.conversation : growing;
-    growing = change(base, message.id, to);
+    // It may have been edited meanwhile; another one may be open.
+    growing = change(underway ?? growing, message.id, to);
+    underway = growing;
     if (session.conversation.id === conversation.id) set({ conversation: growing });
   };
   let frame = 0;
@@ -132,6 +162,9 @@ export async function answer(parent: string | null): Promise<void> {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       show(grown.message());
+      if (performance.now() - keptAt < KEEP_EVERY_MS) return;
+      keptAt = performance.now();
+      void saveUnfinished(growing, message.id);
     });
   };
   let failure: Partial<Message> = {};
@@ -148,7 +181,8 @@ export async function answer(parent: string | null): Promise<void> {
   }
   cancelAnimationFrame(frame);
   show({ ...grown.message(), ...failure });
-  set({ writing: null });
+  underway = null;
   stopper = null;
+  set({ writing: null });
   await save(growing);
 }

@@ -1,5 +1,6 @@
 /** Conversations in this browser's IndexedDB: nothing of them is kept on the server. */
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import { readExport } from "./exported";
 import type { Conversation } from "./types";
 
 interface Schema extends DBSchema {
@@ -59,26 +60,6 @@ export async function list(search: string): Promise<Heading[]> {
 export async function exportAll(): Promise<string> {
   const conversations = await (await database()).getAll("conversations");
   return JSON.stringify({ impetus: "conversations", version: 1, conversations }, null, 1);
-}
-
-/** The conversations in an exported file. Throws what is wrong with it. */
-export function readExport(text: string): Conversation[] {
-  let file: unknown;
-  try {
-    file = JSON.parse(text);
-  } catch {
-    throw new Error("the file is not JSON");
-  }
-  const { impetus, version, conversations } = (file ?? {}) as Record<string, unknown>;
-  if (impetus !== "conversations") throw new Error("the file is no export of conversations");
-  if (version !== 1) throw new Error(`the file has version ${String(version)}, and this page reads version 1`);
-  if (!Array.isArray(conversations)) throw new Error("the file has no list of conversations");
-  for (const [at, one] of conversations.entries()) {
-    const { id, title, messages, chosen, settings } = (one ?? {}) as Record<string, unknown>;
-    const whole = typeof id === "string" && typeof title === "string" && [messages, chosen, settings].every((part) => typeof part === "object" && part !== null);
-    if (!whole) throw new Error(`conversation ${at + 1} of the file is broken`);
-  }
-  return conversations as Conversation[];
 }
 
 export async function importAll(text: string): Promise<number> {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import schema from "../api/schema.ts?raw";
 import type { ModelEntry } from "../api/types";
 import { bytes, count, percent, rate, seconds, span, whole } from "./format";
 import { group } from "./grouping";
@@ -89,6 +90,29 @@ describe("settings", () => {
     for (const [name, text] of [["stop", "\\n\nEND"], ["logit_bias", "12 -1\n13 2.5"], ["seed", "7"]] as const) {
       expect(show(parse(of(name), text).value)).toBe(text);
     }
+  });
+
+  it("are there for every field of a chat's request, but for those that the page sends by other means", () => {
+    const operation = schema.slice(schema.indexOf("post_v1_chat_completions: {"));
+    const body = operation.slice(0, operation.indexOf("responses: {"));
+    const fields = [...body.matchAll(/^ {20}(\w+)\??:/gm)].map(([, name]) => name ?? "");
+    const names: string[] = GROUPS.flatMap(({ settings }) => settings.map(({ name }) => name));
+    // Each with what has its place on the page.
+    const elsewhere = {
+      "the conversation": ["model", "messages"],
+      "other names of the same": ["max_completion_tokens", "repetition_penalty"],
+      "how the page reads answers": ["n", "stream", "stream_options"],
+      "the switch for probabilities": ["logprobs", "top_logprobs"],
+      "the form of the answer": ["response_format", "json_schema", "grammar", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"],
+      tools: ["tools", "tool_choice", "parallel_tool_calls"],
+      "the template": ["chat_template_kwargs", "reasoning_effort"],
+      "the order of requests": ["priority", "deadline_ms"],
+      "bookkeeping, without effect": ["modalities", "service_tier", "store", "user", "safety_identifier", "prompt_cache_key", "metadata"],
+    };
+    const without = new Set(Object.values(elsewhere).flat());
+    expect(fields.length).toBeGreaterThan(40);
+    expect(fields.filter((field) => !names.includes(field) && !without.has(field))).toEqual([]);
+    expect([...without].filter((field) => !fields.includes(field))).toEqual([]);
   });
 
   it("have each its own name", () => {

@@ -10,7 +10,8 @@ export function inUnit(value: number | null | undefined, unit: Unit): string {
     case "bytes":
       return bytes(value);
     case "operations_per_second":
-      return `${count(value)}op/s`;
+      // Of operations a billion is called giga.
+      return `${count(value).replace(/B$/, "G")}${value < 1000 ? " " : ""}op/s`;
     case "tokens_per_second":
       return `${rate(value)} tokens/s`;
     case "requests_per_second":
@@ -53,4 +54,11 @@ export function axes(figures: readonly Figure[]): Axis[] {
 export function endOf(axis: Axis): number {
   const highest = Math.max(0, ...axis.figures.flatMap((figure) => figure.samples));
   return axis.unit === "share" ? Math.max(1, highest) : highest * 1.04;
+}
+
+/** What round numbers on an axis are round in: KiB, MiB or GiB where bytes are counted. */
+export function scaleOf(axis: Axis): number {
+  const end = endOf(axis);
+  const counts = axis.unit === "bytes" || axis.unit === "bytes_per_second";
+  return counts && end >= 1024 ? 1024 ** Math.floor(Math.log(end) / Math.log(1024)) : 1;
 }

@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { MessageSquareText, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { told } from "../api/client";
-import { useDelete, usePlan, useProcesses } from "../api/queries";
+import { useDelete, useKeep, usePlan, useProcesses } from "../api/queries";
 import type { ModelEntry } from "../api/types";
 import { bytes, count, moment, rate, span, whole } from "../lib/format";
 import { Button } from "../ui/Button";
@@ -100,11 +100,7 @@ function Overview({ model, onGone }: { model: ModelEntry; onGone: () => void }) 
           <p className="mt-2 text-[13px] text-faint">Confinement: {process.confinement.length ? process.confinement.join(", ") : "none"}</p>
         </section>
       )}
-      {model.state !== "unavailable" && model.state !== "loaded" && (
-        <Labelled label="Keep it loaded for" hint="Without use, such as 5m or 1h; -1 is for ever. Empty: as the server is configured.">
-          {(id, hint) => <Input id={id} aria-describedby={hint} placeholder="as configured" value={keepAlive} onChange={(event) => setKeepAlive(event.target.value)} className="max-w-40" />}
-        </Labelled>
-      )}
+      {model.state !== "unavailable" && <KeepAlive model={model} value={keepAlive} onChange={setKeepAlive} />}
       {model.capabilities.length > 0 && (
         <section>
           <h3 className="label mb-2">What it can do</h3>
@@ -119,6 +115,35 @@ function Overview({ model, onGone }: { model: ModelEntry; onGone: () => void }) 
       )}
       <Delete model={model} onGone={onGone} />
     </>
+  );
+}
+
+/** How long the model stays without use: told with a load, or at once where it is loaded. */
+function KeepAlive({ model, value, onChange }: { model: ModelEntry; value: string; onChange: (value: string) => void }) {
+  const keep = useKeep();
+  const isLoaded = model.state === "loaded";
+  return (
+    <form
+      className="flex flex-col gap-2"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (isLoaded && value.trim()) keep.mutate({ id: model.id, keepAlive: value.trim() }, { onSuccess: () => onChange("") });
+      }}
+    >
+      <Labelled label="Keep it loaded for" hint={`Without use, such as 5m or 1h; -1 is for ever.${isLoaded ? "" : " Empty: as the server is configured."}`}>
+        {(id, hint) => (
+          <span className="flex gap-2">
+            <Input id={id} aria-describedby={hint} placeholder={isLoaded ? "5m" : "as configured"} value={value} onChange={(event) => onChange(event.target.value)} className="max-w-40" />
+            {isLoaded && (
+              <Button type="submit" disabled={value.trim() === "" || keep.isPending}>
+                Set
+              </Button>
+            )}
+          </span>
+        )}
+      </Labelled>
+      {keep.error && <Problem>{told(keep.error)}</Problem>}
+    </form>
   );
 }
 

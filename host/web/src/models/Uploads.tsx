@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { Pause, Play, X } from "lucide-react";
 import { useEffect } from "react";
 import { ask } from "../api/client";
-import type { UploadState } from "../api/types";
+import type { Answer, UploadState } from "../api/types";
 import { bytes, percent } from "../lib/format";
 import { Button, IconButton } from "../ui/Button";
 import { Panel } from "../ui/Panel";
@@ -16,7 +16,7 @@ export function Uploads() {
   const uploads = useUploads();
   const { data: onServer = [] } = useQuery({
     queryKey: ["uploads"],
-    queryFn: async () => (await ask<{ uploads: UploadState[] }>("/api/uploads")).uploads,
+    queryFn: async () => (await ask<Answer<"/api/uploads">>("/api/uploads")).uploads,
     retry: false,
   });
   useEffect(

@@ -114,7 +114,7 @@ async function send(key: string, signal: AbortSignal): Promise<void> {
   const one = uploads.find((one) => one.key === key);
   if (!one) return;
   set(key, { stage: "asking" });
-  const files = one.files.map(({ path, file }) => ({ path, bytes: file.size }));
+  const files = one.files.map(({ path, file }) => ({ path, bytes: file.size, modified: file.lastModified }));
   let state = await ask<UploadState>("/api/uploads", { json: { files }, signal });
   set(key, { stage: "sending", state, problem: null });
   const pace: { at: number; bytes: number }[] = [];

@@ -8,7 +8,7 @@ import { Button } from "../ui/Button";
 import { Copy } from "../ui/Copy";
 import { Page, Panel } from "../ui/Panel";
 import { ThemeChoice } from "../layout/Shell";
-import { cpuOf, growth, over, pace, quantile, sum } from "./series";
+import { byModel, cpuOf, growth, over, pace, quantile, sum } from "./series";
 
 export function ServerPage() {
   const status = useLive(latest);
@@ -21,7 +21,7 @@ export function ServerPage() {
     );
   }
   const now = samples.at(-1)?.at ?? Date.now();
-  const hits = growth(samples, (status) => sum(status, (model) => model.prefix_hits));
+  const hits = growth(samples, byModel((model) => model.prefix_hits));
   return (
     <Page title="Server" lead={`Impetus ${status.version}, up for ${span(status.uptime_secs)}.`} actions={<Actions />}>
       <Now status={status} />
@@ -33,7 +33,7 @@ export function ServerPage() {
             least={5}
             show={rate}
             series={[
-              { name: "generated", colour: "accent", points: growth(samples, (status) => sum(status, (model) => model.generated_tokens)) },
+              { name: "generated", colour: "accent", points: growth(samples, byModel((model) => model.generated_tokens)) },
               { name: "found in the cache", colour: "series-2", points: hits },
             ]}
           />
@@ -57,12 +57,8 @@ export function ServerPage() {
             most={status.machine.cores}
             show={(value) => String(Math.round(value * 10) / 10)}
             series={[
-              { name: "whole machine", colour: "faint", points: growth(samples, (status) => status.machine.cpu_busy_secs ?? null) },
-              {
-                name: "Impetus",
-                colour: "accent",
-                points: growth(samples, (status) => status.processes.reduce((total, process) => total + (process.cpu_secs ?? 0), 0)),
-              },
+              { name: "whole machine", colour: "faint", points: growth(samples, (status) => ({ machine: status.machine.cpu_busy_secs ?? null })) },
+              { name: "Impetus", colour: "accent", points: growth(samples, cpuOf()) },
             ]}
           />
         </Panel>
@@ -120,7 +116,7 @@ function Now({ status }: { status: ServerStatus }) {
   const usage = status.models.map((model) => model.cache_usage);
   const figures: [string, string, string][] = [
     ["running", String(sum(status, (model) => model.running)), `${sum(status, (model) => model.waiting)} waiting`],
-    ["tokens/s", rate(growth(samples.slice(-6), (status) => sum(status, (model) => model.generated_tokens)).at(-1)?.value ?? null), "generated, of all models"],
+    ["tokens/s", rate(growth(samples.slice(-6), byModel((model) => model.generated_tokens)).at(-1)?.value ?? null), "generated, of all models"],
     ["first token", seconds(quantile(firsts, 0.5)), firsts.length ? `median of ${firsts.length}; 95 %: ${seconds(quantile(firsts, 0.95))}` : "no answer yet"],
     ["cache in use", usage.length ? percent(Math.max(...usage)) : "–", usage.length > 1 ? "of the fullest model" : "of the model's context"],
     ["cache hits", queries > 0 ? percent(sum(status, (model) => model.prefix_hits) / queries) : "–", "of prompt tokens"],

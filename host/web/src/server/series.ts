@@ -14,27 +14,47 @@ export function over(samples: readonly Sample[], value: (status: ServerStatus) =
   });
 }
 
-/** How much something that only grows grew in a second, between each two samples. A process that was begun anew counts from zero. */
-export function growth(samples: readonly Sample[], total: (status: ServerStatus) => number | null): Point[] {
+/** Something that only grows, by the name of what has it; null where it is not known. */
+export type Totals = Readonly<Record<string, number | null>>;
+
+/**
+ * How much totals grew in a second together, between each two samples. Only what both samples have is counted: a model
+ * that was loaded again brings what it did before, and nobody measured when that was.
+ */
+export function growth(samples: readonly Sample[], totals: (status: ServerStatus) => Totals): Point[] {
   const found: Point[] = [];
   for (const [index, sample] of samples.entries()) {
     const before = samples[index - 1];
     if (!before) continue;
-    const [now, then] = [total(sample.status), total(before.status)];
     const seconds = sample.status.uptime_secs - before.status.uptime_secs;
-    if (now === null || then === null || seconds <= 0 || now < then) continue;
-    found.push({ at: sample.at, value: (now - then) / seconds });
+    const grown = seconds > 0 ? between(totals(before.status), totals(sample.status)) : null;
+    if (grown !== null) found.push({ at: sample.at, value: grown / seconds });
   }
   return found;
+}
+
+/** Null where there is something, and of none of it both totals are known. */
+function between(before: Totals, after: Totals): number | null {
+  const names = Object.keys(after);
+  const steps = names.flatMap((name) => {
+    const [then, now] = [before[name] ?? null, after[name] ?? null];
+    return then === null || now === null || now < then ? [] : [now - then];
+  });
+  return names.length > 0 && steps.length === 0 ? null : steps.reduce((sum, step) => sum + step, 0);
+}
+
+/** A figure of each loaded model. */
+export function byModel(value: (model: ServerStatus["models"][number]) => number): (status: ServerStatus) => Totals {
+  return (status) => Object.fromEntries(status.models.map((model) => [model.model, value(model)]));
 }
 
 export function sum(status: ServerStatus, value: (model: ServerStatus["models"][number]) => number): number {
   return status.models.reduce((total, model) => total + value(model), 0);
 }
 
-/** CPU seconds of one process; null where the system does not say. */
-export function cpuOf(pid: number): (status: ServerStatus) => number | null {
-  return (status) => status.processes.find((process) => process.pid === pid)?.cpu_secs ?? null;
+/** CPU seconds of each process, or of one. */
+export function cpuOf(pid?: number): (status: ServerStatus) => Totals {
+  return ({ processes }) => Object.fromEntries(processes.filter((process) => pid === undefined || process.pid === pid).map((process) => [process.pid, process.cpu_secs ?? null]));
 }
 
 export function quantile(values: readonly number[], share: number): number | null {
