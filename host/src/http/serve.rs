@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-use super::{App, router};
+use super::{App, benchmarks, router, router_with};
 use crate::config::{ApiKey, Config, Server};
 
 /// How long running answers may go on after the order to stop.
@@ -45,10 +45,10 @@ pub async fn serve(
     tls: Option<TlsAcceptor>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let models = app.models.clone();
+    let (models, jobs) = (app.models.clone(), benchmarks::jobs(&app));
     let server = &app.config.server;
-    let mut door =
-        Door { limits: limits(server), patience: header_timeout(server), tls, router: router(app) };
+    let (limits, patience) = (limits(server), header_timeout(server));
+    let mut door = Door { limits, patience, tls, router: router_with(app, Arc::clone(&jobs)) };
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -65,10 +65,13 @@ pub async fn serve(
         models.shutdown(GRACE).await;
         tokio::time::sleep(LAST_WORDS).await;
     };
-    tokio::select! {
-        () = connections.shutdown() => {}
-        () = ending => {}
-    }
+    let answers = async {
+        tokio::select! {
+            () = connections.shutdown() => {}
+            () = ending => {}
+        }
+    };
+    tokio::join!(answers, jobs.shutdown(GRACE));
 }
 
 /// A server that answers the same requests on a port and with a key of its own, until it is dropped: for a benchmark that
