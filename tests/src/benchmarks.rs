@@ -190,18 +190,8 @@ async fn servers_are_loaded_by_clients_and_by_arrivals() {
     arrivals.dedup();
     assert!(arrivals.len() > 1 && median(&open, "goodput.requests").abs() < 1e-9);
     two_servers_get_the_same(&run("--clients 1 --requests 6 --rounds 2 --max-tokens 2-40 --against-body {}"));
-    let own = server.house.run(&[
-        "bench",
-        "serve",
-        "m",
-        "--clients",
-        "2",
-        "--rounds",
-        "1",
-        "--max-tokens",
-        "4",
-        "--json",
-    ]);
+    let own = "bench serve m --clients 2 --rounds 1 --max-tokens 4 --prompt-words 5 --json";
+    let own = server.house.run(&words(own));
     let own = report(&own);
     assert_eq!(own["requests"].as_array().unwrap().len(), 4);
     assert_eq!((&own["versions"]["plugin fake"], &own["model"]["id"]), (&json!("1.0.0"), &json!("m")));

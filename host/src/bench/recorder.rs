@@ -278,4 +278,16 @@ mod tests {
         let progress = |done| Progress { done, of: 2, what: "a".to_owned() };
         assert_eq!(*heard.lock().unwrap(), [progress(0), progress(1)]);
     }
+
+    #[test]
+    fn a_long_step_tells_how_far_it_is() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = Arc::clone(&heard);
+        let tell: OnProgress = Arc::new(move |progress| told.lock().unwrap().push(progress.what.clone()));
+        let mut recorder = Recorder::new(Kind::Model, Value::Null, Stopper::default(), tell);
+        assert!(recorder.begin("loading"));
+        let within = recorder.within_step();
+        [0.5, 0.501, 1.0].into_iter().for_each(|share| within(share));
+        assert_eq!(*heard.lock().unwrap(), ["loading", "loading, 50 %", "loading, 100 %"]);
+    }
 }

@@ -174,6 +174,29 @@ impl Cell {
             .how("what all processor packages took meanwhile, this machine's other work included, by token")
     }
 
+    /// Why a run in which so many tokens of prompts were computed says nothing: what was to stand before was not in the cache,
+    /// or what was to be computed was.
+    fn wrongly_cached(self, computed: u32) -> Option<String> {
+        let Cell { work, depth, sequences } = self;
+        let more = match work {
+            Work::Prefill(count) => count * sequences,
+            Work::Decode(_) => sequences,
+        };
+        // A last token of what stands before may have to be computed once more.
+        if computed > more + sequences {
+            return Some(format!(
+                "of the {} tokens that were to stand before, {} had to be computed again: the cache does not hold them all, or \
+                 the model's state cannot be gone on from",
+                depth * sequences,
+                computed - more
+            ));
+        }
+        // A first token or two may be those of another prompt by chance.
+        (matches!(work, Work::Prefill(_)) && computed < more / 4 * 3).then(|| {
+            format!("of {more} tokens {computed} were computed, the others were in the cache: prompts were not all new")
+        })
+    }
+
     /// Why the engine has no room for it.
     fn obstacle(self, loaded: &Loaded) -> Option<String> {
         let longest = loaded.engine.longest_sequence();
@@ -310,21 +333,8 @@ async fn once(
     let done = Generation::of(engine, prompts, max_tokens).await?;
     let spent = joules(meter);
     let computed = done.computed_prompt_tokens();
-    if computed > (more + 1) * cell.sequences {
-        return Ok(Err(format!(
-            "of the {} tokens that were to stand before, {} had to be computed again: the cache does not hold them all, or \
-             the model's state cannot be gone on from",
-            cell.depth * cell.sequences,
-            computed - more * cell.sequences
-        )));
-    }
-    if let Work::Prefill(count) = cell.work
-        && computed < count * cell.sequences / 4 * 3
-    {
-        return Ok(Err(format!(
-            "of {} tokens {computed} were computed, the others were found in the cache: prompts were not all new",
-            count * cell.sequences
-        )));
+    if let Some(why) = cell.wrongly_cached(computed) {
+        return Ok(Err(why));
     }
     let (rate, counted) = match cell.work {
         Work::Prefill(_) => (f64::from(computed) / done.seconds(), computed),
@@ -372,5 +382,25 @@ mod tests {
         assert_eq!(names.len(), 8);
         assert_eq!(names[..3], ["prefill.512.at0.x1", "decode.16.at0.x1", "prefill.512.at100.x1"]);
         assert_eq!(names[7], "decode.16.at100.x4");
+    }
+
+    #[test]
+    fn a_run_counts_where_the_cache_held_what_it_should_and_no_more() {
+        let prefill = Cell { work: Work::Prefill(100), depth: 50, sequences: 2 };
+        let decode = Cell { work: Work::Decode(100), depth: 50, sequences: 2 };
+        for (cell, computed, expected) in [
+            (prefill, 200, None),
+            (prefill, 202, None),
+            (prefill, 203, Some("of the 100 tokens that were to stand before, 3 had to be computed again")),
+            (prefill, 198, None),
+            (prefill, 149, Some("of 200 tokens 149 were computed")),
+            (decode, 2, None),
+            (decode, 102, Some("100 had to be computed again")),
+        ] {
+            let found = cell.wrongly_cached(computed);
+            let as_expected = expected
+                .map_or(found.is_none(), |words| found.as_ref().is_some_and(|found| found.contains(words)));
+            assert!(as_expected, "{cell:?} {computed}: {found:?}");
+        }
     }
 }
