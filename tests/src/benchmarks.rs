@@ -228,7 +228,7 @@ async fn a_server_that_hangs_ends_the_request_and_not_the_patience() {
         200
     );
     let line = format!(
-        "bench serve {} --model m --clients 1 --requests 1 --rounds 1 --max-tokens 40 --timeout 4 --json",
+        "bench serve {} --model m --clients 1 --requests 1 --rounds 1 --max-tokens 40 --prompt-words 5 --timeout 4 --json",
         server.address
     );
     let output = server.house.run(&words(&line));
