@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod benchmarks;
+mod benchmarks_model;
 mod benchmarks_served;
+mod benchmarks_traced;
 mod calls;
 mod capabilities;
 mod chat;

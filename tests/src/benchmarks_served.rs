@@ -5,7 +5,8 @@ use std::time::Duration;
 use impetus_tests::{Answer, House, Server};
 use serde_json::{Value, json};
 
-use crate::benchmarks::{check, figure, median};
+use crate::benchmarks::{figure, median};
+use crate::benchmarks_traced::check;
 
 const PATH: &str = "/api/benchmarks";
 
@@ -84,7 +85,8 @@ async fn one_at_a_time_and_a_cancelled_one_keeps_what_it_measured() {
     let long = json!({"kind": "model", "model": "slow", "prompt_tokens": [0], "generated_tokens": [4], "runs": 1000, "limits": false});
     let path = begin(&server, long.clone()).await;
     refused(&server.post(PATH, &long).await, 409, "benchmark_running");
-    while server.get(&path).await.json["progress"]["done"].as_u64() < Some(3) {
+    // Three of the steps are loads.
+    while server.get(&path).await.json["progress"]["done"].as_u64() < Some(5) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(delete(&server, &path).await, 200);
@@ -104,7 +106,45 @@ async fn a_busy_server_is_not_measured_unless_forced() {
     refused(&server.post(PATH, &machine).await, 409, "server_busy");
     let mut forced = machine.clone();
     forced["force"] = json!(true);
-    assert_eq!(ended(&server, &begin(&server, forced).await).await["state"], "finished");
+    let job = ended(&server, &begin(&server, forced).await).await;
+    assert_eq!((&job["state"], &job["report"]["options"]["force"]), (&json!("finished"), &json!(true)));
+    let notes = job["report"]["notes"].to_string();
+    assert!(notes.contains("being served when it began: 1"), "{notes}");
+}
+
+#[tokio::test]
+async fn requests_that_come_while_it_measures_are_counted() {
+    let server = House::with(&["fake"]).model("m.fake", "").model("slow.fake", "stall_ms = 20").serve();
+    let long = json!({"kind": "model", "model": "slow", "prompt_tokens": [0], "generated_tokens": [4], "runs": 1000, "limits": false});
+    let path = begin(&server, long).await;
+    let prompt = json!({"model": "m", "prompt": "x", "max_tokens": 2});
+    for _ in 0..3 {
+        assert_eq!(server.post("/v1/completions", &prompt).await.status, 200);
+    }
+    server.get("/v1/models").await;
+    assert_eq!(delete(&server, &path).await, 200);
+    let notes = ended(&server, &path).await["report"]["notes"].to_string();
+    assert!(notes.contains("when it began: 0, requests that came meanwhile: 3"), "{notes}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_keeps_what_a_benchmark_had_measured() {
+    let mut server = House::with(&["fake"]).model("slow.fake", "stall_ms = 20").serve();
+    let long = json!({"kind": "model", "model": "slow", "prompt_tokens": [0], "generated_tokens": [4], "runs": 1000, "limits": false, "save": true});
+    let path = begin(&server, long).await;
+    while server.get(&path).await.json["progress"]["done"].as_u64() < Some(5) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told =
+        std::process::Command::new("kill").args(["-TERM", &server.pid().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert!(server.wait().success());
+    let id = path.rsplit('/').next().unwrap();
+    let kept: Value =
+        serde_json::from_slice(&server.house.run(&["bench", "history", id, "--json"]).stdout).unwrap();
+    check(&kept);
+    assert_eq!(kept["interrupted"], true);
+    assert!(median(&kept, "decode.4.at0.x1") > 0.0, "{kept:#}");
 }
 
 #[tokio::test]

@@ -1,10 +1,15 @@
 //! What is otherwise in one report than in another, beyond the noise of both.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::chance::{least_chance, least_of_pairs, rank_sum, signed_ranks};
 use super::report::{Better, Figure, Report, Unit};
-use super::samples::Samples;
+use super::subject::leaves;
 
 /// By chance alone, samples would differ as much less often than this.
 const SURE_BELOW: f64 = 0.01;
@@ -62,15 +67,15 @@ pub enum Verdict {
 /// Compares the second report with the first.
 pub fn compare(a: &Report, b: &Report) -> Comparison {
     let mut changes: Vec<Change> =
-        a.figures.iter().map(|figure| change(figure, Some(figure), b.figure(&figure.name))).collect();
+        a.figures.iter().map(|figure| change((a, b), figure, Some(figure), b.figure(&figure.name))).collect();
     let only_b = b.figures.iter().filter(|figure| a.figure(&figure.name).is_none());
-    changes.extend(only_b.map(|figure| change(figure, None, Some(figure))));
+    changes.extend(only_b.map(|figure| change((a, b), figure, None, Some(figure))));
     Comparison { changes, remarks: remarks(a, b) }
 }
 
 fn remarks(a: &Report, b: &Report) -> Vec<String> {
     let mut remarks = Vec::new();
-    let mut differ = |what: &str, a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| {
+    let mut differ = |what: &str, a: &dyn Display, b: &dyn Display| {
         let (a, b) = (a.to_string(), b.to_string());
         if a != b {
             remarks.push(format!("{what}: {a} and {b}"));
@@ -89,7 +94,13 @@ fn remarks(a: &Report, b: &Report) -> Vec<String> {
         versions.join(", ")
     };
     differ("other versions", &versions(a), &versions(b));
-    differ("other options", &a.options, &b.options);
+    for (what, a, b) in [
+        ("other model", json(&a.model), json(&b.model)),
+        ("other settings of a plugin", json(&a.plugins), json(&b.plugins)),
+        ("other options", a.options.clone(), b.options.clone()),
+    ] {
+        differ_in(what, &a, &b, &mut differ);
+    }
     for (name, report) in [("first", a), ("second", b)] {
         if report.interrupted {
             remarks.push(format!("the {name} was stopped before its end"));
@@ -98,10 +109,65 @@ fn remarks(a: &Report, b: &Report) -> Vec<String> {
     remarks
 }
 
-fn change(named: &Figure, a: Option<&Figure>, b: Option<&Figure>) -> Change {
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// Each value of two JSON objects that is not the same, by its path.
+fn differ_in(what: &str, a: &Value, b: &Value, differ: &mut dyn FnMut(&str, &dyn Display, &dyn Display)) {
+    let (a, b) = (leaves(a), leaves(b));
+    let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for key in keys {
+        let told =
+            |side: &Map<String, Value>| side.get(key).map_or_else(|| "none".to_owned(), Value::to_string);
+        differ(&format!("{what}, {key}"), &told(&a), &told(&b));
+    }
+}
+
+/// How the samples of two figures are compared.
+fn chance(a: &Figure, b: &Figure, pairs: Pairs) -> (f64, f64, String) {
+    let counts = (a.samples.values().len(), b.samples.values().len());
+    if pairs == Pairs::Windows && counts.0 == counts.1 {
+        let differences: Vec<f64> =
+            a.samples.values().iter().zip(b.samples.values()).map(|(a, b)| b - a).collect();
+        let told = format!("signed ranks of {} pairs of windows", counts.0);
+        return (signed_ranks(&differences), least_of_pairs(differences.len()), told);
+    }
+    let told = format!("rank sums of {} and {} samples", counts.0, counts.1);
+    (rank_sum(&a.samples, &b.samples), least_chance(counts.0, counts.1), told)
+}
+
+/// Whether samples belong together one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pairs {
+    /// Each sample is a measurement of its own.
+    None,
+    /// The same windows of the same text: they differ far more from each other than models do in one.
+    Windows,
+}
+
+/// Whether costs of tokens are of the same text in both.
+fn pairs(a: &Report, b: &Report) -> Pairs {
+    let text = |report: &Report| report.options["perplexity"]["sha256"].as_str().map(str::to_owned);
+    match (text(a), text(b)) {
+        (Some(a), Some(b)) if a == b => Pairs::Windows,
+        _ => Pairs::None,
+    }
+}
+
+fn change(
+    (a_report, b_report): (&Report, &Report),
+    named: &Figure,
+    a: Option<&Figure>,
+    b: Option<&Figure>,
+) -> Change {
     let median = |figure: Option<&Figure>| figure.and_then(|figure| figure.median);
     let (verdict, why) = match (a, b) {
-        (Some(a), Some(b)) => judge(a, b),
+        (Some(a), Some(b)) => match named.unit {
+            Unit::Perplexity => of_costs((a_report, a), (b_report, b)),
+            Unit::NatsPerToken => judge(a, b, pairs(a_report, b_report)),
+            _ => judge(a, b, Pairs::None),
+        },
         (None, _) => (Verdict::Unknown, "the first has no such figure".to_owned()),
         (_, None) => (Verdict::Unknown, "the second has no such figure".to_owned()),
     };
@@ -119,7 +185,21 @@ fn change(named: &Figure, a: Option<&Figure>, b: Option<&Figure>) -> Change {
     }
 }
 
-fn judge(a: &Figure, b: &Figure) -> (Verdict, String) {
+/// A perplexity is one number; what the windows cost that it is made of says whether it changed.
+fn of_costs((a_report, a): (&Report, &Figure), (b_report, b): (&Report, &Figure)) -> (Verdict, String) {
+    if pairs(a_report, b_report) == Pairs::None {
+        return (Verdict::Unknown, "perplexities are of different texts".to_owned());
+    }
+    let cost = |report: &'_ Report, figure: &Figure| {
+        figure.derived_from.iter().find_map(|name| report.figure(name)).cloned()
+    };
+    match (cost(a_report, a), cost(b_report, b)) {
+        (Some(a), Some(b)) => judge(&a, &b, Pairs::Windows),
+        _ => (Verdict::Unknown, "what the windows cost is not there".to_owned()),
+    }
+}
+
+fn judge(a: &Figure, b: &Figure, pairs: Pairs) -> (Verdict, String) {
     for (name, figure) in [("first", a), ("second", b)] {
         if let Some(why) = &figure.not_available {
             return (Verdict::Unknown, format!("not available in the {name}: {why}"));
@@ -128,83 +208,17 @@ fn judge(a: &Figure, b: &Figure) -> (Verdict, String) {
     let (Some(before), Some(after)) = (a.median, b.median) else {
         return (Verdict::Unknown, "there are no samples".to_owned());
     };
-    let chance = rank_sum(&a.samples, &b.samples);
-    let counts = format!("{} and {} samples", a.samples.values().len(), b.samples.values().len());
-    let least = least_chance(a.samples.values().len(), b.samples.values().len());
+    let (chance, least, of) = chance(a, b, pairs);
     if least >= SURE_BELOW {
-        return (Verdict::Unknown, format!("{counts} are too few to tell a change from noise"));
+        return (Verdict::Unknown, format!("{of} are too few to tell a change from noise"));
     }
-    let why = format!("p = {chance:.3} (rank sums of {counts})");
+    let why = format!("p = {chance:.3} ({of})");
     let small = (after - before).abs() < MATTERS_FROM * before.abs();
     if chance >= SURE_BELOW || small {
         return (Verdict::Same, why);
     }
     let higher = after > before;
     (if higher == (a.better == Better::Higher) { Verdict::Better } else { Verdict::Worse }, why)
-}
-
-/// The smallest probability that so many samples can give: when all of one are above all of the other.
-fn least_chance(a: usize, b: usize) -> f64 {
-    let ways: f64 = (1..=b).map(|i| (a + i) as f64 / i as f64).product();
-    (2.0 / ways).min(1.0)
-}
-
-/// How probable it is by chance alone that samples of one source differ as much in their ranks, or more: the two-sided test
-/// of Mann & Whitney (1947), exact for few samples, by the normal distribution for many.
-fn rank_sum(a: &Samples, b: &Samples) -> f64 {
-    let (a, b) = (a.values(), b.values());
-    let wins = |a: f64, b: f64| {
-        if a > b {
-            1.0
-        } else if a < b {
-            0.0
-        } else {
-            0.5
-        }
-    };
-    let u: f64 = a.iter().flat_map(|&a| b.iter().map(move |&b| wins(a, b))).sum();
-    let pairs = (a.len() * b.len()) as f64;
-    let smaller = u.min(pairs - u);
-    if a.len() + b.len() > 40 {
-        let deviation = (pairs * (a.len() + b.len() + 1) as f64 / 12.0).sqrt();
-        return two_sided((smaller - pairs / 2.0 + 0.5).min(0.0) / deviation);
-    }
-    let ways = ways(a.len(), b.len());
-    let all: f64 = ways.iter().sum();
-    // Half a win is a tie: it counts for neither.
-    let as_far: f64 = ways.iter().take(smaller.ceil() as usize + 1).sum();
-    (2.0 * as_far / all).min(1.0)
-}
-
-/// In how many orders of `a` and `b` samples each sum of wins comes about.
-fn ways(a: usize, b: usize) -> Vec<f64> {
-    // By the last in the order: where it is one of `a`, it wins over all of `b`.
-    let mut table = vec![vec![Vec::new(); b + 1]; a + 1];
-    for i in 0..=a {
-        for j in 0..=b {
-            let mut sums = vec![0.0; i * j + 1];
-            if i == 0 || j == 0 {
-                sums[0] = 1.0;
-            } else {
-                let with_a: &Vec<f64> = &table[i - 1][j];
-                with_a.iter().enumerate().for_each(|(wins, ways)| sums[wins + j] += ways);
-                let with_b: &Vec<f64> = &table[i][j - 1];
-                with_b.iter().enumerate().for_each(|(wins, ways)| sums[wins] += ways);
-            }
-            table[i][j] = sums;
-        }
-    }
-    std::mem::take(&mut table[a][b])
-}
-
-/// The part of a normal distribution beyond `z` on both sides (Abramowitz & Stegun 1964, 26.2.17).
-fn two_sided(z: f64) -> f64 {
-    let z = z.abs();
-    let t = 1.0 / (1.0 + 0.231_641_9 * z);
-    let series = t
-        * (0.319_381_53
-            + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    (2.0 * (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * series).min(1.0)
 }
 
 #[cfg(test)]
@@ -217,26 +231,8 @@ mod tests {
     }
 
     fn check(unit: Unit, a: &[f64], b: &[f64], expected: Verdict) {
-        let (verdict, why) = judge(&figure(unit, a), &figure(unit, b));
+        let (verdict, why) = judge(&figure(unit, a), &figure(unit, b), Pairs::None);
         assert_eq!(verdict, expected, "{a:?} {b:?}: {why}");
-    }
-
-    #[test]
-    fn chances_are_those_of_the_tables() {
-        // Two-sided, as R's wilcox.test has them.
-        for (a, b, expected) in [
-            (&[1.0, 2.0, 3.0, 4.0, 5.0][..], &[6.0, 7.0, 8.0, 9.0, 10.0][..], 2.0 / 252.0),
-            (&[1.0, 2.0, 3.0][..], &[4.0, 5.0, 6.0][..], 0.1),
-            (&[1.0, 3.0, 5.0, 7.0][..], &[2.0, 4.0, 6.0, 8.0][..], 0.685_714),
-            (&[1.0, 2.0, 4.0, 7.0, 8.0][..], &[3.0, 5.0, 6.0, 9.0, 10.0, 11.0][..], 0.177_489),
-        ] {
-            let (a, b): (Samples, Samples) = (a.iter().copied().collect(), b.iter().copied().collect());
-            for found in [rank_sum(&a, &b), rank_sum(&b, &a)] {
-                assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
-            }
-        }
-        assert!((two_sided(1.959_964) - 0.05).abs() < 1e-6 && (two_sided(0.0) - 1.0).abs() < 1e-6);
-        assert!((least_chance(5, 5) - 2.0 / 252.0).abs() < 1e-12);
     }
 
     #[test]
@@ -260,10 +256,56 @@ mod tests {
         check(rate, &many(100.0), &many(102.0), Verdict::Same);
     }
 
+    fn of_text(sha256: &str, costs: &[f64]) -> Report {
+        let options = serde_json::json!({ "perplexity": { "sha256": sha256, "window": 512 }, "engine": { "queue": costs.len() } });
+        let tell = std::sync::Arc::new(|_: &crate::bench::recorder::Progress| ());
+        let stopper = crate::bench::recorder::Stopper::default();
+        let mut recorder =
+            crate::bench::recorder::Recorder::new(crate::bench::report::Kind::Model, options, stopper, tell);
+        let perplexity = (costs.iter().sum::<f64>() / costs.len() as f64).exp();
+        recorder.add(
+            Named::new("quality.cost.512", "", Unit::NatsPerToken).measured(costs.iter().copied().collect()),
+        );
+        let named = Named::new("quality.perplexity.512", "", Unit::Perplexity);
+        recorder.add(named.derived([perplexity].into_iter().collect(), &["quality.cost.512"]));
+        recorder.report()
+    }
+
+    #[test]
+    fn perplexities_of_one_text_are_compared_window_by_window() {
+        // Windows differ by far more than the models do in each of them.
+        let costs: Vec<f64> = (0..12).map(|i| 1.0 + f64::from(i)).collect();
+        let worse: Vec<f64> =
+            costs.iter().enumerate().map(|(i, cost)| cost * 1.02 + 0.001 * i as f64).collect();
+        let verdicts = |a: &Report, b: &Report| {
+            compare(a, b).changes.into_iter().map(|change| change.verdict).collect::<Vec<_>>()
+        };
+        let before = of_text("one", &costs);
+        assert_eq!(verdicts(&before, &of_text("one", &worse)), [Verdict::Worse; 2]);
+        assert_eq!(verdicts(&before, &before), [Verdict::Same; 2]);
+        assert_eq!(verdicts(&before, &of_text("two", &worse)), [Verdict::Same, Verdict::Unknown]);
+        assert_eq!(
+            verdicts(&of_text("one", &costs[..4]), &of_text("one", &worse[..4])),
+            [Verdict::Unknown; 2]
+        );
+    }
+
+    #[test]
+    fn what_was_told_otherwise_is_remarked_by_its_path() {
+        let (a, b) = (of_text("one", &[1.0; 5]), of_text("two", &[1.0; 6]));
+        let remarks = compare(&a, &b).remarks;
+        assert!(remarks.contains(&"other options, engine.queue: 5 and 6".to_owned()), "{remarks:?}");
+        assert!(
+            remarks.contains(&r#"other options, perplexity.sha256: "one" and "two""#.to_owned()),
+            "{remarks:?}"
+        );
+        assert_eq!(compare(&a, &a).remarks, [""; 0]);
+    }
+
     #[test]
     fn what_is_not_available_is_not_compared() {
         let missing = Named::new("x", "x", Unit::Seconds).not_available("no clock");
-        let (verdict, why) = judge(&figure(Unit::Seconds, &[1.0; 5]), &missing);
+        let (verdict, why) = judge(&figure(Unit::Seconds, &[1.0; 5]), &missing, Pairs::None);
         assert_eq!((verdict, why.as_str()), (Verdict::Unknown, "not available in the second: no clock"));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Notify;
 use utoipa::ToSchema;
 
 use super::recorder::{OnProgress, Progress, Recorder, Stopper};
@@ -66,11 +67,15 @@ pub struct Jobs {
     store: Option<Store>,
     bus: Bus,
     inner: Mutex<Inner>,
+    /// Told whenever one has ended.
+    ended: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
     running: Option<Running>,
+    /// No other begins: the server ends.
+    closed: bool,
     /// Newest first.
     ended: VecDeque<Job>,
 }
@@ -79,11 +84,26 @@ struct Running {
     job: Job,
     begun: Instant,
     stopper: Stopper,
+    /// Requests that were being served when it began.
+    busy: usize,
+    /// Requests that came since.
+    meanwhile: u32,
 }
 
 impl Running {
     fn now(&self) -> Job {
         Job { seconds: self.begun.elapsed().as_secs_f64(), ..self.job.clone() }
+    }
+
+    /// What disturbed the measurement, and was disturbed by it.
+    fn disturbance(&self) -> Option<String> {
+        let Running { busy, meanwhile, .. } = self;
+        (*busy > 0 || *meanwhile > 0).then(|| {
+            format!(
+                "the server had other work, and each slowed the other down: requests being served when it began: {busy}, \
+                 requests that came meanwhile: {meanwhile}"
+            )
+        })
     }
 }
 
@@ -97,18 +117,20 @@ pub struct Order {
     pub options: Value,
     /// Whether to keep it in the database.
     pub save: bool,
+    /// Requests that are being served now, where it was forced.
+    pub busy: usize,
 }
 
 impl Jobs {
     /// None yet. Without a store, nothing can be saved.
     pub fn new(store: Option<Store>, bus: Bus) -> Arc<Jobs> {
-        Arc::new(Jobs { store, bus, inner: Mutex::default() })
+        Arc::new(Jobs { store, bus, inner: Mutex::default(), ended: Notify::new() })
     }
 
     /// Begins a benchmark; `None` where one runs already.
     ///
     /// # Errors
-    /// When it is to be saved and there is nowhere to.
+    /// When it is to be saved and there is nowhere to, and [`ShuttingDown`](error::Kind::ShuttingDown) when the server ends.
     pub fn start<W>(
         self: &Arc<Self>,
         order: Order,
@@ -137,10 +159,14 @@ impl Jobs {
         };
         {
             let mut inner = self.inner();
+            if inner.closed {
+                return Err(Error::new(error::Kind::ShuttingDown, "the server is shutting down"));
+            }
             if inner.running.is_some() {
                 return Ok(None);
             }
-            inner.running = Some(Running { job: job.clone(), begun: Instant::now(), stopper });
+            let (begun, busy) = (Instant::now(), order.busy);
+            inner.running = Some(Running { job: job.clone(), begun, stopper, busy, meanwhile: 0 });
         }
         self.tell(&job);
         let jobs = Arc::clone(self);
@@ -153,13 +179,19 @@ impl Jobs {
     }
 
     fn end(&self, worked: Result<Worked, tokio::task::JoinError>, save: bool) {
-        let Some(mut job) = self.inner().running.as_ref().map(Running::now) else { return };
+        let running = self.inner().running.as_ref().map(|running| (running.now(), running.disturbance()));
+        let Some((mut job, disturbance)) = running else { return };
+        let mut found = false;
         match worked {
-            Ok((recorder, result)) => {
+            Ok((mut recorder, result)) => {
+                found = recorder.has_found();
+                disturbance.into_iter().for_each(|words| recorder.note(words));
+                let was_stopped = recorder.stopper().is_asked();
+                let _ = result.as_ref().inspect_err(|error| recorder.broke_off(error));
                 let report = recorder.report();
                 job.seconds = report.seconds;
                 job.subject.clone_from(&report.subject);
-                job.state = if report.interrupted { JobState::Cancelled } else { JobState::Finished };
+                job.state = if was_stopped { JobState::Cancelled } else { JobState::Finished };
                 if let Err(error) = result {
                     job.state = JobState::Failed;
                     job.error = Some(error.message);
@@ -171,10 +203,14 @@ impl Jobs {
                 job.error = Some(format!("the benchmark broke off: this is a bug: {error}"));
             }
         }
-        if let (true, Some(store), Some(report)) = (save && job.error.is_none(), &self.store, &job.report) {
+        // What one that failed had found is kept as well.
+        let worth_it = save && (found || job.error.is_none());
+        if let (true, Some(store), Some(report)) = (worth_it, &self.store, &job.report) {
             match store.save(&job.id, report) {
                 Ok(()) => job.saved = true,
-                Err(error) => job.error = Some(error.message),
+                Err(error) => {
+                    job.error.get_or_insert(error.message);
+                }
             }
         }
         {
@@ -184,6 +220,37 @@ impl Jobs {
             inner.ended.truncate(REMEMBERED);
         }
         self.tell(&job);
+        self.ended.notify_waiters();
+    }
+
+    /// A request came to this server: the report of one that runs will say how many did.
+    pub fn request_came(&self) {
+        if let Some(running) = &mut self.inner().running {
+            running.meanwhile += 1;
+        }
+    }
+
+    /// Lets no other begin, stops one that runs and waits until it has ended and is kept, where that is wanted; no longer
+    /// than this.
+    pub async fn shutdown(&self, patience: Duration) {
+        {
+            let mut inner = self.inner();
+            inner.closed = true;
+            inner.running.iter().for_each(|running| running.stopper.stop());
+        }
+        let ended = async {
+            loop {
+                // Heard from here on: nothing is missed between looking and waiting.
+                let heard = self.ended.notified();
+                if !self.is_running() {
+                    return;
+                }
+                heard.await;
+            }
+        };
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::error!("a benchmark did not end within {} s, and is lost", patience.as_secs());
+        }
     }
 
     /// Whether one runs.
@@ -310,76 +377,4 @@ fn of_saved(saved: Saved) -> Job {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bench::report::{Named, Unit};
-
-    fn order(save: bool) -> Order {
-        Order { kind: Kind::Machine, subject: "s".to_owned(), options: Value::Null, save }
-    }
-
-    async fn until(jobs: &Jobs, id: &str, state: JobState) -> Job {
-        for _ in 0..500 {
-            let job = jobs.get(id).unwrap().unwrap();
-            if job.state == state {
-                return job;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        panic!("it never came to be {state:?}");
-    }
-
-    async fn one_figure(mut recorder: Recorder) -> Worked {
-        recorder.plan(1);
-        recorder.begin("a");
-        recorder.found(Named::new("a", "a", Unit::Seconds).measured([1.0].into_iter().collect()));
-        (recorder, Ok(()))
-    }
-
-    #[tokio::test]
-    async fn one_at_a_time_and_what_is_stopped_keeps_what_it_has() {
-        let bus = Bus::default();
-        let (jobs, mut heard) = (Jobs::new(None, bus.clone()), bus.listen());
-        let work = async |recorder: Recorder| {
-            let (recorder, _) = one_figure(recorder).await;
-            recorder.stopper().asked().await;
-            (recorder, Ok(()))
-        };
-        let job = jobs.start(order(false), work).unwrap().unwrap();
-        assert!(jobs.start(order(false), one_figure).unwrap().is_none() && jobs.is_running());
-        assert!(jobs.start(order(true), one_figure).is_err(), "there is no store");
-        let Some(Change::Benchmark { id, state: JobState::Running, .. }) = heard.next().await else {
-            panic!("nothing was told")
-        };
-        assert_eq!(id, job.id);
-        assert_eq!(jobs.remove(&job.id).unwrap().unwrap().id, job.id);
-        let ended = until(&jobs, &job.id, JobState::Cancelled).await;
-        assert!(ended.report.unwrap().figure("a").is_some());
-        assert_eq!(jobs.list().unwrap().len(), 1);
-        assert!(jobs.remove(&job.id).unwrap().is_some() && jobs.remove(&job.id).unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn what_is_saved_outlives_the_server() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::at(folder.path().join("b.sqlite"));
-        let jobs = Jobs::new(Some(store.clone()), Bus::default());
-        let job = jobs.start(order(true), one_figure).unwrap().unwrap();
-        assert!(until(&jobs, &job.id, JobState::Finished).await.saved);
-        let others = Jobs::new(Some(store), Bus::default());
-        let listed = others.list().unwrap();
-        assert_eq!((listed.len(), listed[0].state, &listed[0].report), (1, JobState::Finished, &None));
-        assert!(others.get(&job.id).unwrap().unwrap().report.is_some());
-        let failing =
-            async |recorder: Recorder| (recorder, Err(Error::new(error::Kind::Internal, "told to fail")));
-        let failed = others.start(order(true), failing).unwrap().unwrap();
-        let failed = until(&others, &failed.id, JobState::Failed).await;
-        assert_eq!((failed.error.as_deref(), failed.saved), (Some("told to fail"), false));
-        let panicking = async |recorder: Recorder| -> Worked {
-            drop(recorder);
-            panic!("told to panic")
-        };
-        let broken = others.start(order(false), panicking).unwrap().unwrap();
-        assert!(until(&others, &broken.id, JobState::Failed).await.error.unwrap().contains("bug"));
-    }
-}
+mod tests;

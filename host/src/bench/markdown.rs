@@ -27,11 +27,12 @@ pub fn report(report: &Report) -> String {
         cell(system)
     );
     let _ = writeln!(text, "{}; options `{}`\n", versions.join(", "), report.options);
-    text += "| figure | median | scatter | |\n|---|---:|---:|---|\n";
+    if let Some(model) = &report.model {
+        let _ = writeln!(text, "{}\n", cell(&words::model(model)));
+    }
+    text += "| figure | median | scatter | runs | |\n|---|---:|---:|---:|---|\n";
     for figure in &report.figures {
-        let cells =
-            [figure.label.clone(), words::median(figure), words::scatter(figure), words::remark(figure)];
-        let _ = writeln!(text, "| {} |", cells.map(|text| cell(&text)).join(" | "));
+        let _ = writeln!(text, "| {} |", words::row(figure).map(|text| cell(&text)).join(" | "));
     }
     for note in &report.notes {
         let _ = write!(text, "\n* {}", cell(note));
@@ -86,7 +87,10 @@ mod tests {
         recorder.add(read().measured([1e9, 1e9].into_iter().collect()));
         recorder.add(read().not_available("no memory"));
         let text = report(&recorder.report());
-        assert!(text.contains("| read\\|all | 1.00 GB/s | 0.0 % |  |"), "{text}");
-        assert!(text.contains("| read\\|all | not available | - | no memory |"), "{text}");
+        assert!(
+            text.contains("| read\\|all | 1.00 GB/s | 0.0 % | 2 | too few to tell the noise |"),
+            "{text}"
+        );
+        assert!(text.contains("| read\\|all | not available | - | - | no memory |"), "{text}");
     }
 }

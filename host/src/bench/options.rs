@@ -122,8 +122,10 @@ pub struct ServeOptions {
     pub max_tokens: Lengths,
     /// A request is good when its first token comes within so many milliseconds.
     pub ttft_limit_ms: Option<f64>,
-    /// And its others within so many after one another, on average.
+    /// And every other piece of it within so many after the one before.
     pub itl_limit_ms: Option<f64>,
+    /// A server of which nothing is heard for so many seconds has hung, and the request failed.
+    pub timeout_secs: u32,
     /// Same seed: same words, lengths and arrivals; null: others each time.
     pub seed: Option<u64>,
 }
@@ -142,6 +144,7 @@ impl Default for ServeOptions {
             max_tokens: Lengths::Fixed(64),
             ttft_limit_ms: None,
             itl_limit_ms: None,
+            timeout_secs: 600,
             seed: None,
         }
     }
@@ -184,12 +187,14 @@ impl Options {
                 within("rounds", serve.rounds, 1, 1000)?;
                 within("turns", serve.turns, 1, 1000)?;
                 within("shared_words", serve.shared_words, 0, 1_000_000)?;
+                within("timeout_secs", serve.timeout_secs, 1, 86_400)?;
+                // The least is one in a quarter of an hour: below, the last arrival is further away than clocks reach.
                 let numbers = [
-                    ("rate", serve.rate),
-                    ("ttft_limit_ms", serve.ttft_limit_ms),
-                    ("itl_limit_ms", serve.itl_limit_ms),
+                    ("rate", serve.rate, 1e-3),
+                    ("ttft_limit_ms", serve.ttft_limit_ms, 1e-6),
+                    ("itl_limit_ms", serve.itl_limit_ms, 1e-6),
                 ];
-                numbers.into_iter().try_for_each(|(name, value)| positive(name, value))
+                numbers.into_iter().try_for_each(|(name, value, least)| between(name, value, least))
             }
         }
     }
@@ -212,12 +217,11 @@ fn each_within(name: &str, values: &[u32], least: u32) -> Result<()> {
     values.iter().try_for_each(|&value| within(name, value, least, 1_000_000))
 }
 
-fn positive(name: &str, value: Option<f64>) -> Result<()> {
+fn between(name: &str, value: Option<f64>, least: f64) -> Result<()> {
     match value {
-        Some(value) if !(value > 0.0 && value <= 1e6) => Err(Error::invalid(
-            name,
-            format!("`{name}` must be above 0 and at most a million; found {value}"),
-        )),
+        Some(value) if !(least..=1e6).contains(&value) => {
+            Err(Error::invalid(name, format!("`{name}` must be between {least} and 1000000; found {value}")))
+        }
         _ => Ok(()),
     }
 }
@@ -250,7 +254,9 @@ mod tests {
             (r#"{"kind":"machine","runs":0}"#, "`runs` must be between 1 and 1000; found 0"),
             (r#"{"kind":"machine","parts":["gpu"]}"#, "gpu"),
             (r#"{"kind":"model","depths":[]}"#, "`depths` must have 1 to 64 values"),
-            (r#"{"kind":"serve","rate":0}"#, "`rate` must be above 0"),
+            (r#"{"kind":"serve","rate":0}"#, "`rate` must be between 0.001 and 1000000"),
+            (r#"{"kind":"serve","rate":1e-300}"#, "`rate` must be between 0.001"),
+            (r#"{"kind":"serve","timeout_secs":0}"#, "`timeout_secs` must be between"),
             (r#"{"kind":"serve","max_tokens":"many"}"#, "`many` is no length"),
             (r#"{"kind":"oven"}"#, "oven"),
             (r"{}", "kind"),

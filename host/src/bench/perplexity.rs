@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::recorder::Recorder;
 use super::report::{Figure, Named, Unit};
 use crate::error::{Error, Kind, Result};
 use crate::plugins::model::{Context, Model, Position, Rows, SeqId, Token, TokenizeOptions, call_error};
@@ -27,26 +28,64 @@ pub struct Perplexity {
     pub windows: Vec<f64>,
 }
 
-/// What was found as figures of a report: each window's cost, and the perplexity that follows from these.
-pub fn figures(found: &Perplexity) -> [Figure; 2] {
-    let label = format!("cost of a token, windows of {}", found.window);
-    let cost = Named::new("quality.cost", label, Unit::NatsPerToken).how(
+/// Measures the perplexity as a part of a report: each window is a step, and a stop ends it with the windows that it had.
+///
+/// # Errors
+/// As [`perplexity`].
+pub fn record(model: &Arc<Model>, (text, window): (&str, u32), recorder: &mut Recorder) -> Result<()> {
+    let mut goes_on = |done: usize, all: usize| {
+        if done == 0 {
+            recorder.plan(all)
+        } else {
+            recorder.step()
+        }
+        done == all || recorder.begin(format!("perplexity: window {} of {all}", done + 1))
+    };
+    let found = perplexity(model, text, window, &mut goes_on)?;
+    figures(&found).into_iter().for_each(|figure| recorder.add(figure));
+    Ok(())
+}
+
+/// What was found as figures of a report: each window's cost, and the perplexity that follows from these. Their names have
+/// the window's size: with another one they are other figures.
+fn figures(found: &Perplexity) -> [Figure; 2] {
+    let window = found.window;
+    let label = format!("cost of a token, windows of {window}");
+    let name = format!("quality.cost.{window}");
+    let cost = Named::new(&name, label, Unit::NatsPerToken).how(
         "mean negative log probability of the tokens of each window's second half; a sample for each window, and windows \
          differ as their texts do",
     );
-    let label = format!("perplexity, windows of {}", found.window);
+    let label = format!("perplexity, windows of {window}");
     let how = format!(
         "e to the mean of the costs, over {} tokens; standard error {:.4}; as llama-perplexity defines it",
         found.tokens, found.standard_error
     );
-    let perplexity = Named::new("quality.perplexity", label, Unit::Perplexity).how(how);
+    let perplexity = Named::new(format!("quality.perplexity.{window}"), label, Unit::Perplexity).how(how);
     [
         cost.measured(found.windows.iter().copied().collect()),
-        perplexity.derived([found.perplexity].into_iter().collect(), &["quality.cost"]),
+        perplexity.derived([found.perplexity].into_iter().collect(), &[&name]),
     ]
 }
 
-/// Measures; `each` hears of every finished window and of how many there are, and says whether to go on.
+/// Whether a text of so many tokens can be measured in a context of so many.
+///
+/// # Errors
+/// [`Kind::InvalidRequest`] with what is too little.
+pub(super) fn check(tokens: usize, window: u32, context_tokens: u32) -> Result<()> {
+    if tokens < window as usize {
+        let message = format!("the text is {tokens} tokens, and a window {window}: give a longer text");
+        return Err(Error::new(Kind::InvalidRequest, message));
+    }
+    if window > context_tokens {
+        let message = format!("the model's context is {context_tokens} tokens here, and a window {window}");
+        return Err(Error::new(Kind::InvalidRequest, message));
+    }
+    Ok(())
+}
+
+/// Measures; `each` hears, before the first window and after every one, how many are finished and how many there are, and
+/// says whether to go on.
 ///
 /// # Errors
 /// [`Kind::InvalidRequest`] for a text shorter than a window, or a window that the context has no room for; what the plugin
@@ -63,20 +102,14 @@ pub fn perplexity(
     let start = model.tokenize("", TokenizeOptions { add_special: true, parse_special: false })?;
     let start = start.first().filter(|token| !model.is_end_of_generation(**token)).copied();
     let count = tokens.len() / window as usize;
-    if count == 0 {
-        let message =
-            format!("the text is {} tokens, and a window {window}: give a longer text", tokens.len());
-        return Err(Error::new(Kind::InvalidRequest, message));
-    }
     let mut context = model.new_context(1)?;
-    let limits = context.limits();
-    if window > limits.sequence_tokens {
-        let message =
-            format!("the model's context is {} tokens here, and a window {window}", limits.sequence_tokens);
-        return Err(Error::new(Kind::InvalidRequest, message));
-    }
+    check(tokens.len(), window, context.limits().sequence_tokens)?;
     let (mut costs, mut windows) = (Vec::new(), Vec::with_capacity(count));
     for (i, part) in tokens.chunks_exact(window as usize).enumerate() {
+        // At least one: without a window there is no perplexity.
+        if !each(i, count) && i > 0 {
+            break;
+        }
         let mut part = part.to_vec();
         if let Some(start) = start {
             part[0] = start;
@@ -84,9 +117,9 @@ pub fn perplexity(
         let found = window_costs(&mut context, &part)?;
         windows.push(found.iter().sum::<f64>() / found.len() as f64);
         costs.extend(found);
-        if !each(i + 1, count) {
-            break;
-        }
+    }
+    if windows.len() == count {
+        each(count, count);
     }
     let mean = costs.iter().sum::<f64>() / costs.len() as f64;
     let square = costs.iter().map(|cost| (cost - mean).powi(2)).sum::<f64>() / costs.len() as f64;

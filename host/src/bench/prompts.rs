@@ -23,6 +23,11 @@ impl Words {
         Words { random: ChaCha8Rng::seed_from_u64(seed), all: WORDS.split_whitespace().collect() }
     }
 
+    /// Others each time.
+    pub(super) fn anew() -> Self {
+        Words::new(random_seed())
+    }
+
     /// The next `count` words, with spaces between them.
     pub(super) fn text(&mut self, count: usize) -> String {
         let mut word = || {
@@ -56,6 +61,14 @@ impl Words {
     }
 }
 
+/// Another number each time.
+pub(super) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+
+    // Its keys are the system's random numbers, and others for each that is made.
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +79,6 @@ mod tests {
         assert_eq!(text(1), text(1));
         assert_ne!(text(1), text(2));
         assert_eq!(text(3).split(' ').count(), 20);
+        assert_ne!(Words::anew().text(20), Words::anew().text(20));
     }
 }

@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 
 use super::environment::Machine;
 use super::report::{Figure, Kind, Report};
-use super::serve::Exchange;
+use super::serve::{Exchange, RoundTime};
+use super::subject::{PluginUsed, Subject};
+use crate::error::Error;
 use crate::pinning;
-use crate::plugins::CONTRACT_VERSION;
+use crate::plugins::{CONTRACT_VERSION, Spec};
 
 /// How far a benchmark is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -80,9 +82,13 @@ pub struct Recorder {
     stopper: Stopper,
     machine: Machine,
     versions: BTreeMap<String, String>,
+    plugins: BTreeMap<String, PluginUsed>,
+    model: Option<Subject>,
     figures: Vec<Figure>,
     notes: Vec<String>,
     requests: Vec<Exchange>,
+    rounds: Vec<RoundTime>,
+    failed: bool,
 }
 
 impl Recorder {
@@ -100,9 +106,13 @@ impl Recorder {
             stopper,
             machine: Machine::here(&pinning::allowed()),
             versions: own.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
+            plugins: BTreeMap::new(),
+            model: None,
             figures: Vec::new(),
             notes: Vec::new(),
             requests: Vec::new(),
+            rounds: Vec::new(),
+            failed: false,
         }
     }
 
@@ -136,6 +146,18 @@ impl Recorder {
         true
     }
 
+    /// Tells how far one step is, from 0 to 1, from whichever thread.
+    pub(super) fn within_step(&self) -> Arc<dyn Fn(f32) + Send + Sync> {
+        let (progress, tell) = (self.progress.clone(), Arc::clone(&self.tell));
+        let told = std::sync::atomic::AtomicU32::new(0);
+        Arc::new(move |share| {
+            let percent = (share.clamp(0.0, 1.0) * 100.0) as u32;
+            if told.swap(percent, std::sync::atomic::Ordering::Relaxed) != percent {
+                tell(&Progress { what: format!("{}, {percent} %", progress.what), ..progress.clone() });
+            }
+        })
+    }
+
     /// A step is done.
     pub(super) fn step(&mut self) {
         self.progress.done += 1;
@@ -164,7 +186,7 @@ impl Recorder {
     }
 
     /// Something that a reader should know.
-    pub(super) fn note(&mut self, note: impl Into<String>) {
+    pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
@@ -176,13 +198,40 @@ impl Recorder {
     }
 
     /// A plugin had a part in it.
-    pub(super) fn used(&mut self, plugin: &str, version: &str) {
-        self.versions.insert(format!("plugin {plugin}"), version.to_owned());
+    pub fn used(&mut self, spec: &Spec) {
+        self.versions.insert(format!("plugin {}", spec.id), spec.version.clone());
+        self.plugins.insert(spec.id.clone(), PluginUsed::of(spec));
+    }
+
+    /// This model is measured.
+    pub fn of_model(&mut self, model: Subject) {
+        self.model = Some(model);
+    }
+
+    /// It could not go on. What was found until then stays.
+    pub fn broke_off(&mut self, error: &Error) {
+        self.failed = true;
+        self.note(format!("it broke off: {}", error.message));
+    }
+
+    /// Whether there is anything to tell.
+    pub fn has_found(&self) -> bool {
+        !self.figures.is_empty() || !self.requests.is_empty()
+    }
+
+    /// Requests that were answered, or not, and are kept.
+    pub fn requests(&self) -> usize {
+        self.requests.len()
     }
 
     /// A request was answered, or not.
     pub(super) fn exchanges(&mut self, exchanges: impl IntoIterator<Item = Exchange>) {
         self.requests.extend(exchanges);
+    }
+
+    /// A round came to its end.
+    pub(super) fn round(&mut self, round: RoundTime) {
+        self.rounds.push(round);
     }
 
     /// The end, whether by itself or because it was stopped.
@@ -192,13 +241,16 @@ impl Recorder {
             subject: self.subject,
             started_at: self.started_at,
             seconds: self.started.elapsed().as_secs_f64(),
-            interrupted: self.stopper.is_asked(),
+            interrupted: self.stopper.is_asked() || self.failed,
             versions: self.versions,
+            plugins: self.plugins,
+            model: self.model,
             machine: self.machine,
             options: self.options,
             figures: self.figures,
             notes: self.notes,
             requests: self.requests,
+            rounds: self.rounds,
         }
     }
 }
@@ -225,5 +277,17 @@ mod tests {
         assert!(report.interrupted && report.figure("a").is_some());
         let progress = |done| Progress { done, of: 2, what: "a".to_owned() };
         assert_eq!(*heard.lock().unwrap(), [progress(0), progress(1)]);
+    }
+
+    #[test]
+    fn a_long_step_tells_how_far_it_is() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = Arc::clone(&heard);
+        let tell: OnProgress = Arc::new(move |progress| told.lock().unwrap().push(progress.what.clone()));
+        let mut recorder = Recorder::new(Kind::Model, Value::Null, Stopper::default(), tell);
+        assert!(recorder.begin("loading"));
+        let within = recorder.within_step();
+        [0.5, 0.501, 1.0].into_iter().for_each(|share| within(share));
+        assert_eq!(*heard.lock().unwrap(), ["loading", "loading, 50 %", "loading, 100 %"]);
     }
 }

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::environment::Machine;
 use super::samples::Samples;
-use super::serve::Exchange;
+use super::serve::{Exchange, RoundTime};
+use super::subject::{PluginUsed, Subject};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -48,10 +49,16 @@ pub struct Report {
     pub started_at: String,
     /// How long it took.
     pub seconds: f64,
-    /// Whether it was stopped before its end: then some figures are missing or have fewer samples.
+    /// Whether it was stopped, or failed, before its end: then some figures are missing or have fewer samples.
     pub interrupted: bool,
     /// By name: `impetus`, `plugin-api`, and each plugin that was used.
     pub versions: BTreeMap<String, String>,
+    /// How each plugin was told to work that was used, by id.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, PluginUsed>,
+    /// The model, where one of this machine was measured.
+    #[serde(default)]
+    pub model: Option<Subject>,
     /// Where.
     pub machine: Machine,
     /// What it was told, defaults included.
@@ -64,6 +71,9 @@ pub struct Report {
     /// Of a server under load: every request, from which the figures are computed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<Exchange>,
+    /// The rounds that came to their end, in the order in which they were measured: the figures are of the requests in these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<RoundTime>,
 }
 
 impl Report {

@@ -2,6 +2,7 @@
 
 use super::compare::Verdict;
 use super::report::{Figure, Unit};
+use super::subject::Subject;
 
 /// A value as a person reads it, such as `23.4 GB/s`.
 pub fn value(unit: Unit, value: f64) -> String {
@@ -58,13 +59,41 @@ pub fn scatter(figure: &Figure) -> String {
     }
 }
 
+/// How many samples it is of; a dash where there are none.
+pub fn runs(figure: &Figure) -> String {
+    match figure.samples.values().len() {
+        0 => "-".to_owned(),
+        runs => runs.to_string(),
+    }
+}
+
 /// What must be said beside a figure.
 pub fn remark(figure: &Figure) -> String {
     match (&figure.not_available, figure.noisy) {
         (Some(why), _) => why.clone(),
         (None, Some(true)) => "noisy".to_owned(),
-        (None, _) => String::new(),
+        (None, Some(false)) => String::new(),
+        (None, None) => "too few to tell the noise".to_owned(),
     }
+}
+
+/// A line of a table: label, median, scatter, runs, remark.
+pub fn row(figure: &Figure) -> [String; 5] {
+    [figure.label.clone(), median(figure), scatter(figure), runs(figure), remark(figure)]
+}
+
+/// A model in a line: what it is, how large, how quantised.
+pub fn model(model: &Subject) -> String {
+    let bytes = |bytes: u64| value(Unit::Bytes, bytes as f64);
+    let known = [
+        model.format.clone(),
+        model.architecture.clone(),
+        model.quantization.clone(),
+        model.parameters.map(|count| format!("{count} parameters")),
+        model.size_bytes.map(|size| format!("{} on disk", bytes(size))),
+    ];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    format!("{}: {}", model.id, known.join(", "))
 }
 
 /// As in JSON.
@@ -102,6 +131,19 @@ mod tests {
     fn what_is_missing_is_no_number() {
         let figure = Named::new("a", "a", Unit::Seconds).not_available("no clock");
         assert_eq!((median(&figure).as_str(), scatter(&figure).as_str()), ("not available", "-"));
-        assert_eq!(remark(&figure), "no clock");
+        assert_eq!((remark(&figure).as_str(), runs(&figure).as_str()), ("no clock", "-"));
+    }
+
+    #[test]
+    fn how_often_it_was_measured_stands_beside_it() {
+        let of = |values: &[f64]| {
+            let [.., runs, remark] =
+                row(&Named::new("a", "a", Unit::Seconds).measured(values.iter().copied().collect()));
+            (runs, remark)
+        };
+        let expected = |runs: &str, remark: &str| (runs.to_owned(), remark.to_owned());
+        assert_eq!(of(&[1.0; 4]), expected("4", "too few to tell the noise"));
+        assert_eq!(of(&[1.0; 5]), expected("5", ""));
+        assert_eq!(of(&[1.0, 2.0, 3.0, 4.0, 5.0]), expected("5", "noisy"));
     }
 }

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
-use axum::response::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{Json, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -18,11 +20,11 @@ use super::error::{Failure, Result, WireKind};
 use super::guard::Administrator;
 use super::public::without_paths;
 use crate::bench::{
-    self, Comparison, Job, Jobs, ModelOptions, Options, Order, Recorder, Report, ServeOptions, Store, Target,
-    Worked,
+    self, Comparison, Job, Jobs, ModelOptions, Options, Order, Recorder, Report, ServeOptions, Store,
+    Subject, Target, Worked,
 };
 use crate::error::{Error, Kind};
-use crate::models::Models;
+use crate::models::{Entry, Models};
 
 /// Every benchmark of this server.
 #[derive(Serialize, ToSchema)]
@@ -35,6 +37,16 @@ pub(crate) struct JobList {
 pub(crate) fn jobs(app: &App) -> Arc<Jobs> {
     let store = app.config.data.as_ref().map(|folder| Store::at(folder.join(bench::DATABASE)));
     Jobs::new(store, app.plugins.events().clone())
+}
+
+/// In front of every route: a benchmark that runs is told of what its server answers meanwhile. Its own requests come through
+/// a door of their own.
+pub(crate) async fn notice(State(jobs): State<Arc<Jobs>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if request.method() == Method::POST && (path.starts_with("/v1/") || path == "/chat/completions") {
+        jobs.request_came();
+    }
+    next.run(request).await
 }
 
 /// Begins a benchmark.
@@ -62,7 +74,8 @@ pub(crate) async fn start(
         );
         return Err(Failure::wire(WireKind::ServerBusy, message));
     }
-    let started = begin(&app, &jobs, options, save).await?;
+    let order = ToBegin { options, save, force, busy: users };
+    let started = begin(&app, &jobs, order).await?;
     started.map(|job| Json(public(job))).ok_or_else(|| {
         let message =
             "a benchmark is running: wait for its end, or cancel it with DELETE /api/benchmarks/{id}";
@@ -70,10 +83,27 @@ pub(crate) async fn start(
     })
 }
 
-async fn begin(app: &App, jobs: &Arc<Jobs>, options: Options, save: bool) -> Result<Option<Job>> {
-    let told = serde_json::to_value(&options).unwrap_or_default();
-    let order =
-        |subject: &str| Order { kind: options.kind(), subject: subject.to_owned(), options: told, save };
+/// What a client wants, checked.
+struct ToBegin {
+    options: Options,
+    save: bool,
+    force: bool,
+    /// Requests that are being served now.
+    busy: usize,
+}
+
+async fn begin(app: &App, jobs: &Arc<Jobs>, wanted: ToBegin) -> Result<Option<Job>> {
+    let ToBegin { options, save, force, busy } = wanted;
+    let own_engine = (!matches!(options, Options::Machine(_))).then_some(&*app.config);
+    let mut told = bench::told(&options, own_engine);
+    told["force"] = force.into();
+    let order = |subject: &str| Order {
+        kind: options.kind(),
+        subject: subject.to_owned(),
+        options: told,
+        save,
+        busy,
+    };
     let app = app.clone();
     Ok(match options.clone() {
         Options::Machine(options) => jobs.start(order("this machine"), move |mut recorder| async move {
@@ -97,24 +127,22 @@ async fn begin(app: &App, jobs: &Arc<Jobs>, options: Options, save: bool) -> Res
         Options::Serve(options) => {
             let id = options.model.clone();
             let entry = app.models.look(move |models: &Models| models.find(&id)).await??;
-            jobs.start(order(&entry.id.clone()), move |recorder| serve(app, entry.id, options, recorder))?
+            jobs.start(order(&entry.id.clone()), move |recorder| serve(app, entry, options, recorder))?
         }
     })
 }
 
-async fn model(
-    app: App,
-    entry: crate::models::Entry,
-    options: ModelOptions,
-    mut recorder: Recorder,
-) -> Worked {
-    let loading: crate::models::OnProgress = Arc::new(|_| ());
-    let done = bench::model(&app.plugins, &app.config, (entry, loading), &options, &mut recorder).await;
+async fn model(app: App, entry: Entry, options: ModelOptions, mut recorder: Recorder) -> Worked {
+    let done = bench::model(&app.plugins, &app.config, (entry, None), &options, &mut recorder).await;
     (recorder, done)
 }
 
-async fn serve(app: App, model: String, options: ServeOptions, mut recorder: Recorder) -> Worked {
-    recorder.subject.clone_from(&model);
+async fn serve(app: App, entry: Entry, options: ServeOptions, mut recorder: Recorder) -> Worked {
+    recorder.subject.clone_from(&entry.id);
+    recorder.of_model(Subject::of(&entry));
+    if let Some(spec) = entry.plugin.as_deref().and_then(|id| app.plugins.spec(id)) {
+        recorder.used(&spec);
+    }
     let server = match super::privately(&app).await {
         Ok(server) => server,
         Err(error) => {
@@ -123,7 +151,7 @@ async fn serve(app: App, model: String, options: ServeOptions, mut recorder: Rec
         }
     };
     let (url, key) = (server.url.clone(), Some(server.key.clone()));
-    let target = Target { url, key, model, body: Map::new() };
+    let target = Target { url, key, model: entry.id, body: Map::new() };
     let done = bench::serve(&[target], &options, &mut recorder).await;
     (recorder, done)
 }
@@ -208,10 +236,20 @@ fn public(mut job: Job) -> Job {
     job.error.as_mut().map(clean);
     if let Some(report) = &mut job.report {
         report.notes.iter_mut().for_each(clean);
+        report.plugins.values_mut().for_each(|plugin| without_paths_in(&mut plugin.options));
         report.figures.iter_mut().filter_map(|figure| figure.not_available.as_mut()).for_each(clean);
         report.requests.iter_mut().filter_map(|request| request.error.as_mut()).for_each(clean);
     }
     job
+}
+
+fn without_paths_in(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = without_paths(text),
+        Value::Array(values) => values.iter_mut().for_each(without_paths_in),
+        Value::Object(fields) => fields.values_mut().for_each(without_paths_in),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn no_such(id: &str) -> Failure {

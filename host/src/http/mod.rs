@@ -69,10 +69,16 @@ fn aliases() -> Router<App> {
 
 /// All routes.
 pub fn router(app: App) -> Router {
+    let jobs = benchmarks::jobs(&app);
+    router_with(app, jobs)
+}
+
+/// The same with these benchmarks.
+fn router_with(app: App, jobs: Arc<Jobs>) -> Router {
     status::start_clock();
     let server = &app.config.server;
     let responses = openai::responses::Store::new(server.kept_responses, server.kept_response_bytes);
-    let jobs = benchmarks::jobs(&app);
+    let noticed = middleware::from_fn_with_state(Arc::clone(&jobs), benchmarks::notice);
     Router::new()
         .route("/", get(web::page))
         .route("/assets/{*path}", get(web::asset))
@@ -107,6 +113,7 @@ pub fn router(app: App) -> Router {
         .merge(aliases())
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(noticed)
         .layer(middleware::from_fn_with_state(app.clone(), guard::around))
         .layer(middleware::from_fn_with_state(app.clone(), request_id::around))
         .with_state(app)

@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::guard::MAX_HEADERS;
-use super::{App, router};
+use super::{App, benchmarks, router, router_with};
 use crate::config::{ApiKey, Config, Server};
 
 /// How long the last words of answers that were ended may take to reach the clients.
@@ -44,11 +44,11 @@ pub async fn serve(
     tls: Option<TlsAcceptor>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let models = app.models.clone();
+    let (models, jobs) = (app.models.clone(), benchmarks::jobs(&app));
     let server = &app.config.server;
     let grace = Duration::from_secs(server.shutdown_secs.into());
-    let mut door =
-        Door { limits: limits(server), patience: header_timeout(server), tls, router: router(app) };
+    let (limits, patience) = (limits(server), header_timeout(server));
+    let mut door = Door { limits, patience, tls, router: router_with(app, Arc::clone(&jobs)) };
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -65,10 +65,13 @@ pub async fn serve(
         models.shutdown(grace).await;
         tokio::time::sleep(LAST_WORDS).await;
     };
-    tokio::select! {
-        () = connections.shutdown() => {}
-        () = ending => {}
-    }
+    let answers = async {
+        tokio::select! {
+            () = connections.shutdown() => {}
+            () = ending => {}
+        }
+    };
+    tokio::join!(answers, jobs.shutdown(grace));
 }
 
 /// A server that answers the same requests on a port and with a key of its own, until it is dropped: for a benchmark that

@@ -84,15 +84,20 @@ impl Models {
     pub async fn unload(self: &Arc<Self>, id: &str) -> Result<Left> {
         let wanted = id.to_owned();
         let entry = self.look(move |models| models.find(&wanted)).await??;
-        let slot = self.slot(&entry.id);
+        Ok(self.unload_entry(&entry.id).await)
+    }
+
+    /// The same by the whole id, of one that may lie outside of the models' folders.
+    pub async fn unload_entry(self: &Arc<Self>, id: &str) -> Left {
+        let slot = self.slot(id);
         // One that is being loaded is waited for.
         let _gate = slot.gate.lock().await;
         slot.give_up();
-        let Some(resident) = slot.take_if(|_| true) else { return Ok(Left::NotLoaded) };
+        let Some(resident) = slot.take_if(|_| true) else { return Left::NotLoaded };
         let draining = resident.users() > 0;
         let change = if draining { ModelChange::Draining } else { ModelChange::Unloading };
         self.let_go(resident, change, "somebody asked for it".to_owned()).await;
-        Ok(if draining { Left::Draining } else { Left::Unloaded })
+        if draining { Left::Draining } else { Left::Unloaded }
     }
 
     /// Lets go of the models whose plugin was replaced or removed: their running requests hold them to their end, and who

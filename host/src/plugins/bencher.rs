@@ -84,11 +84,11 @@ impl Bencher {
         Ok(bencher)
     }
 
-    /// Gets a piece of work ready, in place of the one before.
+    /// Gets a piece of work ready, in place of the one before. Whether its threads are kept to as many processors.
     ///
     /// # Errors
     /// What the plugin refuses; [`Kind::PluginUnavailable`] when it crashed or hung over it.
-    pub fn prepare(&mut self, task: &Task) -> Result<()> {
+    pub fn prepare(&mut self, task: &Task) -> Result<bool> {
         self.ask(&Order::Prepare(task.clone()), PREPARING)
     }
 
@@ -148,8 +148,8 @@ pub fn serve() -> Result<()> {
         match order {
             Order::Prepare(task) => {
                 let prepared = prepare(table, &task);
-                let told = prepared.as_ref().map(|_| ()).map_err(Error::clone);
-                work = prepared.ok();
+                let told = prepared.as_ref().map(|(_, pinned)| *pinned).map_err(Error::clone);
+                work = prepared.ok().map(|(work, _)| work);
                 to_host.send(&told).map_err(gone)?;
             }
             Order::Run(times) => to_host.send(&timed(work.as_mut(), times)).map_err(gone)?,
@@ -175,13 +175,14 @@ fn devices(table: &BenchmarksTable) -> Result<Vec<Device>> {
     Ok(found.into_iter().map(device).collect())
 }
 
-fn prepare(table: &BenchmarksTable, task: &Task) -> Result<api::WorkBox> {
+fn prepare(table: &BenchmarksTable, task: &Task) -> Result<(api::WorkBox, bool)> {
     // Threads that the plugin starts now inherit it.
-    pinning::keep_to(task.threads as usize);
+    let pinned = pinning::keep_to(task.threads as usize);
     let Task { threads, rows, inner, columns, bytes, .. } = *task;
     let (device, operation) = (task.device.as_str().into(), task.operation.as_str().into());
     let task = api::BenchTask { device, operation, threads, rows, inner, columns, bytes };
-    table.benchmarks.prepare(task).into_result().map_err(refused)
+    let work = table.benchmarks.prepare(task).into_result().map_err(refused)?;
+    Ok((work, pinned))
 }
 
 fn timed(work: Option<&mut api::WorkBox>, times: u64) -> Result<f64> {

@@ -53,7 +53,7 @@ pub trait Model: Send + Sync + Sized + 'static {
     /// A JSON object that describes the model. Every key is optional; the host uses
     /// `architecture`, `name`, `quantization`, `parameters`, `context_length` (tokens, as trained), `size_bytes`,
     /// `weight_bytes` (of all weights as they lie in memory), `experts` (of a layer, where a token goes through some alone),
-    /// `license`, `chat_template` (Jinja text), `special_tokens` (object: `bos`, `eos`, `unk`, `pad` … to their text),
+    /// `gpu_layers` (computed on a graphics card, where there are any), `license`, `chat_template` (Jinja text), `special_tokens` (object: `bos`, `eos`, `unk`, `pad` … to their text),
     /// `control_tokens` (list of `{"id": 2, "text": "<|im_end|>"}`: every token that text becomes only under
     /// `parse_special`; the host hides them from answers), `notes` (list of strings for people).
     fn metadata_json(&self) -> String;

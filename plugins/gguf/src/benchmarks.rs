@@ -9,6 +9,8 @@ use impetus_plugin_api::{BenchDevice, BenchTask, ErrorCode, PluginError, operati
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
 
+use crate::native::ThreadPool;
+
 /// The devices that ggml knows in this build.
 pub(crate) struct GgmlBenchmarks {
     /// Started before any device is looked at.
@@ -31,8 +33,7 @@ impl Benchmarks for GgmlBenchmarks {
     fn prepare(&self, task: BenchTask<'_>) -> Result<Box<dyn Work>, PluginError> {
         let device = devices().find(|device| device.id() == task.device.as_str());
         let device = device.ok_or_else(|| PluginError::unsupported("that device is gone"))?;
-        let threads = i32::try_from(task.threads.max(1)).unwrap_or(1);
-        let backend = Backend::of(device, threads)?;
+        let backend = Backend::of(device, task.threads.max(1))?;
         Ok(match task.operation.as_str() {
             operation::COPY_TO_DEVICE => Box::new(Copy::new(backend, task.bytes, Way::ToDevice)?),
             operation::COPY_FROM_DEVICE => Box::new(Copy::new(backend, task.bytes, Way::FromDevice)?),
@@ -78,29 +79,83 @@ impl Device {
         BenchDevice {
             id: self.id().into(),
             kind: kind.into(),
-            name: format!("ggml, {}", name.trim()).into(),
+            name: match kind {
+                "cpu" => format!("ggml, {}, {}", name.trim(), instructions()).into(),
+                _ => format!("ggml, {}", name.trim()).into(),
+            },
             memory_bytes: total as u64,
             operations: OPERATIONS.map(Into::into).to_vec().into(),
         }
     }
 }
 
+/// The instruction sets that ggml's own products use on this processor: those that it was built with and finds.
+#[expect(unsafe_code, reason = "ggml is a C library")]
+fn instructions() -> String {
+    // SAFETY: plain functions without arguments.
+    let has = unsafe {
+        [
+            ("avx", sys::ggml_cpu_has_avx()),
+            ("avx2", sys::ggml_cpu_has_avx2()),
+            ("fma", sys::ggml_cpu_has_fma()),
+            ("f16c", sys::ggml_cpu_has_f16c()),
+            ("avx_vnni", sys::ggml_cpu_has_avx_vnni()),
+            ("avx512", sys::ggml_cpu_has_avx512()),
+            ("avx512_vnni", sys::ggml_cpu_has_avx512_vnni()),
+            ("avx512_bf16", sys::ggml_cpu_has_avx512_bf16()),
+            ("amx_int8", sys::ggml_cpu_has_amx_int8()),
+            ("neon", sys::ggml_cpu_has_neon()),
+            ("dotprod", sys::ggml_cpu_has_dotprod()),
+            ("i8mm", sys::ggml_cpu_has_matmul_int8()),
+            ("sve", sys::ggml_cpu_has_sve()),
+        ]
+    };
+    let found: Vec<&str> = has.into_iter().filter(|(_, has)| *has != 0).map(|(name, _)| name).collect();
+    if found.is_empty() {
+        "no vector instructions beyond the architecture's".to_owned()
+    } else {
+        found.join(" ")
+    }
+}
+
 /// A stream of work on a device.
-struct Backend(NonNull<sys::ggml_backend>);
+struct Backend {
+    backend: NonNull<sys::ggml_backend>,
+    /// Those of a processor, as models have them; freed after the backend.
+    _threads: Option<ThreadPool>,
+}
 
 #[expect(unsafe_code, reason = "ggml is a C library")]
 impl Backend {
-    fn of(device: Device, threads: i32) -> Result<Self, PluginError> {
+    fn of(device: Device, threads: u32) -> Result<Self, PluginError> {
         // SAFETY: the device lives; null stands for no parameters.
         let backend = unsafe { sys::ggml_backend_dev_init(device.0.as_ptr(), std::ptr::null()) };
         let backend = NonNull::new(backend)
             .ok_or_else(|| PluginError::internal(format!("ggml cannot start the device {}", device.id())))?;
+        let backend = Backend { backend, _threads: None };
         // SAFETY: the backend was just made.
         if unsafe { sys::ggml_backend_is_cpu(backend.as_ptr()) } {
-            // SAFETY: as above, and it is the processor's.
-            unsafe { sys::ggml_backend_cpu_set_n_threads(backend.as_ptr(), threads) };
+            return backend.with_threads(threads);
         }
-        Ok(Backend(backend))
+        Ok(backend)
+    }
+
+    /// Without a pool, ggml starts and ends its threads in every product.
+    fn with_threads(self, threads: u32) -> Result<Self, PluginError> {
+        let pool = ThreadPool::new(threads);
+        let pool =
+            pool.ok_or_else(|| PluginError::internal(format!("ggml cannot start {threads} threads")))?;
+        // SAFETY: both live, it is the processor's backend, and the pool is freed after it.
+        unsafe {
+            sys::ggml_backend_cpu_set_n_threads(self.as_ptr(), i32::try_from(threads).unwrap_or(1));
+            sys::ggml_backend_cpu_set_threadpool(self.as_ptr(), pool.as_ptr());
+        }
+        let whole = std::mem::ManuallyDrop::new(self);
+        Ok(Backend { backend: whole.backend, _threads: Some(pool) })
+    }
+
+    fn as_ptr(&self) -> sys::ggml_backend_t {
+        self.backend.as_ptr()
     }
 }
 
@@ -108,7 +163,7 @@ impl Drop for Backend {
     #[expect(unsafe_code, reason = "ggml's backend is freed by hand")]
     fn drop(&mut self) {
         // SAFETY: ours, and not used again.
-        unsafe { sys::ggml_backend_free(self.0.as_ptr()) }
+        unsafe { sys::ggml_backend_free(self.as_ptr()) }
     }
 }
 
@@ -145,8 +200,7 @@ impl Tensors {
     /// Gives every tensor its memory on the device.
     fn allocate(&mut self, backend: &Backend) -> Result<(), PluginError> {
         // SAFETY: both live.
-        let buffer =
-            unsafe { sys::ggml_backend_alloc_ctx_tensors(self.context.as_ptr(), backend.0.as_ptr()) };
+        let buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(self.context.as_ptr(), backend.as_ptr()) };
         self.buffer = NonNull::new(buffer.cast());
         self.buffer.map(|_| ()).ok_or_else(|| {
             PluginError::new(ErrorCode::OUT_OF_MEMORY, "the device has no memory for the tensors")
@@ -254,7 +308,7 @@ impl Work for Product {
         for _ in 0..times {
             // SAFETY: both live; it returns when the device has computed.
             let status =
-                unsafe { sys::ggml_backend_graph_compute(self.backend.0.as_ptr(), self.graph.as_ptr()) };
+                unsafe { sys::ggml_backend_graph_compute(self.backend.as_ptr(), self.graph.as_ptr()) };
             if status != sys::GGML_STATUS_SUCCESS {
                 return Err(PluginError::internal(format!("ggml's product failed with status {status}")));
             }
@@ -335,6 +389,8 @@ fn numbers(count: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -360,6 +416,23 @@ mod tests {
                 assert!((found - expected).abs() < tolerance, "{operation} at {at}: {found} for {expected}");
             }
         }
+    }
+
+    #[test]
+    fn products_run_on_threads_that_stay_and_the_device_names_its_instructions() {
+        let processor = devices().find(|device| device.described().kind == "cpu").unwrap();
+        assert!(processor.described().name.contains(&instructions()), "{:?}", processor.described().name);
+        let threads = || -> BTreeSet<_> {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            tasks.map(|task| task.unwrap().file_name()).collect()
+        };
+        let others = threads();
+        let backend = Backend::of(processor, 3).unwrap();
+        let new: BTreeSet<_> = threads().difference(&others).cloned().collect();
+        let mut product = product(backend, operation::PRODUCT_F32, [128, 40, 17]).unwrap();
+        product.run(3).unwrap();
+        // Other tests' threads may come and go meanwhile.
+        assert!(threads().intersection(&new).count() >= 2, "{new:?}");
     }
 
     #[test]

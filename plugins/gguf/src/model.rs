@@ -116,6 +116,13 @@ impl GgufModel {
     }
 }
 
+/// Layers that the options send to a graphics card; none in a build that knows no card.
+#[expect(unsafe_code, reason = "llama.cpp is a C library")]
+fn gpu_layers(options: &Options) -> u32 {
+    // SAFETY: a plain function without arguments.
+    if unsafe { llama_cpp_sys_2::llama_supports_gpu_offload() } { options.gpu_layers } else { 0 }
+}
+
 /// What a load needs besides the file.
 pub(crate) struct Loading {
     pub(crate) options: Options,
@@ -138,6 +145,7 @@ impl sdk::Model for GgufModel {
         metadata["control_tokens"] = self.control_tokens().into();
         metadata["parameters"] = self.inner.n_params().into();
         metadata["context_length"] = self.inner.n_ctx_train().into();
+        metadata["gpu_layers"] = gpu_layers(&self.options).into();
         metadata["add_bos"] = self.inner.vocab().should_add_bos().into();
         metadata.to_string()
     }

@@ -219,6 +219,11 @@ impl Drop for NativeContext {
 
 #[expect(unsafe_code, reason = "ggml is a C library")]
 impl ThreadPool {
+    /// For a backend of the processor, which must be freed before the pool.
+    pub(crate) fn as_ptr(&self) -> *mut sys::ggml_threadpool {
+        self.0.as_ptr()
+    }
+
     /// `threads` is the most that any step uses.
     pub(crate) fn new(threads: u32) -> Option<ThreadPool> {
         let threads = i32::try_from(threads).ok()?;

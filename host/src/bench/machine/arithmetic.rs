@@ -1,16 +1,13 @@
 //! Matrix products: a plain loop of the host, and beside it the very kernels that plugins run models with.
 
 use std::hint::black_box;
-use std::time::Duration;
 
+use super::kernels::Kernels;
 use super::together::{Sampling, together};
 use crate::bench::recorder::Recorder;
-use crate::bench::report::{Figure, Named, Unit};
-use crate::bench::samples::Samples;
-use crate::error::Result;
+use crate::bench::report::{Named, Unit};
 use crate::pinning;
-use crate::plugins::Spec;
-use crate::plugins::bencher::{Bencher, Device, Task};
+use crate::plugins::bencher::{Device, Task};
 
 /// Types of numbers, as operations of plugins name them.
 pub(super) const ELEMENTS: [&str; 3] = ["f32", "bf16", "int8"];
@@ -23,14 +20,15 @@ pub(super) fn plain(recorder: &mut Recorder, sampling: Sampling, size: usize) {
     let cpus = pinning::allowed();
     for element in ELEMENTS {
         for (threads, of_threads) in super::thread_counts(cpus.len()) {
-            let label = format!("{element}, plain loop, {of_threads}");
+            let label = format!("{element}, plain loop ({}), {of_threads}", compiled_for());
             if !recorder.begin(format!("arithmetic: {label}")) {
                 return;
             }
             let name = format!("arithmetic.{element}.plain.{}", of_threads.replace(' ', "_"));
             let how = format!(
                 "{PLAIN_ROWS} rows by {size} columns of {size} numbers on each thread, in three nested loops without a \
-                 trick, compiled as the host is"
+                 trick, compiled as the host is: for {}",
+                compiled_for()
             );
             let named = Named::new(name, label, Unit::OperationsPerSecond).how(how);
             let cpus = &cpus[..threads];
@@ -50,9 +48,31 @@ pub(super) fn plain(recorder: &mut Recorder, sampling: Sampling, size: usize) {
                     plain_pass(size, |i| i as i8, |a: i8, b, sum: i32| sum + i32::from(a) * i32::from(b))
                 }),
             };
+            if !measured.pinned {
+                recorder.note_once(super::NOT_PINNED);
+            }
             let operations = (2 * PLAIN_ROWS * size * size) as f64;
             recorder.found(named.measured(measured.passes_per_second.map(|passes| passes * operations)));
         }
+    }
+}
+
+/// The widest instruction set that the compiler could use for the host's own code; the processor may have more.
+fn compiled_for() -> &'static str {
+    if cfg!(target_feature = "avx512f") {
+        "avx512f"
+    } else if cfg!(target_feature = "avx2") {
+        "avx2"
+    } else if cfg!(target_feature = "avx") {
+        "avx"
+    } else if cfg!(target_feature = "sse2") {
+        "sse2"
+    } else if cfg!(target_feature = "sve") {
+        "sve"
+    } else if cfg!(target_feature = "neon") {
+        "neon"
+    } else {
+        "no vector instructions"
     }
 }
 
@@ -78,7 +98,7 @@ fn plain_pass<T: Copy, S: Copy + Default>(
 /// A plugin's products on one device, by one thread and by all where it is a processor.
 pub(super) fn products(
     recorder: &mut Recorder,
-    (spec, bencher, device): (&Spec, &mut Bencher, &Device),
+    (kernels, device): (&mut Kernels, &Device),
     sampling: Sampling,
     size: u32,
 ) {
@@ -88,36 +108,34 @@ pub(super) fn products(
             _ => vec![(1, String::new())],
         };
         for threads in counts {
-            product(recorder, (spec, &mut *bencher, device), sampling, (element, threads, size));
+            product(recorder, (&mut *kernels, device), sampling, (element, threads, size));
         }
     }
 }
 
 /// The same by all threads alone, in sizes of a prompt: what bounds a model; the figures' names by element.
-pub(super) fn limit(
-    recorder: &mut Recorder,
-    (spec, bencher, device): (&Spec, &mut Bencher, &Device),
-    sampling: Sampling,
-) {
+pub(super) fn limit(recorder: &mut Recorder, (kernels, device): (&mut Kernels, &Device), sampling: Sampling) {
     let counts = super::thread_counts(recorder.machine().logical_cpus);
     let all = counts.last().cloned().unwrap_or((1, String::new()));
     for element in ELEMENTS {
-        product(recorder, (spec, &mut *bencher, device), sampling, (element, all.clone(), 1024));
+        product(recorder, (&mut *kernels, device), sampling, (element, all.clone(), 1024));
     }
 }
 
 fn product(
     recorder: &mut Recorder,
-    (spec, bencher, device): (&Spec, &mut Bencher, &Device),
+    (kernels, device): (&mut Kernels, &Device),
     sampling: Sampling,
     (element, (threads, of_threads), size): (&str, (usize, String), u32),
 ) {
-    let label = format!("{element}, plugin {} on {} ({})", spec.id, device.id, device.name);
+    let plugin = kernels.plugin();
+    let label = format!("{element}, plugin {plugin} on {} ({})", device.id, device.name);
     let (name, label) = if device.kind == "cpu" {
         let end = of_threads.replace(' ', "_");
-        (format!("arithmetic.{element}.{}.{end}", spec.id), format!("{label}, {of_threads}"))
+        // The device's id too: a plugin may know several processors.
+        (format!("arithmetic.{element}.{plugin}.{}.{end}", device.id), format!("{label}, {of_threads}"))
     } else {
-        (format!("devices.{}.{}.{element}", spec.id, device.id), label)
+        (format!("devices.{plugin}.{}.{element}", device.id), label)
     };
     if !recorder.begin(label.clone()) {
         return;
@@ -137,39 +155,6 @@ fn product(
         bytes: 0,
     };
     let operations = 2.0 * f64::from(size).powi(3);
-    recorder.found(of_plugin(named, (bencher, device), &task, (sampling, operations), recorder));
-}
-
-/// One figure of a plugin's: so many units of it are done each time.
-pub(super) fn of_plugin(
-    named: Named,
-    (bencher, device): (&mut Bencher, &Device),
-    task: &Task,
-    (sampling, units): (Sampling, f64),
-    recorder: &Recorder,
-) -> Figure {
-    if !device.operations.contains(&task.operation) {
-        return named.not_available(format!("the device does not offer the operation `{}`", task.operation));
-    }
-    match seconds(bencher, task, sampling, recorder) {
-        Ok(samples) => named.measured(samples.map(|seconds| units / seconds)),
-        Err(error) => named.not_available(error.message),
-    }
-}
-
-/// Seconds of one time, for each run; a first is not counted.
-fn seconds(bencher: &mut Bencher, task: &Task, sampling: Sampling, recorder: &Recorder) -> Result<Samples> {
-    bencher.prepare(task)?;
-    bencher.run(1, Duration::ZERO)?;
-    let once = bencher.run(1, Duration::ZERO)?;
-    let times = (sampling.least.as_secs_f64() / once.max(1e-9)).ceil().clamp(1.0, 1e12) as u64;
-    let expected = Duration::from_secs_f64(once * times as f64);
-    let mut samples = Samples::default();
-    for _ in 0..sampling.runs {
-        if recorder.stopper().is_asked() {
-            break;
-        }
-        samples.push(bencher.run(times, expected)?);
-    }
-    Ok(samples)
+    let figure = kernels.figure(named, (device, &task), (sampling, operations), recorder);
+    recorder.found(figure);
 }

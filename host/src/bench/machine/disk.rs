@@ -82,13 +82,18 @@ fn read_cold(path: &Path) -> Result<f64, String> {
     let before = bytes_from_disk().ok_or("the system does not say how much of it came from the disk")?;
     let (bytes, seconds) = read(path).map_err(|error| format!("the file cannot be read: {error}"))?;
     let from_disk = bytes_from_disk().unwrap_or(before) - before;
-    if from_disk < bytes / 10 * 9 {
+    if !is_cold(from_disk, bytes) {
         return Err(format!(
             "the system kept the file in memory: of {bytes} bytes {from_disk} came from the disk; another program may be \
              using it, or its file system knows no dropping"
         ));
     }
     Ok(bytes as f64 / seconds)
+}
+
+/// Whether nine of ten bytes came from the disk.
+fn is_cold(from_disk: u64, bytes: u64) -> bool {
+    bytes > 0 && from_disk.saturating_mul(10) >= bytes.saturating_mul(9)
 }
 
 fn read(path: &Path) -> std::io::Result<(u64, f64)> {
@@ -98,6 +103,7 @@ fn read(path: &Path) -> std::io::Result<(u64, f64)> {
     let mut bytes = 0;
     loop {
         match file.read(&mut piece)? {
+            0 if bytes == 0 => return Err(std::io::Error::other("it is empty")),
             0 => return Ok((bytes, started.elapsed().as_secs_f64())),
             read => bytes += read as u64,
         }
@@ -122,4 +128,31 @@ fn drop_from_memory(_: &Path) -> Result<(), String> {
 fn bytes_from_disk() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
     text.lines().find_map(|line| line.strip_prefix("read_bytes:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_came_from_the_disk_is_cold() {
+        for (from_disk, bytes, expected) in [
+            (0, 0, false),
+            (0, 5, false),
+            (4096, 5, true),
+            (89, 100, false),
+            (90, 100, true),
+            (0, 1 << 30, false),
+        ] {
+            assert_eq!(is_cold(from_disk, bytes), expected, "{from_disk} of {bytes}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_has_no_rate() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(read(file.path()).unwrap_err().to_string().contains("empty"));
+        std::fs::write(file.path(), "abc").unwrap();
+        assert_eq!(read(file.path()).unwrap().0, 3);
+    }
 }

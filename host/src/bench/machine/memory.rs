@@ -96,14 +96,11 @@ fn one(
     let named = Named::new(name(access, place, of_threads), label, Unit::BytesPerSecond).how(how);
     let measured = together(cpus, sampling, recorder.stopper(), || pass(access, place.bytes));
     if !measured.pinned {
-        recorder.note_once(NOT_PINNED);
+        recorder.note_once(super::NOT_PINNED);
     }
     let counted = (place.bytes / 16 * 16) as f64;
     recorder.found(named.measured(measured.passes_per_second.map(|passes| passes * counted)));
 }
-
-const NOT_PINNED: &str =
-    "threads could not be kept to processors of their own: the system may have moved them about";
 
 /// How many figures it makes.
 pub(super) fn steps(machine: &Machine) -> usize {

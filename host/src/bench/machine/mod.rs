@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod disk;
+mod kernels;
 mod memory;
 mod together;
 
@@ -9,16 +10,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::kernels::Kernels;
 use self::together::Sampling;
 use super::options::{MachineOptions, Part};
 use super::recorder::Recorder;
 use super::report::{Named, Unit};
 use crate::models::{Entry, Models};
-use crate::plugins::bencher::{Bencher, Device, Task};
+use crate::plugins::bencher::{Device, Task};
 use crate::plugins::{Plugins, Spec};
 
 /// Bytes of a copy between the host and a device.
 const COPIED: u64 = 64 << 20;
+
+/// What a reader should know where threads are not pinned.
+const NOT_PINNED: &str =
+    "threads could not be kept to processors of their own: the system may have moved them about";
 
 /// Measures the machine. Blocks, for some seconds.
 pub fn machine(plugins: &Plugins, models: &Models, options: &MachineOptions, recorder: &mut Recorder) {
@@ -59,16 +65,16 @@ pub fn machine(plugins: &Plugins, models: &Models, options: &MachineOptions, rec
 
 /// Bandwidth and arithmetic as far as they are limits of a model: all threads, main memory, the plugin's kernels. The name
 /// of the bandwidth.
-pub(super) fn limits(spec: &Spec, runs: u32, recorder: &mut Recorder) -> String {
+pub(super) fn limits(spec: &Arc<Spec>, runs: u32, recorder: &mut Recorder) -> String {
     let sampling = Sampling { runs, least: Duration::from_millis(100) };
     recorder.plan(1);
     let bandwidth = memory::limit(recorder, sampling);
-    match Bencher::start(spec) {
-        Ok(mut bencher) => {
-            let devices = bencher.devices.clone().unwrap_or_default();
+    match Kernels::start(spec) {
+        Ok(mut kernels) => {
+            let devices = kernels.devices().unwrap_or_default();
             for device in devices.iter().filter(|device| device.kind == "cpu") {
                 recorder.plan(arithmetic::ELEMENTS.len());
-                arithmetic::limit(recorder, (spec, &mut bencher, device), sampling);
+                arithmetic::limit(recorder, (&mut kernels, device), sampling);
             }
         }
         Err(error) => recorder.note(format!("plugin {} could not be measured: {}", spec.id, error.message)),
@@ -89,7 +95,7 @@ fn thread_counts(cpus: usize) -> Vec<(usize, String)> {
 struct Asked {
     spec: Arc<Spec>,
     /// Or why it could not be asked.
-    bencher: Result<Bencher, String>,
+    kernels: Result<Kernels, String>,
 }
 
 fn ask(plugins: &Plugins, options: &MachineOptions, recorder: &mut Recorder) -> Vec<Asked> {
@@ -98,12 +104,12 @@ fn ask(plugins: &Plugins, options: &MachineOptions, recorder: &mut Recorder) -> 
         if !recorder.begin(format!("asking plugin {} for its devices", spec.id)) {
             break;
         }
-        recorder.used(&spec.id, &spec.version);
-        let bencher = Bencher::start(&spec).map_err(|error| error.message);
-        let devices = bencher.as_ref().ok().and_then(|bencher| bencher.devices.clone()).unwrap_or_default();
+        recorder.used(&spec);
+        let kernels = Kernels::start(&spec).map_err(|error| error.message);
+        let devices = kernels.as_ref().ok().and_then(Kernels::devices).unwrap_or_default();
         recorder
             .plan(devices.iter().map(|device| steps(device, options, recorder.machine().logical_cpus)).sum());
-        all.push(Asked { spec, bencher });
+        all.push(Asked { spec, kernels });
     }
     all
 }
@@ -133,16 +139,16 @@ fn of_plugins(
     recorder: &mut Recorder,
 ) -> Heard {
     let mut heard = Heard::default();
-    for Asked { spec, bencher } in asked {
-        let mut bencher = match bencher {
-            Ok(bencher) => bencher,
+    for Asked { spec, kernels } in asked {
+        let mut kernels = match kernels {
+            Ok(kernels) => kernels,
             Err(why) => {
                 recorder.note(format!("plugin {} could not be measured: {why}", spec.id));
                 heard.asked.push(format!("{} (could not be asked)", spec.id));
                 continue;
             }
         };
-        let Some(devices) = bencher.devices.clone() else {
+        let Some(devices) = kernels.devices() else {
             recorder.note(format!("plugin {} offers no benchmarks", spec.id));
             heard.asked.push(format!("{} (offers no benchmarks)", spec.id));
             continue;
@@ -154,21 +160,15 @@ fn of_plugins(
             if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
         ));
         for device in &devices {
-            if bencher.has_ended() {
-                match Bencher::start(&spec) {
-                    Ok(again) => bencher = again,
-                    Err(_) => break,
-                }
-            }
             let processor = device.kind == "cpu";
             let part = if processor { Part::Arithmetic } else { Part::Devices };
             heard.found += usize::from(!processor);
             if !options.parts.contains(&part) {
                 continue;
             }
-            arithmetic::products(recorder, (&spec, &mut bencher, device), sampling, options.size);
+            arithmetic::products(recorder, (&mut kernels, device), sampling, options.size);
             if !processor {
-                copies(recorder, (&spec, &mut bencher, device), sampling);
+                copies(recorder, (&mut kernels, device), sampling);
             }
         }
     }
@@ -177,17 +177,14 @@ fn of_plugins(
 
 const COPIES: [(&str, &str); 2] = [("to_device", "to"), ("from_device", "from")];
 
-fn copies(
-    recorder: &mut Recorder,
-    (spec, bencher, device): (&Spec, &mut Bencher, &Device),
-    sampling: Sampling,
-) {
+fn copies(recorder: &mut Recorder, (kernels, device): (&mut Kernels, &Device), sampling: Sampling) {
+    let plugin = kernels.plugin();
     for (way, word) in COPIES {
-        let label = format!("copy {word} {} ({}), plugin {}", device.id, device.name, spec.id);
+        let label = format!("copy {word} {} ({}), plugin {plugin}", device.id, device.name);
         if !recorder.begin(label.clone()) {
             return;
         }
-        let name = format!("devices.{}.{}.copy_{way}", spec.id, device.id);
+        let name = format!("devices.{plugin}.{}.copy_{way}", device.id);
         let how = format!("{COPIED} bytes between the host's memory and the device's, through the plugin");
         let named = Named::new(name, label, Unit::BytesPerSecond).how(how);
         let task = Task {
@@ -199,8 +196,7 @@ fn copies(
             columns: 0,
             bytes: COPIED,
         };
-        let figure =
-            arithmetic::of_plugin(named, (bencher, device), &task, (sampling, COPIED as f64), recorder);
+        let figure = kernels.figure(named, (device, &task), (sampling, COPIED as f64), recorder);
         recorder.found(figure);
     }
 }

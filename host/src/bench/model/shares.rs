@@ -2,14 +2,10 @@
 
 use super::super::recorder::Recorder;
 use super::super::report::{Figure, Named, Unit};
-use crate::models::Loaded;
+use super::super::subject::Subject;
 
 /// Adds a share for each rate that was measured.
-pub(super) fn add(loaded: &Loaded, bandwidth: &str, recorder: &mut Recorder) {
-    let raw = &loaded.metadata().raw;
-    let number = |key: &str| raw.get(key).and_then(serde_json::Value::as_u64).filter(|&value| value > 0);
-    let experts = number("experts").filter(|&experts| experts > 1);
-    let facts = Facts { weight_bytes: number("weight_bytes"), parameters: number("parameters"), experts };
+pub(super) fn add(model: &Subject, bandwidth: &str, recorder: &mut Recorder) {
     let fastest = fastest_product(recorder);
     let rates: Vec<Figure> = recorder
         .figures()
@@ -19,35 +15,37 @@ pub(super) fn add(loaded: &Loaded, bandwidth: &str, recorder: &mut Recorder) {
         .collect();
     for rate in rates {
         let figure = if rate.group == "decode" {
-            of_bandwidth(&rate, &facts, recorder.figure(bandwidth))
+            of_bandwidth(&rate, model, recorder.figure(bandwidth))
         } else {
-            of_arithmetic(&rate, &facts, fastest.as_ref())
+            of_arithmetic(&rate, model, fastest.as_ref())
         };
         recorder.add(figure);
     }
 }
 
-/// What the plugin says of its model.
-struct Facts {
-    weight_bytes: Option<u64>,
-    parameters: Option<u64>,
-    experts: Option<u64>,
+/// Why its tokens cannot be reckoned up into bytes and operations of this processor.
+fn obstacle(model: &Subject) -> Option<String> {
+    if let Some(layers) = model.gpu_layers {
+        return Some(format!(
+            "{layers} layers of the model may be on a graphics card, and the limits are those of the processor"
+        ));
+    }
+    let why =
+        "a token goes through some of the model's experts alone, and how much that is is not known here";
+    model.experts.map(|_| why.to_owned())
 }
 
-const EXPERTS: &str =
-    "a token goes through some of the model's experts alone, and how much that is is not known here";
-
-fn of_bandwidth(rate: &Figure, facts: &Facts, limit: Option<&Figure>) -> Figure {
+fn of_bandwidth(rate: &Figure, model: &Subject, limit: Option<&Figure>) -> Figure {
     let named = |how: String| {
         let label = format!("share of the memory bandwidth, {}", rate.label);
         Named::new(format!("limits.bandwidth.{}", rate.name), label, Unit::Share).how(how)
     };
-    let Some(bytes) = facts.weight_bytes else {
+    let Some(bytes) = model.weight_bytes else {
         return named(String::new())
             .not_available("the plugin does not say how many bytes the model's weights are");
     };
-    if facts.experts.is_some() {
-        return named(String::new()).not_available(EXPERTS);
+    if let Some(why) = obstacle(model) {
+        return named(String::new()).not_available(why);
     }
     let together = rate.name.rsplit_once(".x").and_then(|(_, count)| count.parse().ok()).unwrap_or(1.0);
     let how = format!(
@@ -57,17 +55,17 @@ fn of_bandwidth(rate: &Figure, facts: &Facts, limit: Option<&Figure>) -> Figure 
     share(named(how), rate, bytes as f64 / together, limit)
 }
 
-fn of_arithmetic(rate: &Figure, facts: &Facts, limit: Option<&Figure>) -> Figure {
+fn of_arithmetic(rate: &Figure, model: &Subject, limit: Option<&Figure>) -> Figure {
     let named = |how: String| {
         let label = format!("share of the arithmetic, {}", rate.label);
         Named::new(format!("limits.arithmetic.{}", rate.name), label, Unit::Share).how(how)
     };
-    let Some(parameters) = facts.parameters else {
+    let Some(parameters) = model.parameters else {
         return named(String::new())
             .not_available("the plugin does not say how many parameters the model has");
     };
-    if facts.experts.is_some() {
-        return named(String::new()).not_available(EXPERTS);
+    if let Some(why) = obstacle(model) {
+        return named(String::new()).not_available(why);
     }
     let how = format!(
         "2 operations for each of {parameters} parameters, times tokens in a second, by the fastest of the plugin's own \
@@ -102,7 +100,7 @@ mod tests {
         };
         let limit = Named::new("memory.read.main.all_threads", "", Unit::BytesPerSecond)
             .measured([1000.0].into_iter().collect());
-        let facts = Facts { weight_bytes: Some(50), parameters: Some(5), experts: None };
+        let facts = Subject { weight_bytes: Some(50), parameters: Some(5), ..Subject::default() };
         let alone = of_bandwidth(&rate("decode.16.at0.x1"), &facts, Some(&limit));
         assert_eq!(alone.samples.values(), [0.5, 1.0]);
         assert_eq!(alone.derived_from, ["decode.16.at0.x1", "memory.read.main.all_threads"]);
@@ -112,8 +110,21 @@ mod tests {
         assert_eq!(fill.samples.values(), [0.1, 0.2]);
         let unknown = [
             of_bandwidth(&rate("decode.1.at0.x1"), &facts, None),
-            of_bandwidth(&rate("decode.1.at0.x1"), &Facts { weight_bytes: None, ..facts }, Some(&limit)),
-            of_arithmetic(&rate("prefill.1.at0.x1"), &Facts { experts: Some(8), ..facts }, Some(&limit)),
+            of_bandwidth(
+                &rate("decode.1.at0.x1"),
+                &Subject { weight_bytes: None, ..facts.clone() },
+                Some(&limit),
+            ),
+            of_arithmetic(
+                &rate("prefill.1.at0.x1"),
+                &Subject { experts: Some(8), ..facts.clone() },
+                Some(&limit),
+            ),
+            of_bandwidth(
+                &rate("decode.1.at0.x1"),
+                &Subject { gpu_layers: Some(9), ..facts.clone() },
+                Some(&limit),
+            ),
         ];
         for figure in unknown {
             assert!(figure.not_available.is_some() && figure.median.is_none());

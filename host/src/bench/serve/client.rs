@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// A streamed answer as a client saw it.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +23,8 @@ pub(super) struct Seen {
     pub(super) text: String,
 }
 
-/// Sends `body` to `url`/v1/chat/completions, with a key where there is one, and reads the stream to its end.
+/// Sends `body` to `url`/v1/chat/completions, with a key where there is one, and reads the stream to its end. A server of
+/// which nothing is heard for `patience` has hung.
 ///
 /// # Errors
 /// A sentence: what the server refused, how the stream broke, or that it ended without `[DONE]`.
@@ -30,22 +32,25 @@ pub(super) async fn chat(
     client: &reqwest::Client,
     (url, key): (&str, Option<&str>),
     body: &Value,
+    patience: Duration,
 ) -> Result<Seen, String> {
     let mut request = client.post(format!("{url}/v1/chat/completions")).json(body);
     if let Some(key) = key {
         request = request.bearer_auth(key);
     }
     let started = Instant::now();
-    let sent = request.send().await;
+    let silent =
+        || format!("{url} hung: nothing was heard of it for {} s (timeout_secs)", patience.as_secs());
+    let sent = timeout(patience, request.send()).await.map_err(|_| silent())?;
     let response = sent.map_err(|error| format!("{url} cannot be asked: {}", innermost(&error)))?;
     let status = response.status();
     if !status.is_success() {
-        let text = response.text().await.unwrap_or_default();
+        let text = timeout(patience, response.text()).await.map_err(|_| silent())?.unwrap_or_default();
         return Err(format!("{url} answered {status}: {}", message_of(&text)));
     }
     let mut reading = Reading { seen: Seen::default(), last: None, done: false, line: Vec::new() };
     let mut bytes = response.bytes_stream();
-    while let Some(piece) = bytes.next().await {
+    while let Some(piece) = timeout(patience, bytes.next()).await.map_err(|_| silent())? {
         let piece = piece.map_err(|error| format!("the stream broke: {}", innermost(&error)))?;
         reading.take(&piece, started)?;
     }
@@ -144,6 +149,16 @@ mod tests {
             assert_eq!((reading.seen.text.as_str(), reading.seen.tokens, reading.done), ("éb", 7, true));
             assert_eq!(reading.seen.between.len(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_has_hung() {
+        // It takes connections and never answers.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let heard = chat(&client, (&url, None), &Value::Null, Duration::from_millis(50)).await;
+        assert!(heard.is_err_and(|error| error.contains("hung")));
     }
 
     #[test]

@@ -33,6 +33,18 @@ pub struct Exchange {
     pub error: Option<String>,
 }
 
+/// How long a round of one server's took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = BenchmarkRound)]
+pub struct RoundTime {
+    /// Which server, from 0.
+    pub target: u32,
+    /// Which round, from 0.
+    pub round: u32,
+    /// From its beginning to the end of its last answer.
+    pub seconds: f64,
+}
+
 impl Exchange {
     /// An answer that came to its end.
     pub(super) fn answered(self, seen: &Seen) -> Self {
@@ -52,13 +64,11 @@ impl Exchange {
         Some((self.seconds - self.ttft?) / after as f64)
     }
 
-    /// Whether it kept within these limits, in seconds.
+    /// Whether it kept within these limits, in seconds: the first piece, and every gap between two. One long gap is what a
+    /// reader notices, however fast the other pieces came.
     pub fn is_good(&self, ttft: Option<f64>, itl: Option<f64>) -> bool {
-        let within = |value: Option<f64>, limit: Option<f64>| {
-            limit.is_none_or(|limit| value.is_some_and(|value| value <= limit))
-        };
-        // An answer of one token has no other that could be late.
-        let others = if self.tokens > 1 { self.tpot() } else { Some(0.0) };
-        self.error.is_none() && within(self.ttft, ttft) && within(others, itl)
+        let first = ttft.is_none_or(|limit| self.ttft.is_some_and(|ttft| ttft <= limit));
+        let others = itl.is_none_or(|limit| self.gaps.iter().all(|&gap| gap <= limit));
+        self.error.is_none() && first && others
     }
 }

@@ -14,65 +14,80 @@ pub(super) struct Round {
 /// Percentiles of each latency.
 const PERCENTILES: [u32; 4] = [50, 90, 95, 99];
 
+/// A figure, and its sample of each round; `None` for a round that had nothing to make it of.
+pub(super) struct ByRound {
+    pub(super) figure: Figure,
+    samples: Vec<Option<f64>>,
+}
+
+impl ByRound {
+    fn of(rounds: &[Round], named: Named, value: &dyn Fn(&Round) -> Option<f64>) -> ByRound {
+        let samples: Vec<Option<f64>> = rounds.iter().map(value).collect();
+        let all: Samples = samples.iter().flatten().copied().collect();
+        let figure = if rounds.is_empty() || !all.values().is_empty() {
+            named.measured(all)
+        } else {
+            named.not_available("no answer had what it is made of")
+        };
+        ByRound { figure, samples }
+    }
+}
+
 /// The figures of one server; `suffix` is a part of their names.
-pub(super) fn of(rounds: &[Round], limits: Limits, suffix: &str) -> Vec<Figure> {
-    let each =
-        |value: &dyn Fn(&Round) -> Option<f64>| -> Samples { rounds.iter().filter_map(value).collect() };
-    let named = |name: &str, label: &str, unit, how: &str| {
-        Named::new(format!("{name}{suffix}"), label, unit).how(how)
-    };
+pub(super) fn of(rounds: &[Round], limits: Limits, suffix: &str) -> Vec<ByRound> {
+    let figure =
+        |(name, label, unit): (&str, &str, Unit), how: &str, value: &dyn Fn(&Round) -> Option<f64>| {
+            ByRound::of(rounds, Named::new(format!("{name}{suffix}"), label, unit).how(how), value)
+        };
     let answered = |round: &Round| round.exchanges.iter().filter(|one| one.error.is_none()).count();
     let tokens = |round: &Round| round.exchanges.iter().map(|one| one.tokens).sum::<u64>();
-    let failed = |round: &Round| round.exchanges.len() - answered(round);
     let mut figures = vec![
-        named(
-            "throughput.output_tokens",
-            "output tokens/s",
-            Unit::TokensPerSecond,
+        figure(
+            ("throughput.output_tokens", "output tokens/s", Unit::TokensPerSecond),
             "tokens of all answers by the length of the round",
-        )
-        .measured(each(&|round| Some(tokens(round) as f64 / round.seconds))),
-        named(
-            "throughput.requests",
-            "requests/s",
-            Unit::RequestsPerSecond,
+            &|round| Some(tokens(round) as f64 / round.seconds),
+        ),
+        figure(
+            ("throughput.requests", "requests/s", Unit::RequestsPerSecond),
             "answers by the length of the round",
-        )
-        .measured(each(&|round| Some(answered(round) as f64 / round.seconds))),
+            &|round| Some(answered(round) as f64 / round.seconds),
+        ),
         goodput(rounds, limits, suffix),
-        named("errors.requests", "requests that failed", Unit::Count, "of each round")
-            .measured(each(&|round| Some(failed(round) as f64))),
+        figure(("errors.requests", "requests that failed", Unit::Count), "of each round", &|round| {
+            Some((round.exchanges.len() - answered(round)) as f64)
+        }),
     ];
     for latency in LATENCIES {
         for percentile in PERCENTILES {
-            let share = f64::from(percentile) / 100.0;
-            let samples = each(&|round: &Round| (latency.of)(&round.exchanges).quantile(share));
             let name = format!("latency.{}.p{percentile}", latency.name);
+            let label = format!("{} p{percentile}", latency.label);
             let how = format!("{}; percentile {percentile} of each round", latency.how);
-            let named = named(&name, &format!("{} p{percentile}", latency.label), Unit::Seconds, &how);
-            figures.push(if rounds.is_empty() || !samples.values().is_empty() {
-                named.measured(samples)
-            } else {
-                named.not_available("no answer had what it is made of")
-            });
+            let share = f64::from(percentile) / 100.0;
+            figures.push(figure((&name, &label, Unit::Seconds), &how, &|round| {
+                (latency.of)(&round.exchanges).quantile(share)
+            }));
         }
     }
     figures
 }
 
-fn goodput(rounds: &[Round], limits: Limits, suffix: &str) -> Figure {
+fn goodput(rounds: &[Round], limits: Limits, suffix: &str) -> ByRound {
     let named = Named::new(format!("goodput.requests{suffix}"), "good requests/s", Unit::RequestsPerSecond);
     let told =
         |what: &str, limit: Option<f64>| limit.map(|limit| format!("{what} within {} ms", limit * 1e3));
-    let stated: Vec<String> =
-        [told("first token", limits.ttft), told("the others", limits.itl)].into_iter().flatten().collect();
+    let limited = [
+        told("first piece came", limits.ttft),
+        told("other pieces each came", limits.itl).map(|words| format!("{words} of the one before")),
+    ];
+    let stated: Vec<String> = limited.into_iter().flatten().collect();
     if stated.is_empty() {
-        return named.not_available("no limits were stated (ttft_limit_ms, itl_limit_ms)");
+        let figure = named.not_available("no limits were stated (ttft_limit_ms, itl_limit_ms)");
+        return ByRound { figure, samples: vec![None; rounds.len()] };
     }
     let good =
         |round: &Round| round.exchanges.iter().filter(|one| one.is_good(limits.ttft, limits.itl)).count();
-    let how = format!("answers whose {}, on average, by the length of the round", stated.join(" and "));
-    named.how(how).measured(rounds.iter().map(|round| good(round) as f64 / round.seconds).collect())
+    let how = format!("answers whose {}, by the length of the round", stated.join(" and whose "));
+    ByRound::of(rounds, named.how(how), &|round| Some(good(round) as f64 / round.seconds))
 }
 
 struct Latency {
@@ -113,25 +128,25 @@ fn last(all: &[Exchange]) -> impl Iterator<Item = &Exchange> {
     all.iter().filter(|one| one.is_last && one.error.is_none())
 }
 
-/// The first server's figures by the second's, round by round.
-pub(super) fn ratios(figures: &[Figure]) -> Vec<Figure> {
+/// The first server's figures by the second's, round by round; rounds in which one of them has none are in no ratio.
+pub(super) fn ratios(first: &[ByRound], second: &[ByRound]) -> Vec<Figure> {
     let compared = |name: &str| {
         ["throughput.", "goodput."].iter().any(|group| name.starts_with(group))
             || name.ends_with(".p50")
             || name.ends_with(".p99")
     };
-    let pairs = figures.iter().filter(|figure| compared(&figure.name)).filter_map(|first| {
-        let other = format!("{}{AGAINST}", first.name);
-        Some((first, figures.iter().find(|figure| figure.name == other)?))
+    let pairs = first.iter().filter(|one| compared(&one.figure.name)).filter_map(|one| {
+        let other = format!("{}{AGAINST}", one.figure.name);
+        Some((one, second.iter().find(|two| two.figure.name == other)?))
     });
-    let ratio = |(first, second): (&Figure, &Figure)| {
-        let pairs = first.samples.values().iter().zip(second.samples.values());
-        let samples = pairs.map(|(a, b)| a / b).collect();
-        let label = format!("ratio, {}", first.label);
-        let mut named = Named::new(format!("ratio.{}", first.name), label, Unit::Ratio)
+    let ratio = |(first, second): (&ByRound, &ByRound)| {
+        let pairs = first.samples.iter().zip(&second.samples);
+        let samples = pairs.filter_map(|(a, b)| Some((*a)? / (*b)?)).collect();
+        let label = format!("ratio, {}", first.figure.label);
+        let mut named = Named::new(format!("ratio.{}", first.figure.name), label, Unit::Ratio)
             .how("the first server's figure by the second's, round by round");
-        named.better = first.better;
-        named.derived(samples, &[&first.name, &second.name])
+        named.better = first.figure.better;
+        named.derived(samples, &[&first.figure.name, &second.figure.name])
     };
     pairs.map(ratio).collect()
 }
@@ -160,13 +175,17 @@ mod tests {
         }
     }
 
-    fn check(figures: &[Figure], name: &str, expected: &[f64]) {
-        let figure = figures.iter().find(|figure| figure.name == name).unwrap();
+    fn check<'a>(figures: impl IntoIterator<Item = &'a Figure>, name: &str, expected: &[f64]) {
+        let figure = figures.into_iter().find(|figure| figure.name == name).unwrap();
         let found = figure.samples.values();
         assert_eq!(found.len(), expected.len(), "{name}: {figure:?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() < 1e-9, "{name}: {found} for {expected}");
         }
+    }
+
+    fn plain(figures: &[ByRound]) -> impl Iterator<Item = &Figure> + Clone {
+        figures.iter().map(|one| &one.figure)
     }
 
     #[test]
@@ -176,36 +195,55 @@ mod tests {
         let exchanges = vec![exchange(0.1, &[0.01, 0.03], 3), exchange(0.3, &[0.02], 2), failed, first];
         let limits = Limits { ttft: Some(0.2), itl: Some(0.05) };
         let figures = of(&[Round { exchanges, seconds: 2.0 }], limits, "");
-        check(&figures, "throughput.output_tokens", &[3.5]);
-        check(&figures, "throughput.requests", &[1.5]);
-        check(&figures, "errors.requests", &[1.0]);
-        check(&figures, "goodput.requests", &[0.5]);
-        check(&figures, "latency.ttft.p50", &[0.2]);
-        check(&figures, "latency.itl.p50", &[0.02]);
-        check(&figures, "latency.tpot.p50", &[0.02]);
-        check(&figures, "latency.e2e.p50", &[0.23]);
+        let figures = plain(&figures);
+        check(figures.clone(), "throughput.output_tokens", &[3.5]);
+        check(figures.clone(), "throughput.requests", &[1.5]);
+        check(figures.clone(), "errors.requests", &[1.0]);
+        check(figures.clone(), "goodput.requests", &[0.5]);
+        check(figures.clone(), "latency.ttft.p50", &[0.2]);
+        check(figures.clone(), "latency.itl.p50", &[0.02]);
+        check(figures.clone(), "latency.tpot.p50", &[0.02]);
+        check(figures, "latency.e2e.p50", &[0.23]);
+    }
+
+    #[test]
+    fn one_long_gap_is_not_good_however_short_the_others_are() {
+        let limits = |itl| Limits { ttft: None, itl: Some(itl) };
+        let mut gaps = vec![0.001; 200];
+        gaps[100] = 2.0;
+        let stalled = || vec![Round { exchanges: vec![exchange(0.1, &gaps, 201)], seconds: 1.0 }];
+        // On average the others came within 11 ms.
+        check(plain(&of(&stalled(), limits(0.05), "")), "goodput.requests", &[0.0]);
+        check(plain(&of(&stalled(), limits(2.5), "")), "goodput.requests", &[1.0]);
     }
 
     #[test]
     fn what_no_answer_had_is_not_available() {
         let failed = Exchange { error: Some("lost".to_owned()), ..exchange(1.0, &[], 0) };
         let figures = of(&[Round { exchanges: vec![failed], seconds: 1.0 }], Limits::default(), "");
+        let figures = plain(&figures);
         let reason =
-            |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().not_available.clone();
+            |name: &str| figures.clone().find(|figure| figure.name == name).unwrap().not_available.clone();
         assert!(reason("latency.ttft.p99").is_some() && reason("goodput.requests").is_some());
-        check(&figures, "throughput.requests", &[0.0]);
+        check(figures.clone(), "throughput.requests", &[0.0]);
     }
 
     #[test]
     fn two_servers_are_compared_round_by_round() {
         let round = |ttft: f64| Round { exchanges: vec![exchange(ttft, &[0.1], 2)], seconds: 1.0 };
-        let mut figures = of(&[round(0.2), round(0.4)], Limits::default(), "");
-        figures.extend(of(&[round(0.1), round(0.1)], Limits::default(), AGAINST));
-        let ratios = ratios(&figures);
-        check(&ratios, "ratio.latency.ttft.p50", &[2.0, 4.0]);
+        let first = of(&[round(0.2), round(0.4)], Limits::default(), "");
+        let second = of(&[round(0.1), round(0.1)], Limits::default(), AGAINST);
+        let found = ratios(&first, &second);
+        check(&found, "ratio.latency.ttft.p50", &[2.0, 4.0]);
         assert_eq!(
-            ratios.iter().find(|one| one.name == "ratio.latency.ttft.p50").unwrap().better,
+            found.iter().find(|one| one.name == "ratio.latency.ttft.p50").unwrap().better,
             Better::Lower
         );
+        // A round without an answer is left out of both, and the others keep their partners.
+        let failed = Exchange { error: Some("lost".to_owned()), ..exchange(1.0, &[], 0) };
+        let empty = Round { exchanges: vec![failed], seconds: 1.0 };
+        let first = of(&[empty, round(0.4), round(0.6)], Limits::default(), "");
+        let second = of(&[round(0.1), round(0.2), round(0.2)], Limits::default(), AGAINST);
+        check(&ratios(&first, &second), "ratio.latency.ttft.p50", &[2.0, 3.0]);
     }
 }

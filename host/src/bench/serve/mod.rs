@@ -1,16 +1,17 @@
 //! Load on one or two OpenAI-compatible servers: clients each of which sends its next chat when its last one ended, or chats
 //! that arrive by themselves.
 //!
-//! Two servers take turns, round by round, so that a machine whose speed drifts treats both alike; the ratio can be
-//! compared, the figures themselves belong to one machine and hour. It knows no wire types of our own server: what it
+//! Two servers take turns, round by round, in which they get the same lengths and arrivals, so that a machine whose speed
+//! drifts treats both alike; the ratio can be compared, the figures themselves belong to one machine and hour. It knows no wire types of our own server: what it
 //! sends and reads is what any client of that API does.
 
 mod client;
 mod exchange;
 mod figures;
+mod plan;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::client::Seen;
-pub use self::exchange::Exchange;
+pub use self::exchange::{Exchange, RoundTime};
 use self::figures::{AGAINST, Round};
+use self::plan::{Conversation, order, plan};
 use super::lengths::Lengths;
 use super::options::ServeOptions;
-use super::prompts::Words;
+use super::prompts::{Words, random_seed};
 use super::recorder::Recorder;
 use crate::error::{Error, Kind, Result};
 
@@ -56,7 +58,7 @@ struct Limits {
 pub async fn serve(targets: &[Target], options: &ServeOptions, recorder: &mut Recorder) -> Result<()> {
     let client = reqwest::Client::builder().no_proxy().build();
     let client = client.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-    let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32 ^ random());
+    let seed = options.seed.unwrap_or_else(random_seed);
     recorder.plan(options.rounds as usize * targets.len());
     recorder.note(format!("seed {seed}: with it come the same words, lengths and arrivals"));
     let stopper = recorder.stopper().clone();
@@ -65,29 +67,22 @@ pub async fn serve(targets: &[Target], options: &ServeOptions, recorder: &mut Re
             return Ok(());
         }
         let warm = warm_up(options);
-        let round =
-            Load { client: &client, target, options: &warm, seed, number: (0, 0), done: Mutex::default() };
-        let first = stopper.or(round.converse(0, Instant::now())).await;
-        let failed = first.and_then(|()| held(&round.done).iter().find_map(|one| one.error.clone()));
+        // As if it were of a round that never comes: its words are nobody else's.
+        let load = Load::new((&client, target), &warm, seed, (0, u32::MAX));
+        let first = stopper.or(load.round(Instant::now())).await;
+        let failed = first.and_then(|()| held(&load.done).iter().find_map(|one| one.error.clone()));
         if let Some(error) = failed {
             return Err(Error::new(Kind::Internal, error));
         }
     }
     let mut rounds: Vec<Vec<Round>> = targets.iter().map(|_| Vec::new()).collect();
     'all: for number in 0..options.rounds {
-        for (at, target) in targets.iter().enumerate() {
+        for at in order(number, targets.len()) {
+            let target = &targets[at];
             if !recorder.begin(format!("round {} of {}, {}", number + 1, options.rounds, target.url)) {
                 break 'all;
             }
-            let seed = seed.wrapping_add(1 + u64::from(number) * 16 + at as u64);
-            let load = Load {
-                client: &client,
-                target,
-                options,
-                seed,
-                number: (at as u32, number),
-                done: Mutex::default(),
-            };
+            let load = Load::new((&client, target), options, seed, (at as u32, number));
             let started = Instant::now();
             let ended = stopper.or(load.round(started)).await;
             let seconds = started.elapsed().as_secs_f64();
@@ -97,6 +92,7 @@ pub async fn serve(targets: &[Target], options: &ServeOptions, recorder: &mut Re
                 recorder.note("the round in which it was stopped is in the requests, and in no figure");
                 break 'all;
             }
+            recorder.round(RoundTime { target: at as u32, round: number, seconds });
             rounds[at].push(Round { exchanges, seconds });
             recorder.step();
         }
@@ -110,7 +106,7 @@ fn tell(rounds: &[Vec<Round>], targets: &[Target], options: &ServeOptions, recor
     let limits = Limits { ttft: seconds(options.ttft_limit_ms), itl: seconds(options.itl_limit_ms) };
     let mut figures = Vec::new();
     for (at, rounds) in rounds.iter().enumerate() {
-        figures.extend(figures::of(rounds, limits, if at == 0 { "" } else { AGAINST }));
+        figures.push(figures::of(rounds, limits, if at == 0 { "" } else { AGAINST }));
         let mut errors: BTreeMap<&str, u32> = BTreeMap::new();
         for error in rounds.iter().flat_map(|round| &round.exchanges).filter_map(|one| one.error.as_deref()) {
             *errors.entry(error).or_default() += 1;
@@ -119,24 +115,25 @@ fn tell(rounds: &[Vec<Round>], targets: &[Target], options: &ServeOptions, recor
             recorder.note(format!("{}: {times} requests failed: {error}", targets[at].url));
         }
     }
-    figures.extend(figures::ratios(&figures));
-    figures.into_iter().for_each(|figure| recorder.add(figure));
+    let ratios = match figures.as_slice() {
+        [first, second] => figures::ratios(first, second),
+        _ => Vec::new(),
+    };
+    figures.into_iter().flatten().for_each(|one| recorder.add(one.figure));
+    ratios.into_iter().for_each(|figure| recorder.add(figure));
 }
 
 /// A request that loads a model and nothing else.
 fn warm_up(options: &ServeOptions) -> ServeOptions {
     ServeOptions {
+        clients: 1,
+        rate: None,
+        requests: Some(1),
         turns: 1,
         max_tokens: Lengths::Fixed(2),
         prompt_words: Lengths::Fixed(4),
         ..options.clone()
     }
-}
-
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -149,67 +146,80 @@ struct Load<'a> {
     client: &'a reqwest::Client,
     target: &'a Target,
     options: &'a ServeOptions,
+    /// Of lengths and arrivals: the round's.
     seed: u64,
+    /// Of words: the round's and the server's.
+    words: u64,
     /// Target and round.
     number: (u32, u32),
     done: Mutex<Vec<Exchange>>,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn new(
+        (client, target): (&'a reqwest::Client, &'a Target),
+        options: &'a ServeOptions,
+        seed: u64,
+        number: (u32, u32),
+    ) -> Self {
+        let (at, round) = number;
+        let seed = seed.wrapping_add(1 + u64::from(round) * 16);
+        let words = seed.wrapping_add(1 + u64::from(at));
+        Load { client, target, options, seed, words, number, done: Mutex::default() }
+    }
+
     async fn round(&self, started: Instant) {
         let requests = self.options.requests.unwrap_or(self.options.clients * 2);
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let conversations = plan(seed, self.options, requests);
         match self.options.rate {
-            Some(rate) => self.open_loop(started, requests, rate).await,
-            None => self.closed_loop(started, requests).await,
+            Some(_) => self.open_loop(started, &conversations).await,
+            None => self.closed_loop(started, &conversations).await,
         }
     }
 
-    async fn closed_loop(&self, started: Instant, requests: u32) {
-        let next = AtomicU32::new(0);
-        let client = async |_: u32| {
+    async fn closed_loop(&self, started: Instant, conversations: &[Conversation]) {
+        let next = AtomicUsize::new(0);
+        let client = async |_: usize| {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= requests {
-                    return;
-                }
-                self.converse(number, started).await;
+                let Some(conversation) = conversations.get(number) else { return };
+                self.converse((number, conversation), started).await;
             }
         };
-        join_all((0..self.options.clients.min(requests)).map(client)).await;
+        let clients = (self.options.clients as usize).min(conversations.len());
+        join_all((0..clients).map(client)).await;
     }
 
-    async fn open_loop(&self, started: Instant, requests: u32, rate: f64) {
-        let mut random = Words::new(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut due = 0.0;
-        let arrivals = (0..requests).map(|number| {
-            due += random.pause(rate);
-            let at = started + Duration::from_secs_f64(due);
+    async fn open_loop(&self, started: Instant, conversations: &[Conversation]) {
+        let arrivals = conversations.iter().enumerate().map(|(number, conversation)| {
+            let at = started + Duration::from_secs_f64(conversation.due.unwrap_or_default());
             async move {
                 tokio::time::sleep_until(at.into()).await;
-                self.converse(number, started).await;
+                self.converse((number, conversation), started).await;
             }
         });
         join_all(arrivals.collect::<Vec<_>>()).await;
     }
 
     /// A conversation, until its end or the first failure.
-    async fn converse(&self, number: u32, started: Instant) {
+    async fn converse(&self, (number, conversation): (usize, &Conversation), started: Instant) {
         let options = self.options;
-        let mut words = Words::new(self.seed.wrapping_mul(1 << 20).wrapping_add(1 + u64::from(number)));
+        let mut words = Words::new(self.words.wrapping_mul(1 << 20).wrapping_add(1 + number as u64));
         let mut messages = Vec::new();
         if options.shared_words > 0 {
-            let shared = Words::new(self.seed).text(options.shared_words as usize);
+            let shared = Words::new(self.words).text(options.shared_words as usize);
             messages.push(json!({ "role": "system", "content": shared }));
         }
-        for turn in 0..options.turns {
-            let length = options.prompt_words.draw(&mut words);
+        let patience = Duration::from_secs(options.timeout_secs.into());
+        for (turn, &(length, max_tokens)) in conversation.turns.iter().enumerate() {
             messages.push(json!({ "role": "user", "content": words.text(length as usize) }));
-            let body = self.body(&messages, options.max_tokens.draw(&mut words));
+            let body = self.body(&messages, max_tokens);
             let exchange = Exchange {
                 target: self.number.0,
                 round: self.number.1,
-                turn,
-                is_last: turn + 1 == options.turns,
+                turn: turn as u32,
+                is_last: turn + 1 == conversation.turns.len(),
                 sent_at: started.elapsed().as_secs_f64(),
                 ttft: None,
                 gaps: Vec::new(),
@@ -220,7 +230,7 @@ impl Load<'_> {
             };
             let sent = Instant::now();
             let to = (self.target.url.as_str(), self.target.key.as_deref());
-            match client::chat(self.client, to, &body).await {
+            match client::chat(self.client, to, &body, patience).await {
                 Ok(seen) => {
                     held(&self.done).push(exchange.answered(&seen));
                     let Seen { text, .. } = seen;

@@ -113,6 +113,9 @@ pub(in crate::cli) struct BenchModel {
     /// Measure the perplexity on this text too
     #[arg(long, value_name = "FILE")]
     pub(super) perplexity: Option<PathBuf>,
+    /// Tokens of a window of that text, of whose second half each counts
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, requires = "perplexity", value_parser = clap::value_parser!(u32).range(4..1_000_000))]
+    pub(super) window: u32,
     #[command(flatten)]
     pub(super) keep: Keep,
 }
@@ -195,9 +198,12 @@ pub(in crate::cli) struct BenchServe {
     /// A good answer's first token comes within this time
     #[arg(long, value_name = "MILLISECONDS")]
     ttft_limit: Option<f64>,
-    /// A good answer's other tokens come within this time of each other, on average
+    /// Every other piece of a good answer comes within this time of the one before
     #[arg(long, value_name = "MILLISECONDS")]
     itl_limit: Option<f64>,
+    /// A server of which nothing is heard for so many seconds has hung, and the request failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u32,
     /// Measure each server this often
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     rounds: u32,
@@ -237,6 +243,7 @@ impl BenchServe {
             max_tokens,
             ttft_limit_ms: self.ttft_limit,
             itl_limit_ms: self.itl_limit,
+            timeout_secs: self.timeout,
             seed,
         }
     }

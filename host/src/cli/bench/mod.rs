@@ -12,18 +12,19 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::args::{Bench, BenchMachine, BenchModel, BenchPerplexity, BenchServe};
+use self::args::{Bench, BenchMachine, BenchModel, BenchPerplexity, BenchServe, Keep};
 use self::bar::Bar;
 use super::output::{Table, tell};
 use super::progress::Progress;
 use super::run::runtime;
 use super::{Outcome, resolve, usage};
-use crate::bench::{self, Options, Perplexity, Recorder, Report, Stopper};
+use crate::bench::{self, Options, Perplexity, Recorder, Report, Stopper, Subject};
 use crate::config::Config;
 use crate::error::{self, Error};
 use crate::http::{self, App};
-use crate::models::{Entry, Models};
+use crate::models::{Entry, Models, OnProgress};
 use crate::plugins::Plugins;
+use crate::plugins::model::Model;
 
 /// Measures, or says what was measured before.
 pub(super) fn bench(config: &Config, arguments: &Bench) -> Outcome {
@@ -37,12 +38,18 @@ pub(super) fn bench(config: &Config, arguments: &Bench) -> Outcome {
     }
 }
 
+/// What came of a benchmark: what it found, and whether it came to its end.
+type Measured = (Report, error::Result<()>);
+
 /// Begins a benchmark that can be stopped and shows how far it is.
+///
+/// # Errors
+/// For options out of bounds, and for one that failed before it had found anything.
 fn measure(
     options: &Options,
     told: Value,
     work: impl AsyncFnOnce(&mut Recorder) -> error::Result<()>,
-) -> Outcome<Report> {
+) -> Outcome<Measured> {
     options.check().map_err(|error| usage(error.message))?;
     let (stopper, bar) = (Stopper::default(), Bar::start());
     let mut recorder = Recorder::new(options.kind(), told, stopper.clone(), bar.listener());
@@ -57,8 +64,20 @@ fn measure(
     });
     let done = runtime.block_on(work(&mut recorder));
     bar.finish();
+    if let Err(error) = &done {
+        if !recorder.has_found() {
+            return Err(error.clone().into());
+        }
+        recorder.broke_off(error);
+    }
+    Ok((recorder.report(), done))
+}
+
+/// Gives what was found, and says then what it failed of.
+fn give(config: &Config, (report, done): Measured, keep: &Keep) -> Outcome {
+    let given = report::give(config, &report, keep);
     done?;
-    Ok(recorder.report())
+    given
 }
 
 fn machine(config: &Config, arguments: &BenchMachine) -> Outcome {
@@ -66,51 +85,56 @@ fn machine(config: &Config, arguments: &BenchMachine) -> Outcome {
     let Options::Machine(wanted) = &options else { return Ok(()) };
     let plugins = Plugins::load(config);
     let models = Models::new(Arc::clone(&plugins), config);
-    let found = measure(&options, told(&options), async |recorder| {
+    let found = measure(&options, bench::told(&options, None), async |recorder| {
         tokio::task::block_in_place(|| bench::machine(&plugins, &models, wanted, recorder));
         Ok(())
     })?;
-    report::give(config, &found, &arguments.keep)
+    give(config, found, &arguments.keep)
 }
 
 fn model(config: &Config, arguments: &BenchModel) -> Outcome {
     let text = arguments.perplexity.as_deref().map(text_of).transpose()?;
-    let wanted = arguments.options();
+    let (wanted, window) = (arguments.options(), arguments.window);
     let options = Options::Model(wanted.clone());
+    let mut told = bench::told(&options, Some(config));
+    if let Some((path, text)) = arguments.perplexity.as_deref().zip(text.as_deref()) {
+        // No tokeniser makes more tokens than there are bytes.
+        if text.len() < window as usize {
+            let bytes = text.len();
+            return Err(usage(format!(
+                "{} is {bytes} bytes, which are less than a window of {window} tokens: give a longer text",
+                path.display()
+            )));
+        }
+        told["perplexity"] = bench::told_text(path, text, window);
+    }
+    let text = text.as_deref().map(|text| (text, window));
     let plugins = Plugins::load(config);
     let models = Models::new(Arc::clone(&plugins), config);
     let entry = resolve::model(&models, &arguments.model)?;
     if !entry.is_servable() {
         return Err(entry.refusal().into());
     }
-    let found = measure(&options, told(&options), async |recorder| {
-        let loading: crate::models::OnProgress = Arc::new(|_| ());
-        bench::model(&plugins, config, (entry.clone(), loading), &wanted, recorder).await?;
-        let Some(text) = &text else { return Ok(()) };
-        tokio::task::block_in_place(|| quality(config, &entry, text, recorder))
+    let found = measure(&options, told, async |recorder| {
+        bench::model(&plugins, config, (entry.clone(), text), &wanted, recorder).await?;
+        let Some(text) = text.filter(|_| !recorder.stopper().is_asked()) else { return Ok(()) };
+        tokio::task::block_in_place(|| {
+            // Beside the bar of the benchmark there is no room for another.
+            let model = open_here(config, &entry, Arc::new(|_| ()))?;
+            bench::record_perplexity(&model, text, recorder)
+        })
     })?;
-    report::give(config, &found, &arguments.keep)
-}
-
-/// The perplexity, beside the speed.
-fn quality(config: &Config, entry: &Entry, text: &str, recorder: &mut Recorder) -> error::Result<()> {
-    const WINDOW: u32 = 512;
-    let stopper = recorder.stopper().clone();
-    let stops = move || stopper.is_asked();
-    if stops() {
-        return Ok(());
-    }
-    let model = open_here(config, entry)?;
-    let found = bench::perplexity(&model, text, WINDOW, |_, _| !stops())?;
-    bench::perplexity_figures(&found).into_iter().for_each(|figure| recorder.add(figure));
-    Ok(())
+    give(config, found, &arguments.keep)
 }
 
 fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
     let text = text_of(&arguments.text)?;
     let models = Models::new(Plugins::load(config), config);
     let entry = resolve::model(&models, &arguments.model)?;
-    let model = open_here(config, &entry)?;
+    let progress = Progress::start(&entry.id);
+    let model = open_here(config, &entry, progress.listener());
+    progress.finish(model.is_ok());
+    let model = model?;
     let told = |done: usize, all: usize| {
         if done.is_multiple_of(10) || done == all {
             tell(&format!("window {done} of {all}"));
@@ -132,14 +156,10 @@ fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
 }
 
 /// It works on a context of its own, without an engine: the plugin must be open here.
-fn open_here(config: &Config, entry: &Entry) -> error::Result<Arc<crate::plugins::model::Model>> {
+fn open_here(config: &Config, entry: &Entry, progress: OnProgress) -> error::Result<Arc<Model>> {
     let mut config = config.clone();
     config.run_in_process();
-    let models = Models::new(Plugins::load(&config), &config);
-    let progress = Progress::start(&entry.id);
-    let model = models.load_here(entry, progress.listener());
-    progress.finish(model.is_ok());
-    model
+    Models::new(Plugins::load(&config), &config).load_here(entry, progress)
 }
 
 fn text_of(path: &Path) -> Outcome<String> {
@@ -151,36 +171,39 @@ fn serve(config: &Config, arguments: &BenchServe) -> Outcome {
     let named = targets::named(arguments)?;
     let options = Options::Serve(arguments.options(&named.model));
     let Options::Serve(wanted) = &options else { return Ok(()) };
-    let app = if named.url.is_none() { Some(app(config, &named.model)?) } else { None };
-    let mut told = told(&options);
+    let own = if named.url.is_none() { Some(app(config, &named.model)?) } else { None };
+    let mut told = bench::told(&options, own.as_ref().map(|_| config));
     told["targets"] = named.told();
     let found = measure(&options, told, async |recorder| {
         // Open as long as it is loaded.
-        let own = match &app {
-            Some(app) => Some(http::privately(app).await.map_err(|error| {
-                Error::new(error::Kind::Internal, format!("no port on this machine can be opened: {error}"))
-            })?),
+        let door = match &own {
+            Some((app, entry)) => {
+                recorder.of_model(Subject::of(entry));
+                if let Some(spec) = entry.plugin.as_deref().and_then(|id| app.plugins.spec(id)) {
+                    recorder.used(&spec);
+                }
+                Some(http::privately(app).await.map_err(|error| {
+                    let message = format!("no port on this machine can be opened: {error}");
+                    Error::new(error::Kind::Internal, message)
+                })?)
+            }
             None => None,
         };
         recorder.subject = named.subject();
-        bench::serve(&named.targets(own.as_ref()), wanted, recorder).await
+        bench::serve(&named.targets(door.as_ref()), wanted, recorder).await
     })?;
-    report::give(config, &found, &arguments.keep)?;
-    let failed = found.requests.iter().any(|request| request.error.is_some());
+    let failed = found.0.requests.iter().any(|request| request.error.is_some());
+    give(config, found, &arguments.keep)?;
     if failed { Err(super::Failure::Told) } else { Ok(()) }
 }
 
-/// What serves a model of this machine for the time of a benchmark.
-fn app(config: &Config, model: &str) -> Outcome<App> {
+/// What serves a model of this machine for the time of a benchmark, and the model.
+fn app(config: &Config, model: &str) -> Outcome<(App, Entry)> {
     let plugins = Plugins::load(config);
     let models = Models::new(Arc::clone(&plugins), config);
     let entry = models.find(model)?;
     if !entry.is_servable() {
         return Err(entry.refusal().into());
     }
-    Ok(App { plugins, models, config: Arc::new(config.clone()) })
-}
-
-fn told(options: &Options) -> Value {
-    serde_json::to_value(options).unwrap_or_default()
+    Ok((App { plugins, models, config: Arc::new(config.clone()) }, entry))
 }

@@ -12,14 +12,17 @@ use crate::cli::{Outcome, usage};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 
-/// Writes a report, and keeps it where that is wanted.
+/// Keeps a report where that is wanted, and writes it. What is kept does not depend on whether somebody reads the output.
 pub(super) fn give(config: &Config, report: &Report, keep: &Keep) -> Outcome {
+    let kept = if keep.save { save(config, report) } else { Ok(()) };
     write(report, &keep.output)?;
-    if keep.save {
-        let id = new_id();
-        store(config)?.save(&id, report)?;
-        tell(&format!("saved as {id}"));
-    }
+    kept
+}
+
+fn save(config: &Config, report: &Report) -> Outcome {
+    let id = new_id();
+    store(config)?.save(&id, report)?;
+    tell(&format!("saved as {id}"));
     Ok(())
 }
 
@@ -31,15 +34,13 @@ fn write(report: &Report, output: &Output) -> Outcome {
     if output.markdown {
         return Ok(write!(out, "{}", markdown::report(report))?);
     }
-    let mut table = Table::new(&["FIGURE", "MEDIAN", "SCATTER", ""]);
+    let mut table = Table::new(&["FIGURE", "MEDIAN", "SCATTER", "RUNS", ""]);
     let mut group = None;
     for figure in &report.figures {
         if group.replace(&figure.group).is_some_and(|before| *before != figure.group) {
-            table.row(vec![String::new(); 4], Vec::new());
+            table.row(vec![String::new(); 5], Vec::new());
         }
-        let cells =
-            vec![figure.label.clone(), words::median(figure), words::scatter(figure), words::remark(figure)];
-        table.row(cells, Vec::new());
+        table.row(words::row(figure).into(), Vec::new());
     }
     table.write(&mut out)?;
     for note in &report.notes {

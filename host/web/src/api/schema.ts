@@ -752,11 +752,54 @@ export interface components {
             /** @description The system's kernel and its version. */
             system?: string | null;
         };
+        /** @description A model that was measured. What its plugin does not say is null. */
+        BenchmarkModel: {
+            /** @description Such as `llama`. */
+            architecture?: string | null;
+            /**
+             * Format: int64
+             * @description Experts of a layer, where a token goes through some of them alone.
+             */
+            experts?: number | null;
+            /** @description Its format. */
+            format?: string | null;
+            /**
+             * Format: int64
+             * @description Layers that are computed on a graphics card.
+             */
+            gpu_layers?: number | null;
+            /** @description Its id. */
+            id: string;
+            /**
+             * Format: int64
+             * @description Number of weights.
+             */
+            parameters?: number | null;
+            /** @description Such as `Q4_1`. */
+            quantization?: string | null;
+            /**
+             * Format: int64
+             * @description Bytes of its files.
+             */
+            size_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Bytes of all weights as they lie in memory; known once it was loaded.
+             */
+            weight_bytes?: number | null;
+        };
         /**
          * @description A part of a machine.
          * @enum {string}
          */
         BenchmarkPart: "memory" | "arithmetic" | "disk" | "devices";
+        /** @description How a plugin was told to work. */
+        BenchmarkPlugin: {
+            /** @description Where its code ran. */
+            isolation: string;
+            /** @description Its options as plugins.toml has them; what is not there the plugin decided. */
+            options: Record<string, never>;
+        };
         /** @description How far a benchmark is. */
         BenchmarkProgress: {
             /**
@@ -776,18 +819,25 @@ export interface components {
         BenchmarkReport: {
             /** @description In reading order. */
             figures: components["schemas"]["BenchmarkFigure"][];
-            /** @description Whether it was stopped before its end: then some figures are missing or have fewer samples. */
+            /** @description Whether it was stopped, or failed, before its end: then some figures are missing or have fewer samples. */
             interrupted: boolean;
             /** @description What was measured. */
             kind: components["schemas"]["BenchmarkKind"];
             /** @description Where. */
             machine: components["schemas"]["BenchmarkMachine"];
+            model?: components["schemas"]["BenchmarkModel"] | null;
             /** @description What a reader should know: what was left out, what was not in force. */
             notes: string[];
             /** @description What it was told, defaults included. */
             options: Record<string, never>;
+            /** @description How each plugin was told to work that was used, by id. */
+            plugins?: {
+                [key: string]: components["schemas"]["BenchmarkPlugin"];
+            };
             /** @description Of a server under load: every request, from which the figures are computed. */
             requests?: components["schemas"]["BenchmarkRequest"][];
+            /** @description The rounds that came to their end, in the order in which they were measured: the figures are of the requests in these. */
+            rounds?: components["schemas"]["BenchmarkRound"][];
             /**
              * Format: double
              * @description How long it took.
@@ -850,6 +900,24 @@ export interface components {
              * @description Which message of its conversation, from 0.
              */
             turn: number;
+        };
+        /** @description How long a round of one server's took. */
+        BenchmarkRound: {
+            /**
+             * Format: int32
+             * @description Which round, from 0.
+             */
+            round: number;
+            /**
+             * Format: double
+             * @description From its beginning to the end of its last answer.
+             */
+            seconds: number;
+            /**
+             * Format: int32
+             * @description Which server, from 0.
+             */
+            target: number;
         };
         /**
          * @description Where a benchmark stands.
@@ -1785,7 +1853,7 @@ export interface components {
             clients: number;
             /**
              * Format: double
-             * @description And its others within so many after one another, on average.
+             * @description And every other piece of it within so many after the one before.
              * @default null
              */
             itl_limit_ms: number | null;
@@ -1828,6 +1896,12 @@ export interface components {
              * @default 0
              */
             shared_words: number;
+            /**
+             * Format: int32
+             * @description A server of which nothing is heard for so many seconds has hung, and the request failed.
+             * @default 600
+             */
+            timeout_secs: number;
             /**
              * Format: double
              * @description A request is good when its first token comes within so many milliseconds.
@@ -2165,7 +2239,7 @@ export interface operations {
                     clients?: number;
                     /**
                      * Format: double
-                     * @description And its others within so many after one another, on average.
+                     * @description And every other piece of it within so many after the one before.
                      * @default null
                      */
                     itl_limit_ms?: number | null;
@@ -2208,6 +2282,12 @@ export interface operations {
                      * @default 0
                      */
                     shared_words?: number;
+                    /**
+                     * Format: int32
+                     * @description A server of which nothing is heard for so many seconds has hung, and the request failed.
+                     * @default 600
+                     */
+                    timeout_secs?: number;
                     /**
                      * Format: double
                      * @description A request is good when its first token comes within so many milliseconds.

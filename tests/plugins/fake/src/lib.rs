@@ -160,8 +160,15 @@ impl Model for Script {
             }
             None => "[]".to_owned(),
         };
+        let facts = ["weight_bytes", "parameters", "experts", "gpu_layers"];
+        let told = facts.map(|key| (key, self.behaviour.number(key, 0)));
+        let facts: String = told
+            .iter()
+            .filter(|(_, value)| *value > 0)
+            .map(|(key, value)| format!(r#", "{key}": {value}"#))
+            .collect();
         format!(
-            r#"{{"architecture": "fake", "context_length": 512, "chat_template": {template}, "control_tokens": {control}}}"#
+            r#"{{"architecture": "fake", "context_length": 512, "chat_template": {template}, "control_tokens": {control}{facts}}}"#
         )
     }
 
