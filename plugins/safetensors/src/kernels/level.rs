@@ -8,6 +8,8 @@ use std::fmt;
 pub(crate) enum Level {
     /// AVX-512 with products of brain floats, and of bytes.
     Avx512Bf16,
+    /// AVX-512 with products of bytes.
+    Avx512Vnni,
     Avx512,
     /// AVX2, FMA and F16C.
     Avx2,
@@ -22,8 +24,9 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    pub(crate) const ALL: [Level; 7] = [
+    pub(crate) const ALL: [Level; 8] = [
         Level::Avx512Bf16,
+        Level::Avx512Vnni,
         Level::Avx512,
         Level::Avx2,
         Level::NeonBf16,
@@ -51,7 +54,8 @@ impl Level {
             let avx512 = || has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             let avx2 = || has!("avx2") && has!("fma") && has!("f16c");
             match self {
-                Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16") && has!("avx512vnni"),
+                Level::Avx512Bf16 => Level::Avx512Vnni.runs_here() && has!("avx512bf16"),
+                Level::Avx512Vnni => Level::Avx512.runs_here() && has!("avx512vnni"),
                 Level::Avx512 => avx512() && avx2(),
                 Level::Avx2 => avx2(),
                 Level::NeonBf16 | Level::NeonDot | Level::Neon => false,
@@ -65,7 +69,7 @@ impl Level {
                 Level::NeonBf16 => has!("dotprod") && has!("bf16"),
                 Level::NeonDot => has!("dotprod"),
                 Level::Neon | Level::Portable => true,
-                Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
+                Level::Avx512Bf16 | Level::Avx512Vnni | Level::Avx512 | Level::Avx2 => false,
             }
         }
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -79,6 +83,7 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Level::Avx512Bf16 => "AVX-512 BF16",
+            Level::Avx512Vnni => "AVX-512 VNNI",
             Level::Avx512 => "AVX-512",
             Level::Avx2 => "AVX2",
             Level::NeonBf16 => "NEON BF16",
