@@ -12,7 +12,9 @@ pub use self::keys::ApiKey;
 use self::keys::{keys, readable_secrets};
 pub use self::live::{Edited, Reader};
 use self::tables::File;
-pub use self::tables::{Confinement, Engine, Isolation, LogFormat, Models, PluginEntry, Plugins, Server};
+pub use self::tables::{
+    Confinement, Engine, Isolation, LogFormat, ModelEntry, Models, PluginEntry, Plugins, Server,
+};
 use crate::error::{Error, Kind, Result};
 
 /// The name looked for in the working folder when no `--config` is given.
@@ -41,6 +43,8 @@ pub struct Config {
     pub formats: BTreeMap<String, String>,
     /// What was said about single plugins, by id.
     pub plugin: BTreeMap<String, PluginEntry>,
+    /// What was said about single models, by id.
+    pub model: BTreeMap<String, ModelEntry>,
     /// Where what can be found out again may be kept; `None` where the user has no such folder.
     pub cache: Option<PathBuf>,
     /// Where what cannot be found out again is kept, such as results of benchmarks; `None` where the user has no such folder.
@@ -123,6 +127,7 @@ impl Config {
             plugins: file.plugins,
             formats: file.formats,
             plugin: file.plugin,
+            model: file.model,
             cache: None,
             data: None,
             warnings: Vec::new(),
@@ -237,6 +242,13 @@ mod tests {
     }
 
     #[test]
+    fn a_model_has_options_of_its_own() {
+        let text = "[model.\"a/Tiny.Q4\".options]\nquantize = \"int8\"\n";
+        let config = Config::parse(text, Path::new("/base")).unwrap();
+        assert_eq!(config.model["a/Tiny.Q4"].options["quantize"].as_str(), Some("int8"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, expected) in [
             ("[server]\nprot = 1", "prot"),
@@ -244,6 +256,7 @@ mod tests {
             ("[engine]\nmax_sequences = 0", "engine.max_sequences is 0"),
             ("[plugin.gguf]\nsha256 = \"abc\"", "plugin.gguf.sha256"),
             ("[models]\nfolders = \"models\"", "folders"),
+            ("[model.tiny]\nquantize = \"int8\"", "quantize"),
             ("[server]\napi_keys = [\"\"]", "an API key is empty"),
             ("[server]\ntls_cert = \"c.pem\"", "go together"),
             ("[server]\nbody_timeout_secs = 0", "server.body_timeout_secs is 0"),

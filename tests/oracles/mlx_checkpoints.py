@@ -3,8 +3,8 @@
 
     python3 -m venv oracle && oracle/bin/pip install 'mlx[cpu]' mlx-lm && oracle/bin/python tests/oracles/mlx_checkpoints.py
 
-Each is written by `mlx_lm.convert` from a random float32 checkpoint, so that the reference computes in float32 too. The
-answers are log probabilities behind some of the prompt's tokens, the greedy continuation, and some rows of the embedding
+Each is written by `mlx_lm.convert` from a random float32 checkpoint. The reference computes in float32, also where what it
+was given are brain floats: these are numbers like any other, and rounding between would hide mistakes. The answers are log probabilities behind some of the prompt's tokens, the greedy continuation, and some rows of the embedding
 as `mlx.core.dequantize` has them.
 """
 
@@ -67,6 +67,7 @@ CASES = {
     "llama_4bit_bf16": (LLAMA, 4, 32, "bfloat16"),
     "qwen3_moe_4bit": (QWEN3_MOE, 4, 32, "float32"),
     "mixtral_6bit": (MIXTRAL, 6, 64, "float32"),
+    "llama_4bit_bf16_128": ({**LLAMA, "hidden_size": 128}, 4, 128, "bfloat16"),
 }
 
 
@@ -125,6 +126,8 @@ def weights(config, random):
 
 def answers(folder, prompt):
     model, _ = mlx_lm.load(str(folder))
+    # Scales, biases and norms; codes are no floats and stay.
+    model.set_dtype(mx.float32)
     tokens = list(prompt)
     logits = model(mx.array([tokens]))[0].astype(mx.float32)
     rows = logits[mx.array(ROWS)]

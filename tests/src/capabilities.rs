@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 const FORMATS: [(&str, &str); 3] = [("gguf", SMOLLM2), ("safetensors", "checkpoint"), ("mlx", "rounded")];
 
 /// What is decided by the single model: what it was trained for, and its chat template.
-const OF_MODELS: [&str; 4] = ["embeddings", "chat", "tools", "reasoning"];
+const OF_MODELS: [&str; 7] =
+    ["embeddings", "chat", "tools", "reasoning", "partial_seq_rm", "seq_cp", "recurrent"];
 
 const HEAD: &str = "# What models can do\n\n\
     `GET /v1/models` lists a loaded model's capabilities by these names (`meta.capabilities`), the same names for every\n\

@@ -65,6 +65,119 @@ async fn a_checkpoint_answers_as_transformers_does() {
     }
 }
 
+/// What generation_config.json recommends holds where a request says nothing, and ends answers.
+#[tokio::test]
+async fn generation_config_says_how_tokens_are_chosen_and_what_ends_answers() {
+    let house = House::with(&["safetensors"]);
+    let plain = small(&house, "plain");
+    let write = |house: &House, name: &str, config: Value| {
+        std::fs::write(small(house, name).join("generation_config.json"), config.to_string()).unwrap();
+    };
+    write(&house, "greedy", json!({"do_sample": false, "temperature": 0.9}));
+    write(&house, "narrow", json!({"do_sample": true, "temperature": 0.5, "top_k": 1, "top_p": 0.75}));
+    std::fs::write(plain.parent().unwrap().join("narrow/chat_template.jinja"), "{{ messages[0].content }}")
+        .unwrap();
+    let server = house.serve();
+    let ask = async |model: &str, more: Value| {
+        let mut body =
+            json!({"model": model, "prompt": "some bytes", "max_tokens": 12, "seed": 3, "ignore_eos": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = server.post("/v1/completions", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json["choices"][0]["text"].clone()
+    };
+    let best = ask("plain", json!({"temperature": 0})).await;
+    assert_ne!(ask("plain", json!({})).await, best, "weights are random: the draw finds other tokens");
+    for model in ["greedy", "narrow"] {
+        assert_eq!(ask(model, json!({})).await, best, "{model}");
+    }
+    assert_ne!(ask("greedy", json!({"temperature": 1})).await, best, "the request's own goes before");
+    assert_ne!(ask("narrow", json!({"top_k": 0, "top_p": 1, "temperature": 1})).await, best);
+    let told = server
+        .post("/v1/responses", &json!({"model": "narrow", "input": "hi", "max_output_tokens": 1}))
+        .await;
+    assert_eq!(
+        (&told.json["temperature"], &told.json["top_p"]),
+        (&json!(0.5), &json!(0.75)),
+        "{}",
+        told.text
+    );
+    let own = json!({"model": "narrow", "input": "hi", "max_output_tokens": 1, "top_p": 0.5});
+    assert_eq!(server.post("/v1/responses", &own).await.json["top_p"], 0.5);
+    // The first token of the best answer ends it, once the file says so.
+    let first = json!({"model": "plain", "prompt": "some bytes", "max_tokens": 1, "temperature": 0, "ignore_eos": true});
+    let first = server.post("/v1/completions", &first).await.json["choices"][0]["text"].clone();
+    let ids =
+        server.post("/tokenize", &json!({"content": first, "add_special": false, "model": "plain"})).await;
+    let end = ids.json["tokens"][0].as_u64().unwrap_or_else(|| panic!("{first}: {}", ids.text));
+    write(&server.house, "ending", json!({"eos_token_id": [end], "do_sample": false}));
+    let body = json!({"model": "ending", "prompt": "some bytes", "max_tokens": 5});
+    let answer = server.post("/v1/completions", &body).await;
+    assert_eq!(answer.json["choices"][0]["finish_reason"], "stop", "{}", answer.text);
+    assert_eq!(answer.json["usage"]["completion_tokens"].as_u64().map(|tokens| tokens <= 1), Some(true));
+}
+
+/// A template of its own for chats with tools, as `transformers` takes it.
+#[tokio::test]
+async fn chats_with_tools_go_by_the_template_for_tools() {
+    let house = House::with(&["safetensors"]);
+    let folder = small(&house, "named");
+    let tools = "tools:{{ tools | length }}{% if false %}<tool_call>{% endif %}{{ messages[0].content }}";
+    let templates = json!([
+        {"name": "default", "template": "plain:{{ messages[0].content }}"}, {"name": "tool_use", "template": tools},
+    ]);
+    std::fs::write(folder.join("tokenizer_config.json"), json!({"chat_template": templates}).to_string())
+        .unwrap();
+    let server = house.serve();
+    let tool = json!({"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}});
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let mut lengths = Vec::new();
+    for tools in [Value::Null, json!([tool])] {
+        let body = json!({"model": "named", "messages": messages, "tools": tools, "max_tokens": 1});
+        let answer = server.post("/v1/chat/completions", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        lengths.push(answer.json["usage"]["prompt_tokens"].as_u64().unwrap());
+    }
+    // A token for each byte: `plain:hi` and `tools:1hi`.
+    assert_eq!(lengths[1], lengths[0] + 1, "{lengths:?}");
+}
+
+/// Of two models of the same weights one is rounded, by its own options over the plugin's; the gguf plugin takes its
+/// models' own as well.
+#[tokio::test]
+async fn a_models_own_options_hold_for_it_alone() {
+    let told = "[plugin.safetensors.options]\nkernels = \"portable\"\ncache_type = \"f32\"\n\
+                [model.rounded.options]\nquantize = \"int8\"\n[model.wrong.options]\nquantise = \"int8\"\n\
+                [model.short.options]\ncontext_tokens = 96";
+    let house = House::with(&["gguf", "safetensors"]).config(told);
+    for name in ["whole", "rounded", "again", "wrong"] {
+        small(&house, name);
+    }
+    let gguf = made().join("SmolLM2-135M-Instruct.BF16.gguf");
+    for name in ["short.gguf", "usual.gguf"] {
+        std::os::unix::fs::symlink(&gguf, house.path("models").join(name)).unwrap();
+    }
+    let server = house.serve();
+    let mut first = Vec::new();
+    for name in ["whole", "again", "rounded"] {
+        let answer = complete(&server, name, "some bytes", 1).await;
+        first.push(answer["choices"][0]["logprobs"]["token_logprobs"][0].as_f64().unwrap());
+    }
+    let [whole, again, rounded] = first[..] else { unreachable!() };
+    assert!(whole == again && whole != rounded && (whole - rounded).abs() < 0.5, "{whole} {again} {rounded}");
+    let body = json!({"model": "wrong", "prompt": "x", "max_tokens": 1});
+    let answer = server.post("/v1/completions", &body).await;
+    assert!(answer.status != 200 && answer.text.contains("unknown field `quantise`"), "{}", answer.text);
+    for (name, expected) in [("short", true), ("usual", false)] {
+        complete(&server, name, "One", 1).await;
+        let processes = server.get("/api/ps").await.json;
+        let all = processes["processes"].as_array().unwrap();
+        let one = all.iter().find(|process| process["model"] == name).unwrap();
+        // Rounded up to what a cache can have.
+        assert_eq!(one["context_tokens"].as_u64().unwrap() <= 256, expected, "{name}: {one}");
+    }
+}
+
 #[tokio::test]
 async fn both_plugins_agree_on_the_same_weights() {
     let house = House::with(&["gguf", "safetensors"]);
@@ -84,14 +197,18 @@ async fn both_plugins_agree_on_the_same_weights() {
     }
 }
 
-/// The perplexity of the real checkpoint on the beginning of a text.
+/// The same with its columns in another order. The real one's weights come from a file of four bits in groups of 32 columns,
+/// and rounding them to such groups again would lose next to nothing.
+const SHUFFLED: &str = "SmolLM2-135M-Instruct.shuffled";
+
+/// The perplexity of the shuffled checkpoint on the beginning of a text.
 fn perplexity(options: &str) -> f64 {
     let house = House::with(&["safetensors"]).config(&format!("[plugin.safetensors.options]\n{options}"));
-    link(&house, CHECKPOINT);
+    link(&house, SHUFFLED);
     let text = std::fs::read_to_string(root().join("tests/fixtures/texts/alice.txt")).unwrap();
     let file = house.path("text.txt");
     std::fs::write(&file, &text[..20_000]).unwrap();
-    let output = house.run(&["bench", "perplexity", CHECKPOINT, file.to_str().unwrap(), "--json"]);
+    let output = house.run(&["bench", "perplexity", SHUFFLED, file.to_str().unwrap(), "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     report["measured"]["perplexity"].as_f64().unwrap()
@@ -100,9 +217,11 @@ fn perplexity(options: &str) -> f64 {
 #[test]
 fn rounded_weights_foretell_a_text_almost_as_well() {
     let plain = perplexity("");
-    for (option, most) in [("int8", 1.01), ("int4", 1.05)] {
+    for (option, least, most) in [("int8", 0.99, 1.01), ("int4", 1.005, 1.05)] {
         let rounded = perplexity(&format!("quantize = \"{option}\""));
-        assert!(rounded != plain && rounded < plain * most, "{option}: {rounded}, plain {plain}");
+        // Four bits cost something here: weights that they find again would prove nothing.
+        let share = rounded / plain;
+        assert!(rounded != plain && (least..most).contains(&share), "{option}: {rounded}, plain {plain}");
     }
 }
 
@@ -220,7 +339,7 @@ async fn what_the_host_gives_works_for_checkpoints_too() {
 #[tokio::test]
 async fn what_cannot_be_run_says_why() {
     let house = House::with(&["safetensors"]);
-    edit(&small(&house, "mamba").join("config.json"), |config| config["model_type"] = "mamba".into());
+    edit(&small(&house, "rwkv").join("config.json"), |config| config["model_type"] = "rwkv".into());
     edit(&small(&house, "twist").join("config.json"), |config| config["rope_twist"] = 2.into());
     edit(&small(&house, "awq").join("config.json"), |config| {
         config["quantization_config"] = json!({"quant_method": "awq"});
@@ -241,7 +360,7 @@ async fn what_cannot_be_run_says_why() {
     let server = house.serve();
     let models = server.get("/api/models").await.json;
     for (id, expected) in [
-        ("mamba", "architecture `mamba` is not supported by safetensors 1.0.0; supported are llama"),
+        ("rwkv", "architecture `rwkv` is not supported by safetensors 1.0.0; supported are llama"),
         ("twist", "the field `rope_twist` is not understood"),
         ("awq", "the weights are quantised, `quantization_config` says `awq`"),
         ("untold", "config.json has no `quantization`"),

@@ -79,6 +79,42 @@ async fn an_edit_of_plugins_toml_takes_effect_and_a_wrong_one_does_not() {
     events.formats(json!(["fake"])).await;
 }
 
+/// What one model is told goes into its load, wherever the plugin runs, and an edit of it makes the next load another.
+#[tokio::test]
+async fn a_models_own_options_are_its_own_and_an_edit_holds_from_the_next_request() {
+    for isolation in ["process", "none"] {
+        let plugins = format!("[plugin.fake]\nisolation = \"{isolation}\"\n");
+        let house =
+            House::with(&["fake"]).model("tiny.fake", "say = hello").model("other.fake", "say = hello");
+        let told = |word: &str| format!("{plugins}[model.tiny.options]\nsay = \"{word}\"");
+        let server = house.config(&told("moons")).serve();
+        let said = async |model: &str| {
+            let body = json!({"model": model, "prompt": "a", "max_tokens": 5});
+            let answer = server.post("/v1/completions", &body).await;
+            answer.json["choices"][0]["text"].as_str().map(str::to_owned).unwrap_or(answer.text)
+        };
+        assert_eq!(
+            (said("tiny").await.as_str(), said("other").await.as_str()),
+            ("moons", "hello"),
+            "{isolation}"
+        );
+        let mut events = Events::of(&server).await;
+        server.house.edit_config(&told("stars"));
+        let edit = events.until(|event| event["type"] == "configuration").await;
+        assert_eq!(edit["applied"], json!(["model.tiny.options.say"]));
+        let gone = events.until(|event| event["type"] == "model" && event["state"] == "draining").await;
+        assert_eq!(
+            (&gone["id"], &gone["reason"]),
+            (&json!("tiny"), &json!("its options in plugins.toml were changed"))
+        );
+        assert_eq!(
+            (said("tiny").await.as_str(), said("other").await.as_str()),
+            ("stars", "hello"),
+            "{isolation}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_server_is_ready_unless_a_required_plugin_is_missing() {
     let server = House::with(&["fake"]).serve();

@@ -10,7 +10,7 @@ use super::{Outcome, usage};
 use crate::engine::message::{Event, FinishReason, Prompt, Request, Usage};
 use crate::error::Error;
 use crate::models::Loaded;
-use crate::sampling::Settings;
+use crate::sampling::{Recommended, Settings};
 
 use super::args::Run;
 
@@ -41,13 +41,13 @@ pub(super) enum End {
 ///
 /// # Errors
 /// A sampling setting out of its range, by its flag.
-pub(super) fn request(arguments: &Run, prompt: Prompt) -> Outcome<Request> {
+pub(super) fn request(arguments: &Run, recommended: &Recommended, prompt: Prompt) -> Outcome<Request> {
     Ok(Request {
         prompt,
         max_tokens: arguments.max_tokens,
         stop: arguments.stop.clone(),
         ignore_eos: false,
-        sampling: checked(arguments.settings())?,
+        sampling: checked(arguments.settings(recommended))?,
         seed: arguments.seed,
         logprobs: None,
         structure: None,

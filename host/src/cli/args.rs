@@ -193,7 +193,7 @@ mod tests {
         let line = ["impetus", "run", "m", "hi", "--temperature", "0", "--stop", "a", "--stop", "b"];
         let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not a run") };
         assert_eq!((run.prompt.as_deref(), run.stop.join(",")), (Some("hi"), "a,b".to_owned()));
-        let settings = run.settings();
+        let settings = run.settings(&crate::sampling::Recommended::default());
         let top_k = settings.filters().unwrap().top_k;
         assert_eq!((settings.temperature, top_k, settings.repeat_penalty), (0.0, 40, 1.0));
         assert_eq!(settings.validate(), Ok(()));

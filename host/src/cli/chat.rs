@@ -102,7 +102,7 @@ impl Chat<'_> {
 
     fn stream(&mut self) -> Outcome<String> {
         let prompt = self.loaded.render_chat(&self.messages, &RenderOptions::default())?;
-        let request = request(self.arguments, prompt)?;
+        let request = request(self.arguments, &self.loaded.metadata().recommended, prompt)?;
         let interrupt = async {
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;

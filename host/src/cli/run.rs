@@ -17,10 +17,11 @@ use crate::engine::message::Prompt;
 use crate::error::{Error, Kind};
 use crate::models::{Loaded, Models};
 use crate::plugins::Plugins;
+use crate::sampling::Recommended;
 
 /// Loads the model and answers.
 pub(super) fn run(config: &Config, arguments: &Run) -> Outcome {
-    checked(arguments.settings())?;
+    checked(arguments.settings(&Recommended::default()))?;
     let prompt = prompt_of(arguments)?;
     let runtime = runtime()?;
     let models = Models::new(Plugins::load(config), config);
@@ -53,7 +54,8 @@ pub(super) async fn load_model(models: &Arc<Models>, name: &str) -> Outcome<Arc<
 async fn answer_once(loaded: &Loaded, arguments: &Run, prompt: String) -> Outcome {
     let prompt = if arguments.raw { Prompt::Text(prompt) } else { rendered(loaded, arguments, prompt)? };
     // Ctrl-C ends the process, as it does without us.
-    let answer = stream(loaded, request(arguments, prompt)?, pending()).await?;
+    let answer =
+        stream(loaded, request(arguments, &loaded.metadata().recommended, prompt)?, pending()).await?;
     if arguments.stats || io::stderr().is_terminal() {
         tell(&answer.stats());
     }

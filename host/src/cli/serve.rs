@@ -87,7 +87,10 @@ fn keep_up(app: &App, reader: Reader) {
     let plugins = Arc::clone(&app.plugins);
     let config = Config::clone(&app.config);
     let models = Arc::clone(&app.models);
-    let then = Box::new(move || models.let_go_of_replaced());
+    let then = Box::new(move |config: &Config| {
+        models.configure(config);
+        models.let_go_of_replaced();
+    });
     if let Err(error) = watch::start(Watched { plugins, config, reader, then }) {
         tell(&format!("warning: changes of plugins need a restart: the system cannot watch files ({error})"));
     }
@@ -119,6 +122,10 @@ fn welcome(app: &App, address: SocketAddr) -> String {
         );
     }
     let entries = app.models.list();
+    let named_in_vain = app.config.model.keys().filter(|id| !entries.iter().any(|entry| entry.id == **id));
+    lines.extend(
+        named_in_vain.map(|id| format!("  model {id}: plugins.toml names it, but there is no such model")),
+    );
     let servable: Vec<&Entry> = entries.iter().filter(|entry| entry.is_servable()).collect();
     lines.push(models_line(app, entries.len(), servable.len()));
     lines.extend(example(&servable, &base));

@@ -6,9 +6,10 @@ use super::{Config, FILE_NAME, Overrides};
 use crate::error::Result;
 
 /// Tables and keys that hold at once; all others at the next start.
-const LIVE: [&str; 6] = [
+const LIVE: [&str; 7] = [
     "formats.",
     "plugin.",
+    "model.",
     "plugins.folder",
     "plugins.isolation",
     "plugins.confinement",
@@ -68,7 +69,8 @@ impl Reader {
         self.good = table;
         let is_live = |key: &String| LIVE.iter().any(|live| key.starts_with(live));
         let (applied, needs_restart) = changed.into_iter().partition(is_live);
-        let config = Config { plugins: new.plugins, formats: new.formats, plugin: new.plugin, ..now.clone() };
+        let Config { plugins, formats, plugin, model, .. } = new;
+        let config = Config { plugins, formats, plugin, model, ..now.clone() };
         Ok(Some(Edited { config, applied, needs_restart }))
     }
 }

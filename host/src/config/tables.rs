@@ -232,6 +232,15 @@ impl Default for PluginEntry {
     }
 }
 
+/// `[model."ID"]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelEntry {
+    /// Options for the plugin's load of this model alone, which go before the plugin's own; the plugin refuses what it does
+    /// not know.
+    pub options: toml::Table,
+}
+
 /// The file as it stands; a key that is not here is an error with its line.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -242,4 +251,5 @@ pub(super) struct File {
     pub(super) plugins: Plugins,
     pub(super) formats: BTreeMap<String, String>,
     pub(super) plugin: BTreeMap<String, PluginEntry>,
+    pub(super) model: BTreeMap<String, ModelEntry>,
 }

@@ -100,8 +100,8 @@ impl Models {
         if draining { Left::Draining } else { Left::Unloaded }
     }
 
-    /// Lets go of the models whose plugin was replaced or removed: their running requests hold them to their end, and who
-    /// comes next gets the new plugin, or the reason why there is none.
+    /// Lets go of the models whose plugin was replaced or removed, or whose own options were changed: their running requests
+    /// hold them to their end, and who comes next gets the new plugin, or the reason why there is none.
     pub fn let_go_of_replaced(&self) {
         for (_, slot) in self.slots() {
             self.let_go_if_replaced(&slot);
@@ -110,15 +110,19 @@ impl Models {
 
     pub(super) fn let_go_if_replaced(&self, slot: &Slot) {
         let Some(resident) = slot.take_if(|resident| !self.is_current(resident)) else { return };
-        let reason = format!("its plugin `{}` was replaced or removed", resident.plugin.id);
+        let reason = match self.options_of(&resident.id) == resident.options {
+            true => format!("its plugin `{}` was replaced or removed", resident.plugin.id),
+            false => "its options in plugins.toml were changed".to_owned(),
+        };
         tracing::info!(model = %resident.id, "it ends with its requests: {reason}");
         self.tell(&resident.id, ModelChange::Draining, Some(reason));
         self.leaving().push(Leaving::of(&resident));
     }
 
-    /// Whether a model runs on the plugin that its format has now.
+    /// Whether a model runs on the plugin that its format has now, with the options that it has now.
     fn is_current(&self, model: &Resident) -> bool {
-        self.plugins.spec(&model.plugin.id).is_some_and(|spec| spec.is_same_code(&model.plugin))
+        self.options_of(&model.id) == model.options
+            && self.plugins.spec(&model.plugin.id).is_some_and(|spec| spec.is_same_code(&model.plugin))
     }
 
     /// Unloads what has been idle for as long as it may be, and looks how fast the others are, until the end.

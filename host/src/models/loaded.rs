@@ -21,6 +21,9 @@ const DEVELOPER: &str = "developer";
 /// Over how long tokens a second are counted.
 const PACE_WINDOW: Duration = Duration::from_secs(5);
 
+/// What a plugin is told of a model of which nothing was said.
+pub(super) const NO_OPTIONS: &str = "{}";
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code panics while it holds one of these half-way through a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,6 +75,8 @@ pub struct Resident {
     pub engine: Engine,
     /// Which plugin it runs on. Held while it runs: so it is known of a replaced plugin.
     pub plugin: Arc<Spec>,
+    /// What its plugin was told of this model alone, a JSON object.
+    pub(super) options: String,
     /// The process that it runs in; `None` for this one.
     pub worker: Option<Arc<Worker>>,
     users: AtomicUsize,
@@ -86,6 +91,8 @@ pub struct Resident {
     vocab_size: u32,
     /// Its chat template; a broken one is told at each chat, and plain completions go on.
     template: Option<Result<ChatTemplate>>,
+    /// The same for chats with tools, where they have one of their own.
+    tool_template: Option<Result<ChatTemplate>>,
 }
 
 impl Resident {
@@ -141,11 +148,13 @@ impl Resident {
             Option<Result<ChatTemplate>>,
         ),
     ) -> Resident {
+        let tool_template = tool_template(&id, &metadata);
         Resident {
             id,
             capabilities,
             engine,
             plugin,
+            options: NO_OPTIONS.to_owned(),
             worker,
             users: AtomicUsize::new(0),
             last_used: Mutex::new(Instant::now()),
@@ -156,6 +165,7 @@ impl Resident {
             metadata,
             vocab_size,
             template,
+            tool_template,
         }
     }
 
@@ -269,12 +279,19 @@ impl Resident {
         self.vocab_size
     }
 
-    /// The model's own chat template.
+    /// The text of the chat template that a chat goes by.
+    pub fn template_source(&self, with_tools: bool) -> Option<&str> {
+        let of_tools = self.metadata.tool_template.as_deref().filter(|_| with_tools);
+        of_tools.or(self.metadata.chat_template.as_deref())
+    }
+
+    /// The model's own chat template; for chats with tools the one that is for these, where there is one.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] without one, [`Kind::TemplateBroken`] for a broken one.
-    pub fn chat_template(&self) -> Result<&ChatTemplate> {
-        match &self.template {
+    pub fn chat_template(&self, with_tools: bool) -> Result<&ChatTemplate> {
+        let of_tools = self.tool_template.as_ref().filter(|_| with_tools);
+        match of_tools.or(self.template.as_ref()) {
             None => {
                 let message = format!(
                     "model `{}` has no chat template: use /v1/completions with a whole prompt",
@@ -298,7 +315,7 @@ impl Resident {
     /// # Errors
     /// As [`Resident::chat_template`], and [`Kind::TemplateRefused`] with the template's own words.
     pub fn render_chat(&self, messages: &[chat::Message], options: &RenderOptions) -> Result<Prompt> {
-        let template = self.chat_template()?;
+        let template = self.chat_template(options.tools.is_some())?;
         let messages = as_the_template_knows_them(messages, template);
         let rendered = template.render(&messages, options).map_err(|error| render_error(&self.id, &error))?;
         let segment = |segment: chat::Segment| match segment {
@@ -338,10 +355,17 @@ fn describe(
     can: Abilities,
 ) -> (Vec<String>, Option<Result<ChatTemplate>>) {
     let template = metadata.chat_template.as_deref().map(|source| compile(id, source, metadata));
-    let working = template.as_ref().and_then(|template| template.as_ref().ok());
+    let of_tools = tool_template(id, metadata);
+    let working = |template: &Option<Result<ChatTemplate>>| matches!(template, Some(Ok(_)));
+    let best = if working(&of_tools) && working(&template) { &of_tools } else { &template };
+    let best = best.as_ref().and_then(|template| template.as_ref().ok());
     let fills = infill(metadata).is_some();
-    let capabilities = capability::record(can.capabilities, can.embeds, fills, working);
+    let capabilities = capability::record(can.capabilities, can.embeds, fills, best);
     (capabilities, template)
+}
+
+fn tool_template(id: &str, metadata: &ModelMetadata) -> Option<Result<ChatTemplate>> {
+    metadata.tool_template.as_deref().map(|source| compile(id, source, metadata))
 }
 
 /// How the model is asked for what stands between two texts.

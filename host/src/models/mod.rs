@@ -14,7 +14,7 @@ mod scan;
 mod slot;
 pub mod uploads;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,12 +23,13 @@ use self::catalog::Catalog;
 pub use self::entry::{Entry, ModelState, Summary};
 use self::leaving::Leaving;
 pub use self::life::{Left, Process};
+use self::loaded::NO_OPTIONS;
 pub use self::loaded::{KeepAlive, Loaded, Resident};
 use self::memory::Memory;
 pub use self::memory::{Fit, Verdict};
 pub use self::slot::Down;
 use self::slot::{Slot, SlotState};
-use crate::config::Config;
+use crate::config::{Config, ModelEntry};
 use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Change, ModelChange};
@@ -45,6 +46,8 @@ pub struct Models {
     keep_alive: KeepAlive,
     max_crashes: u32,
     memory: Mutex<Memory>,
+    /// What plugins.toml says about single models, by id.
+    told: Mutex<BTreeMap<String, ModelEntry>>,
     /// One slot for each model that was asked for.
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     /// Models that were told to end and have not.
@@ -69,6 +72,7 @@ impl Models {
             },
             max_crashes: config.plugins.max_crashes,
             memory: Mutex::new(Memory::new(config.models.memory_bytes)),
+            told: Mutex::new(config.model.clone()),
             settings: engine::Settings {
                 max_sequences: engine.max_sequences,
                 queue: engine.queue,
@@ -81,6 +85,18 @@ impl Models {
             leaving: Mutex::default(),
             metrics: Arc::default(),
         })
+    }
+
+    /// From now on what this configuration says about single models holds for their loads.
+    pub fn configure(&self, config: &Config) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = config.model.clone();
+    }
+
+    /// What a plugin is told of this model alone, a JSON object.
+    fn options_of(&self, id: &str) -> String {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = told.get(id).and_then(|entry| serde_json::to_string(&entry.options).ok());
+        options.unwrap_or_else(|| NO_OPTIONS.to_owned())
     }
 
     /// What is counted of them.

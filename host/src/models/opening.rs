@@ -94,7 +94,9 @@ impl Models {
         let library = self.plugins.library(plugin).ok_or_else(|| {
             Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is not open in this process"))
         })?;
-        library.load_model(&entry.path, format, always(progress)).map_err(|error| describe(entry, error))
+        let options = self.options_of(&entry.id);
+        let loaded = library.load_model(&entry.path, (format, &options), always(progress));
+        loaded.map_err(|error| describe(entry, error))
     }
 
     async fn load(
@@ -107,6 +109,7 @@ impl Models {
         let (id, path) = (entry.id.clone(), entry.path.clone());
         let (plugin, format) = (plugin.to_owned(), format.to_owned());
         let (plugins, settings, bounds) = (Arc::clone(&self.plugins), self.settings, self.bounds);
+        let options = self.options_of(&id);
         let suspects = Arc::clone(&slot.suspects);
         let progress = self.with_events(&id, progress);
         let work = move || {
@@ -114,18 +117,21 @@ impl Models {
             tracing::info!(model = %id, plugin = %plugin, "loading");
             let gone = || Error::new(Kind::PluginUnavailable, format!("plugin `{plugin}` is gone"));
             let spec = plugins.spec(&plugin).ok_or_else(gone)?;
-            let resident = match plugins.library(&plugin) {
+            let loaded_with = options.clone();
+            let mut resident = match plugins.library(&plugin) {
                 Some(library) => {
-                    let model = library.load_model(&path, &format, always(progress))?;
+                    let model = library.load_model(&path, (&format, &options), always(progress))?;
                     Resident::start(id, spec, model, settings)?
                 }
                 None => {
                     let bounds = Bounds { memory_bytes: spec.memory_bytes, ..bounds };
-                    let task = Task { model: id.clone(), spec: Spec::clone(&spec), path, format, settings };
+                    let (model, spec_sent) = (id.clone(), Spec::clone(&spec));
+                    let task = Task { model, spec: spec_sent, path, format, options, settings };
                     let worker = Worker::start(&task, bounds, suspects, |fraction| progress(fraction))?;
                     Resident::in_worker(id, spec, worker, settings)?
                 }
             };
+            resident.options = loaded_with;
             let (pid, confinement) = match &resident.worker {
                 Some(worker) => (worker.pid(), worker.ready.confinement.join(", ")),
                 None => (std::process::id(), "none: it runs in the server's own process".to_owned()),

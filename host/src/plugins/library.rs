@@ -89,17 +89,17 @@ impl Library {
         inspection::inspect(self.plugin, path, is_dir, &head)
     }
 
-    /// Loads a model. `progress` hears fractions from 0 to 1 and answers whether to go on. Blocks until it is loaded.
+    /// Loads a model of a format, with options of this model alone, a JSON object. `progress` hears fractions from 0 to 1 and answers whether to go on. Blocks until it is loaded.
     ///
     /// # Errors
     /// What the plugin refuses.
     pub fn load_model(
         &self,
         path: &Path,
-        format: &str,
+        (format, options): (&str, &str),
         progress: impl Fn(f32) -> bool + Send + Sync + 'static,
     ) -> Result<Arc<Model>> {
-        model::utf8(path).and_then(|path| Model::load(self.plugin, path, format, progress))
+        model::utf8(path).and_then(|path| Model::load(self.plugin, path, (format, options), progress))
     }
 }
 

@@ -14,12 +14,17 @@ pub use impetus_plugin_api::{
 };
 
 use crate::error::{Error, Kind, Result};
+use crate::sampling::Recommended;
 
 /// What a plugin tells about a loaded model. Every key may be missing; what has the wrong type counts as missing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelMetadata {
     /// The Jinja text of the model's chat template.
     pub chat_template: Option<String>,
+    /// The same of one that is for chats with tools alone.
+    pub tool_template: Option<String>,
+    /// How its authors would have tokens chosen.
+    pub recommended: Recommended,
     /// Name (`bos`, `eos` …) and text of special tokens.
     pub special_tokens: Vec<(String, String)>,
     /// Tokens that text becomes only where control tokens are parsed.
@@ -51,11 +56,18 @@ impl ModelMetadata {
                 format!("the plugin's description of the model is no JSON object: {error}"),
             )
         })?;
+        let empty = serde_json::Map::new();
+        let defaults = raw.get("generation_defaults").and_then(Value::as_object).unwrap_or(&empty);
+        let (recommended, wrong) = Recommended::read(defaults);
+        wrong.iter().for_each(|line| tracing::warn!("{line}"));
+        let named = |name: &str| raw.get("chat_templates")?.get(name)?.as_str().map(str::to_owned);
         let texts = |object: &serde_json::Map<String, Value>| {
             object.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned()))).collect()
         };
         Ok(ModelMetadata {
             chat_template: raw.get("chat_template").and_then(Value::as_str).map(str::to_owned),
+            tool_template: named("tool_use"),
+            recommended,
             special_tokens: raw
                 .get("special_tokens")
                 .and_then(Value::as_object)
@@ -89,15 +101,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads through a plugin. `progress` hears fractions from 0 to 1 and answers whether to go on.
+    /// Loads through a plugin, with options of this model alone, a JSON object. `progress` hears fractions from 0 to 1 and
+    /// answers whether to go on.
     pub(super) fn load(
         plugin: api::PluginRef,
         path: &str,
-        format: &str,
+        (format, options): (&str, &str),
         progress: impl Fn(f32) -> bool + Send + Sync + 'static,
     ) -> Result<Arc<Model>> {
         let request =
-            api::LoadRequest { path: path.into(), format: format.into(), options_json: "{}".into() };
+            api::LoadRequest { path: path.into(), format: format.into(), options_json: options.into() };
         let sink = api::ProgressSink_TO::from_value(Sink(progress), TD_Opaque);
         let inner = plugin.load_model()(&request, sink).into_result().map_err(load_error)?;
         let metadata =

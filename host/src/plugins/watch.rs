@@ -37,8 +37,8 @@ pub struct Watched {
     pub config: Config,
     /// Reads plugins.toml again.
     pub reader: Reader,
-    /// Called after each look at the plugins: their engines may have to end.
-    pub then: Box<dyn Fn() + Send>,
+    /// Called after each look at the plugins, with what holds then: engines may have to end.
+    pub then: Box<dyn Fn(&Config) + Send>,
 }
 
 /// Watches on a thread of its own for as long as the process lives.
@@ -164,7 +164,7 @@ impl Watch {
             Err(error) => plugins.tell(Change::ConfigurationRefused { reason: error.message }),
         }
         plugins.refresh(config, unsettled, TRIALS);
-        then();
+        then(config);
         crate::allocator::give_back();
     }
 }

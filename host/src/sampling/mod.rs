@@ -27,11 +27,13 @@ mod draw;
 mod dry;
 mod logprobs;
 mod penalties;
+mod recommended;
 mod sampler;
 mod settings;
 
 pub use dry::Breakers;
 pub use logprobs::{LogProbs, log_probabilities};
+pub use recommended::Recommended;
 pub use sampler::{SampleError, Sampler};
 pub use settings::{
     Dry, DynamicTemperature, Filters, InvalidSetting, Mirostat, MirostatVersion, Selection, Settings, Xtc,

@@ -28,6 +28,8 @@ pub struct Task {
     pub path: PathBuf,
     /// Its format.
     pub format: String,
+    /// Options of this model alone, a JSON object.
+    pub options: String,
     /// How much the engine takes at once.
     pub settings: Settings,
 }

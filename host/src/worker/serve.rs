@@ -62,7 +62,7 @@ fn load(task: &Task, to_host: &Shared) -> Result<(Arc<Model>, Running)> {
         }
         true
     };
-    let model = library.load_model(&task.path, &task.format, progress)?;
+    let model = library.load_model(&task.path, (&task.format, &task.options), progress)?;
     let wire = Box::new(ToHost { writer: to_host.clone(), said: Mutex::new(None) });
     let running = engine::start(&task.model, Arc::clone(&model), task.settings, wire)?;
     Ok((model, running))

@@ -55,7 +55,20 @@ use crate::options::Options;
 struct Gguf {
     backend: Arc<LlamaBackend>,
     options: Options,
+    /// The same as they were told: what is told of a model goes over them.
+    told: String,
     default_threads: u32,
+}
+
+/// # Errors
+/// `UNSUPPORTED` for layers on a GPU that this build knows nothing of.
+fn check_layers(options: &Options, backend: &LlamaBackend) -> Result<(), PluginError> {
+    if options.gpu_layers > 0 && !backend.supports_gpu_offload() {
+        return Err(PluginError::unsupported(
+            "gpu_layers is set, but this build of the gguf plugin has no GPU backend: remove the option",
+        ));
+    }
+    Ok(())
 }
 
 impl FormatPlugin for Gguf {
@@ -66,13 +79,9 @@ impl FormatPlugin for Gguf {
         log::install();
         let backend = LlamaBackend::init()
             .map_err(|error| PluginError::internal(format!("llama.cpp could not be started: {error}")))?;
-        if options.gpu_layers > 0 && !backend.supports_gpu_offload() {
-            return Err(PluginError::unsupported(
-                "gpu_layers is set, but this build of the gguf plugin has no GPU backend: remove the option",
-            ));
-        }
+        check_layers(&options, &backend)?;
         let default_threads = u32::try_from(host.thread_budget()).unwrap_or(1);
-        Ok(Gguf { backend: Arc::new(backend), options, default_threads })
+        Ok(Gguf { backend: Arc::new(backend), options, told: options_json.to_owned(), default_threads })
     }
 
     fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
@@ -93,9 +102,11 @@ impl FormatPlugin for Gguf {
         if let Some(reason) = summary::obstacle(&header) {
             return Err(PluginError::unsupported(reason));
         }
+        let options = Options::of_model(&self.told, request.options_json.as_str())?;
+        check_layers(&options, &self.backend)?;
         let loading = Loading {
-            summary: summary::summary(&header, &self.options),
-            options: self.options.clone(),
+            summary: summary::summary(&header, &options),
+            options,
             default_threads: self.default_threads,
             pooling: summary::pooling(&header),
             is_encoder: summary::is_encoder(&header),

@@ -3,6 +3,7 @@
 use impetus_plugin_api::PluginError;
 use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// How models are loaded and run. What is not given is decided by the model and the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -107,6 +108,21 @@ impl Options {
         })?;
         options.check()?;
         Ok(options)
+    }
+
+    /// What the plugin was told, and over it what it was told of one model: two JSON objects.
+    ///
+    /// # Errors
+    /// As [`Options::parse`].
+    pub(crate) fn of_model(plugin: &str, model: &str) -> Result<Options, PluginError> {
+        let object = |json: &str| {
+            serde_json::from_str::<Map<String, Value>>(json).map_err(|error| {
+                PluginError::invalid_argument(format!("gguf options are no JSON object: {error}"))
+            })
+        };
+        let mut all = object(plugin)?;
+        all.extend(object(model)?);
+        Options::parse(&Value::Object(all).to_string())
     }
 
     fn check(&self) -> Result<(), PluginError> {

@@ -52,6 +52,8 @@ use crate::options::Options;
 /// The plugin: its options.
 struct Safetensors {
     options: Options,
+    /// The same as they were told: what is told of a model goes over them.
+    told: String,
     default_threads: u32,
 }
 
@@ -61,7 +63,7 @@ impl FormatPlugin for Safetensors {
     fn init(host: HostApi, options_json: &str) -> Result<Self, PluginError> {
         let options = Options::parse(options_json)?;
         let default_threads = u32::try_from(host.thread_budget()).unwrap_or(1);
-        Ok(Safetensors { options, default_threads })
+        Ok(Safetensors { options, told: options_json.to_owned(), default_threads })
     }
 
     fn probe(&self, input: &ProbeInput<'_>) -> Result<ProbeResult, PluginError> {
@@ -89,7 +91,8 @@ impl FormatPlugin for Safetensors {
         progress: Progress,
     ) -> Result<CheckpointModel, PluginError> {
         let report = |fraction| progress.report(fraction);
-        CheckpointModel::load(request.path(), self.options.clone(), self.default_threads, report)
+        let options = Options::of_model(&self.told, request.options_json.as_str())?;
+        CheckpointModel::load(request.path(), options, self.default_threads, report)
     }
 
     fn extension(&self, name: &str) -> Option<Extension> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use impetus_plugin_api::PluginError;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::checkpoint::{CodeBits, Dtype, Rounding};
 use crate::kernels::Level;
@@ -120,6 +121,21 @@ impl Options {
         Ok(options)
     }
 
+    /// What the plugin was told, and over it what it was told of one model: two JSON objects.
+    ///
+    /// # Errors
+    /// As [`Options::parse`].
+    pub(crate) fn of_model(plugin: &str, model: &str) -> Result<Options, PluginError> {
+        let object = |json: &str| {
+            serde_json::from_str::<Map<String, Value>>(json).map_err(|error| {
+                PluginError::invalid_argument(format!("safetensors options are no JSON object: {error}"))
+            })
+        };
+        let mut all = object(plugin)?;
+        all.extend(object(model)?);
+        Options::parse(&Value::Object(all).to_string())
+    }
+
     /// Cells of the cache for a model that was trained with this context.
     pub(crate) fn context_tokens(&self, trained: usize) -> u32 {
         let trained = u32::try_from(trained).unwrap_or(u32::MAX);
@@ -152,6 +168,16 @@ mod tests {
         assert_eq!((options.context_tokens(8), options.batch_tokens()), (64, 32));
         assert_eq!(options.level(), Level::Portable);
         assert_eq!(Options::parse("{}").unwrap().context_tokens(1 << 20), 16384);
+    }
+
+    #[test]
+    fn what_a_model_is_told_goes_before_what_the_plugin_is_told() {
+        let plugin = r#"{"threads":2,"quantize":"int4"}"#;
+        let options = Options::of_model(plugin, r#"{"quantize":"int8"}"#).unwrap();
+        assert_eq!((options.threads, options.quantize), (Some(2), Some(Quantize::Int8)));
+        assert_eq!(Options::of_model(plugin, "{}").unwrap(), Options::parse(plugin).unwrap());
+        let error = Options::of_model(plugin, r#"{"quantise":"int8"}"#).unwrap_err();
+        assert!(error.message.contains("quantise"), "{}", error.message);
     }
 
     #[test]

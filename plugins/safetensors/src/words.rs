@@ -25,6 +25,7 @@ impl Words {
         let control = self.text.control().iter().map(|(id, text)| json!({"id": id, "text": text}));
         let mut metadata = self.summary.clone();
         metadata["chat_template"] = self.description.chat_template.clone().into();
+        metadata["chat_templates"] = self.description.named_templates.clone().into();
         metadata["special_tokens"] = self.special_tokens().into();
         metadata["control_tokens"] = control.collect();
         metadata["generation_defaults"] = self.description.generation.clone().into();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::sampling::{Filters, Selection, Settings};
+use crate::sampling::{Filters, Recommended, Selection, Settings};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Run {
@@ -32,38 +32,52 @@ pub(in crate::cli) struct Run {
     sampling: Sampling,
 }
 
-/// How tokens are chosen. The defaults are those of llama.cpp's own command line: small models chat badly without any
-/// filter. The HTTP API's defaults are OpenAI's, which filter nothing.
+/// How tokens are chosen. What is not said is as the model's authors recommend it, and else as in llama.cpp's own command
+/// line: small models chat badly without any filter. The HTTP API's defaults are OpenAI's, which filter nothing.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 struct Sampling {
-    /// 0 takes the most probable token; the higher, the more surprising
-    #[arg(long, value_name = "NUMBER", default_value_t = 0.8)]
-    temperature: f32,
-    /// Only this many of the most probable tokens; 0: all
-    #[arg(long, value_name = "COUNT", default_value_t = 40)]
-    top_k: u32,
-    /// Only the most probable tokens that together reach this share; 1: all
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
-    top_p: f32,
-    /// Only tokens at least this share as probable as the first; 0: all
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
-    min_p: f32,
-    /// Above 1, what was said lately becomes less probable
-    #[arg(long, value_name = "NUMBER", default_value_t = 1.0)]
-    repeat_penalty: f32,
+    /// 0 takes the most probable token; the higher, the more surprising [default: the model's own, or 0.8]
+    #[arg(long, value_name = "NUMBER")]
+    temperature: Option<f32>,
+    /// Only this many of the most probable tokens; 0: all [default: the model's own, or 40]
+    #[arg(long, value_name = "COUNT")]
+    top_k: Option<u32>,
+    /// Only the most probable tokens that together reach this share; 1: all [default: the model's own, or 0.95]
+    #[arg(long, value_name = "SHARE")]
+    top_p: Option<f32>,
+    /// Only tokens at least this share as probable as the first; 0: all [default: the model's own, or 0.05]
+    #[arg(long, value_name = "SHARE")]
+    min_p: Option<f32>,
+    /// Above 1, what was said lately becomes less probable [default: the model's own, or 1]
+    #[arg(long, value_name = "NUMBER")]
+    repeat_penalty: Option<f32>,
 }
 
 impl Run {
-    /// The sampling settings, not yet validated.
-    pub(in crate::cli) fn settings(&self) -> Settings {
-        let &Sampling { temperature, top_k, top_p, min_p, repeat_penalty } = &self.sampling;
-        let filters = Filters { top_k, top_p, min_p, ..Filters::default() };
-        Settings {
-            temperature,
+    /// The sampling settings for a model of which this is recommended, not yet validated.
+    pub(in crate::cli) fn settings(&self, recommended: &Recommended) -> Settings {
+        let Sampling { temperature, top_k, top_p, min_p, repeat_penalty } = &self.sampling;
+        let filters = Filters {
+            top_k: top_k.unwrap_or(40),
+            top_p: top_p.unwrap_or(0.95),
+            min_p: min_p.unwrap_or(0.05),
+            ..Filters::default()
+        };
+        let mut settings = Settings {
+            temperature: temperature.unwrap_or(0.8),
             selection: Selection::Filters(filters),
-            repeat_penalty,
+            repeat_penalty: repeat_penalty.unwrap_or(1.0),
             ..Settings::default()
-        }
+        };
+        recommended.fill(&mut settings, |name| match name {
+            "temperature" => temperature.is_some(),
+            "top_k" => top_k.is_some(),
+            "top_p" => top_p.is_some(),
+            "min_p" => min_p.is_some(),
+            "repeat_penalty" => repeat_penalty.is_some(),
+            _ => false,
+        });
+        settings
     }
 }

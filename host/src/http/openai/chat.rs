@@ -23,6 +23,7 @@ use crate::http::body::JsonBody;
 use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, found};
 use crate::models::Loaded;
+use crate::sampling::Settings;
 
 /// Template variables that no one but us sets.
 const OF_THE_REQUEST: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
@@ -47,7 +48,7 @@ pub(crate) async fn handle(
 async fn start(app: App, request: ChatRequest) -> Result<(Generation, ChatShape)> {
     let delivery = request.parameters.delivery;
     let logprobs = request.logprobs.is_some();
-    let Started { generation, model, ids, answers } = begin(&app, request).await?;
+    let Started { generation, model, ids, answers, .. } = begin(&app, request).await?;
     let stamp = Stamp::new("chatcmpl", &model);
     let so_far = delivery.includes_usage_throughout().then(|| generation.so_far());
     let include_usage = delivery.includes_usage();
@@ -59,6 +60,8 @@ pub(super) struct Started {
     pub(super) generation: Generation,
     /// The model's id.
     pub(super) model: String,
+    /// How tokens are chosen, what the model's authors recommend included.
+    pub(super) sampling: Settings,
     pub(super) ids: Ids,
     /// What is read of each answer: nothing yet.
     pub(super) answers: Vec<Answer>,
@@ -66,8 +69,9 @@ pub(super) struct Started {
 
 /// Renders a chat and submits it, under whichever names its fields came.
 pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
-    let ChatRequest { model, asked, messages, parameters, logprobs, variables, tools, names } = request;
+    let ChatRequest { model, asked, messages, mut parameters, logprobs, variables, tools, names } = request;
     let model = generation::open_for(app, &model, (names.endpoint, &asked)).await?;
+    parameters.fill(&asked, &model.metadata().recommended);
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
     let options = rendering(&model, variables, &tools, names)?;
@@ -90,7 +94,8 @@ pub(super) async fn begin(app: &App, request: ChatRequest) -> Result<Started> {
     let answers = requests.iter().map(|_| Answer::new(reader.clone())).collect();
     let id = model.id.clone();
     let generation = Generation::start(model, requests, parameters.choices as usize).await;
-    Ok(Started { generation: generation.map_err(about_messages)?, model: id, ids, answers })
+    let generation = generation.map_err(about_messages)?;
+    Ok(Started { generation, model: id, sampling: parameters.sampling, ids, answers })
 }
 
 /// With what a template renders a chat, beside its messages.
@@ -103,14 +108,15 @@ pub(super) fn rendering(
     tools: &Tools,
     names: Names,
 ) -> Result<RenderOptions> {
-    check_variables(&variables, model, names)?;
+    let source = model.template_source(!tools.is_empty());
+    check_variables(&variables, (&model.id, source), names)?;
     let tools = (!tools.is_empty()).then(|| Value::Array(tools.objects.clone()));
     Ok(RenderOptions { variables, tools, ..RenderOptions::default() })
 }
 
 /// How the model writes, if it can be offered these tools.
 pub(super) fn manner(model: &Loaded, tools: &Tools) -> Result<Manner> {
-    let manner = *model.chat_template()?.manner();
+    let manner = *model.chat_template(!tools.is_empty())?.manner();
     if tools.is_empty() || manner.has_tools() {
         return Ok(manner);
     }
@@ -144,18 +150,19 @@ fn about_messages(error: Error, messages: &str) -> Error {
 
 /// A variable that the template never names would be dropped in silence. One that switches something off is obeyed by
 /// a model that has no such thing.
-fn check_variables(variables: &Map<String, Value>, model: &Loaded, names: Names) -> Result<()> {
-    let Some(source) = model.metadata().chat_template.as_deref() else {
-        return Ok(());
-    };
+fn check_variables(
+    variables: &Map<String, Value>,
+    (model, template): (&str, Option<&str>),
+    names: Names,
+) -> Result<()> {
+    let Some(source) = template else { return Ok(()) };
     let off = |value: &Value| matches!(value, Value::Null | Value::Bool(false));
     match variables.iter().find(|(name, value)| !off(value) && !source.contains(name.as_str())) {
         None => Ok(()),
         Some((name, _)) => {
             let param =
                 if name == EFFORT { names.effort.to_owned() } else { format!("chat_template_kwargs.{name}") };
-            let message =
-                format!("the chat template of model `{}` knows no `{name}`; leave it out", model.id);
+            let message = format!("the chat template of model `{model}` knows no `{name}`; leave it out");
             Err(Error::unsupported(param, message).into())
         }
     }

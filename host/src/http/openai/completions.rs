@@ -47,6 +47,7 @@ async fn start(app: App, request: CompletionRequest) -> Result<(Generation, Comp
     if let Some(suffix) = suffix {
         prompts = between(prompts, &suffix, &model);
     }
+    parameters.fill(&asked, &model.metadata().recommended);
     parameters.check_vocabulary(model.vocab_size())?;
     parameters.settle(&model);
     let told = parameters.choices as usize;

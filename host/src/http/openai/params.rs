@@ -12,7 +12,7 @@ use crate::http::error::{Failure, Result};
 use crate::http::fields::{Fields, elements, found};
 use crate::http::life;
 use crate::models::{KeepAlive, Loaded};
-use crate::sampling::Settings;
+use crate::sampling::{Recommended, Settings};
 
 /// The most answers to one prompt.
 pub(super) const MAX_CHOICES: u32 = 128;
@@ -104,6 +104,11 @@ impl Parameters {
         self.sampling
             .validate_tokens(vocab_size)
             .map_err(|invalid| sampling::refused(&invalid, invalid.field))
+    }
+
+    /// What the request left open is as the model's authors recommend it; `asked` are the fields that say something.
+    pub(super) fn fill(&mut self, asked: &[String], recommended: &Recommended) {
+        recommended.fill(&mut self.sampling, |name| asked.iter().any(|asked| asked == name));
     }
 
     /// Does to the model what the request wishes beside its answer.

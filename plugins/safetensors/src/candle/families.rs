@@ -8,6 +8,7 @@ use candle_transformers::models::{
     recurrent_gemma as candle_recurrent_gemma,
 };
 use impetus_plugin_api::PluginError;
+use serde_json::json;
 
 use super::read::{deepseek_v2, lfm2, mamba, mamba2, recurrent_gemma};
 use crate::config::{Description, Fields};
@@ -79,6 +80,8 @@ impl Outline {
         }
         let fields = Fields::new(&description.config);
         let _ = (fields.value("quantization"), fields.value("quantization_config"));
+        // What the authors' own program takes for itself; nothing in it is nothing.
+        fields.only("ssm_cfg", &json!({}))?;
         let family = FAMILIES.iter().find(|family| family.model_type == description.family());
         let family =
             family.ok_or_else(|| PluginError::internal("a family that is not candle's: this is a bug"))?;
@@ -107,7 +110,6 @@ const HARMLESS: &[&str] = &[
     "seq_aux",
     "aux_loss_alpha",
     "ep_size",
-    "ssm_cfg",
     "time_step_floor",
     "time_step_init_scheme",
     "time_step_max",

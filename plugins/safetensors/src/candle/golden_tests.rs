@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use impetus_plugin_api::sdk::{Context, Model};
 use impetus_plugin_api::{Batch, Capabilities, ErrorCode, Flow, PosRange, Position, SeqId, Token};
+use safetensors::tensor::{SafeTensors, TensorView};
 use serde::Deserialize;
 
 use crate::any::{AnyContext, CheckpointModel};
@@ -170,4 +171,58 @@ fn a_state_is_neither_cut_nor_copied_and_says_so() {
         assert_eq!(full.unwrap_err().code, ErrorCode::CACHE_FULL, "{name}");
         assert_eq!(context.seq_pos_max(SeqId(1)), None);
     }
+}
+
+/// Copies a checkpoint, its configuration and its tensors changed.
+fn changed(
+    name: &str,
+    config: impl FnOnce(&mut serde_json::Value),
+    tensors: impl FnOnce(&mut Vec<(String, TensorView<'static>)>),
+) -> tempfile::TempDir {
+    let (from, to) = (folder().join(name), tempfile::tempdir().unwrap());
+    let mut json = serde_json::from_slice(&std::fs::read(from.join("config.json")).unwrap()).unwrap();
+    config(&mut json);
+    std::fs::write(to.path().join("config.json"), json.to_string()).unwrap();
+    std::fs::copy(from.join("tokenizer.json"), to.path().join("tokenizer.json")).unwrap();
+    // A test may leave the few bytes behind.
+    let bytes: &'static [u8] = std::fs::read(from.join("model.safetensors")).unwrap().leak();
+    let mut all = SafeTensors::deserialize(bytes).unwrap().tensors();
+    tensors(&mut all);
+    safetensors::serialize_to_file(all, None, &to.path().join("model.safetensors")).unwrap();
+    to
+}
+
+fn load_error(folder: &Path) -> Option<String> {
+    let loaded = CheckpointModel::load(folder, Options::default(), 1, |_| Flow::Continue);
+    loaded.err().map(|error| error.message.into_string())
+}
+
+#[test]
+fn what_the_authors_program_alone_is_told_is_refused() {
+    let told = |value: serde_json::Value| changed("mamba", |config| config["ssm_cfg"] = value, |_| ());
+    assert_eq!(load_error(told(serde_json::json!({})).path()), None);
+    let error = load_error(told(serde_json::json!({"layer": "Mamba2"})).path()).unwrap();
+    assert!(error.contains("`ssm_cfg` is"), "{error}");
+}
+
+#[test]
+fn a_second_output_matrix_is_the_embedding_or_refused() {
+    let with = |change: u8| {
+        changed(
+            "lfm2",
+            |_| (),
+            |tensors| {
+                let (_, embedding) =
+                    tensors.iter().find(|(name, _)| name.ends_with("embed_tokens.weight")).unwrap();
+                let mut data = embedding.data().to_vec();
+                data[0] ^= change;
+                let view =
+                    TensorView::new(embedding.dtype(), embedding.shape().to_vec(), data.leak()).unwrap();
+                tensors.push(("lm_head.weight".to_owned(), view));
+            },
+        )
+    };
+    assert_eq!(load_error(with(0).path()), None);
+    let error = load_error(with(1).path()).unwrap();
+    assert!(error.contains("`lm_head.weight` differs from the embedding"), "{error}");
 }

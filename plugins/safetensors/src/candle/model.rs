@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::families::Outline;
 use super::lane::Network;
 use super::tensors::Tensors;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, TIED};
 use crate::config::Description;
 use crate::options::Options;
 use crate::summary;
@@ -53,7 +53,14 @@ impl CandleModel {
         let network =
             Network::load(config, builder).map_err(|error| PluginError::corrupt_model(error.to_string()))?;
         // The embedding again, where they are tied.
-        used.check_all(|name| outline.tied && name == "lm_head.weight")?;
+        used.check_all(|name| outline.tied && name == TIED)?;
+        if outline.tied {
+            for embedding in EMBEDDINGS {
+                for prefix in ["", outline.prefix] {
+                    checkpoint.check_tied(&format!("{prefix}{embedding}.weight"))?;
+                }
+            }
+        }
         let summary = outline.summary(&description, &checkpoint, &options);
         let words = Words::new(description, text, summary);
         Ok(CandleModel { outline, network, options, default_threads, words })
@@ -87,6 +94,9 @@ impl CandleModel {
         self.words.is_end(token)
     }
 }
+
+/// What these families call their embedding.
+const EMBEDDINGS: [&str; 3] = ["embeddings", "embedding", "embed_tokens"];
 
 const NOTE: &str = "runs through candle in float32: one sequence after another, and behind the first piece of a prompt \
                     token by token; its state can be neither cut nor copied";

@@ -8,6 +8,8 @@ mod mlx;
 mod panels;
 mod rounding;
 mod shards;
+#[cfg(test)]
+mod shards_tests;
 mod weight;
 
 pub(crate) use self::header::Entry;
@@ -15,5 +17,5 @@ pub(crate) use self::matrix::{Dtype, Matrix};
 pub(crate) use self::mlx::Rounded;
 pub(crate) use self::panels::{CodeBits, Layout, PANEL, Panels, Slab};
 pub(crate) use self::rounding::Rounding;
-pub(crate) use self::shards::{Checkpoint, Place};
+pub(crate) use self::shards::{Checkpoint, Place, TIED};
 pub(crate) use self::weight::Weight;

@@ -30,6 +30,9 @@ pub(crate) enum Place {
     LargePages,
 }
 
+/// The output matrix, which some checkpoints hold again where it is the embedding.
+pub(crate) const TIED: &str = "lm_head.weight";
+
 const INDEX: &str = "model.safetensors.index.json";
 
 impl Checkpoint {
@@ -52,6 +55,7 @@ impl Checkpoint {
                 let mut files: Vec<String> = index.values().cloned().collect();
                 files.sort();
                 files.dedup();
+                check_strays(folder, &files)?;
                 files
             }
             None => vec![only_file(folder)?],
@@ -115,6 +119,20 @@ impl Checkpoint {
     /// As [`Checkpoint::matrix`].
     pub(crate) fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, PluginError> {
         Ok(self.shaped(name, &[length], (1, length))?.to_floats())
+    }
+
+    /// Where the output matrix is the embedding, one that is there all the same must be equal to it.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` where it is another, so that it is not clear which of them counts.
+    pub(crate) fn check_tied(&self, embedding: &str) -> Result<(), PluginError> {
+        let bytes = |name: &str| self.tensors.get(name).map(|(map, entry)| &map[entry.range.clone()]);
+        match (bytes(TIED), bytes(embedding)) {
+            (Some(output), Some(embedding)) if output != embedding => Err(PluginError::unsupported(format!(
+                "tensor `{TIED}` differs from the embedding, while `tie_word_embeddings` of config.json makes them one"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// A tensor's bytes and what its header says.
@@ -188,6 +206,31 @@ fn only_file(folder: &Path) -> Result<String, PluginError> {
             format!("{INDEX} is missing, which says what is in which of {}", many.join(", ")),
         )),
     }
+}
+
+/// A part that the index does not know is of another download than the index. Other weights in the folder, under names
+/// of their own (`consolidated.safetensors`), are nobody's.
+///
+/// # Errors
+/// `CORRUPT_MODEL` with the part's name.
+fn check_strays(folder: &Path, files: &[String]) -> Result<(), PluginError> {
+    let stems: BTreeSet<&str> = files.iter().filter_map(|file| stem(file)).collect();
+    let is_stray =
+        |file: &String| !files.contains(file) && stem(file).is_some_and(|stem| stems.contains(stem));
+    match weight_files(folder)?.into_iter().find(is_stray) {
+        None => Ok(()),
+        Some(file) => Err(corrupt(format!(
+            "{file} is a part of which {INDEX} knows nothing: remove it, or fetch the index that belongs to it"
+        ))),
+    }
+}
+
+/// `model` of `model-00001-of-00002.safetensors`.
+fn stem(file: &str) -> Option<&str> {
+    let (rest, count) = file.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (stem, number) = rest.rsplit_once('-')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(number) && is_number(count)).then_some(stem)
 }
 
 /// The `.safetensors` files of a folder, by name.

@@ -17,8 +17,10 @@ const HARMLESS: &[&str] = &[
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_name_or_path",
+    "_num_labels",
     "architectures",
     "attention_dropout",
+    "attention_probs_dropout_prob",
     "attn_pdrop",
     "auto_map",
     "bos_token_id",
@@ -33,6 +35,7 @@ const HARMLESS: &[&str] = &[
     "finetuning_task",
     "gradient_checkpointing",
     "hidden_dropout",
+    "hidden_dropout_prob",
     "id2label",
     "initializer_range",
     "is_decoder",
@@ -52,7 +55,6 @@ const HARMLESS: &[&str] = &[
     "resid_pdrop",
     "residual_dropout",
     "return_dict",
-    "rope_interleaved",
     "router_aux_loss_coef",
     "router_jitter_noise",
     "sep_token_id",
@@ -141,13 +143,34 @@ impl<'a> Fields<'a> {
         self.typed(name, "a text", Value::as_str)
     }
 
+    /// An object; an empty one says nothing.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` for another type.
+    pub(crate) fn object(&self, name: &'static str) -> Result<Option<&'a Map<String, Value>>, PluginError> {
+        Ok(self.typed(name, "an object", Value::as_object)?.filter(|object| !object.is_empty()))
+    }
+
+    /// A list.
+    ///
+    /// # Errors
+    /// `CORRUPT_MODEL` for another type.
+    pub(crate) fn list(&self, name: &'static str) -> Result<Option<&'a [Value]>, PluginError> {
+        self.typed(name, "a list", |value| value.as_array().map(Vec::as_slice))
+    }
+
     /// A field that this program only understands with one value (or none).
     ///
     /// # Errors
     /// `UNSUPPORTED` for any other value.
     pub(crate) fn only(&self, name: &'static str, allowed: &Value) -> Result<(), PluginError> {
+        // The same number may be written with a point or without.
+        let same = |value: &Value| {
+            let number = value.as_f64();
+            value == allowed || (number.is_some() && number == allowed.as_f64())
+        };
         match self.value(name) {
-            Some(value) if value != allowed => Err(PluginError::unsupported(format!(
+            Some(value) if !same(value) => Err(PluginError::unsupported(format!(
                 "config.json: `{name}` is {value}; supported is {allowed}"
             ))),
             _ => Ok(()),

@@ -6,6 +6,8 @@
 mod families;
 mod fields;
 mod names;
+#[cfg(test)]
+mod published_tests;
 mod rope;
 mod rounded;
 #[cfg(test)]
@@ -16,6 +18,8 @@ use std::path::Path;
 use impetus_plugin_api::{ErrorCode, PluginError};
 use serde_json::{Map, Value};
 
+#[cfg(test)]
+pub(crate) use self::families::names;
 pub(crate) use self::fields::Fields;
 pub(crate) use self::names::{InputNames, MlpNames, Names};
 pub(crate) use self::rope::{Pairing, Rope, Scaling};
@@ -153,6 +157,8 @@ pub(crate) struct Description {
     tokenizer: Map<String, Value>,
     /// The Jinja text of the chat template.
     pub(crate) chat_template: Option<String>,
+    /// Those that are for one purpose, such as `tool_use`, by name.
+    pub(crate) named_templates: Map<String, Value>,
     /// As the model card (README.md) has it.
     pub(crate) license: Option<String>,
 }
@@ -171,14 +177,19 @@ impl Description {
             )
         })?;
         let tokenizer = object(folder, "tokenizer_config.json")?.unwrap_or_default();
-        let chat_template = std::fs::read_to_string(folder.join("chat_template.jinja"))
-            .ok()
-            .or_else(|| template_of(&tokenizer));
+        let (told, mut named_templates) = templates_of(&tokenizer);
+        let file = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
+        // Where there are files, `transformers` goes by these.
+        if file.is_some() {
+            named_templates.clear();
+        }
+        named_templates.extend(template_files(folder));
         Ok(Description {
             config,
             generation: object(folder, "generation_config.json")?.unwrap_or_default(),
             tokenizer,
-            chat_template,
+            chat_template: file.or(told),
+            named_templates,
             license: std::fs::read_to_string(folder.join("README.md"))
                 .ok()
                 .and_then(|card| license_of(&card)),
@@ -249,16 +260,32 @@ pub(crate) fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Val
         .map_err(|error| PluginError::corrupt_model(format!("{name} is no JSON object: {error}")))
 }
 
-/// One template, or several with names, of which `default` counts.
-fn template_of(tokenizer: &Map<String, Value>) -> Option<String> {
-    match tokenizer.get("chat_template")? {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(named) => {
-            let default = named.iter().find(|one| one["name"] == "default").or(named.first())?;
-            default["template"].as_str().map(str::to_owned)
+/// One template, or several with names: the one called `default`, and the others. Without that name none counts for all
+/// chats, unless there is no other.
+fn templates_of(tokenizer: &Map<String, Value>) -> (Option<String>, Map<String, Value>) {
+    match tokenizer.get("chat_template") {
+        Some(Value::String(text)) => (Some(text.clone()), Map::new()),
+        Some(Value::Array(listed)) => {
+            let one = |one: &Value| Some((one["name"].as_str()?.to_owned(), one["template"].clone()));
+            let mut named: Map<String, Value> =
+                listed.iter().filter_map(one).filter(|(_, text)| text.is_string()).collect();
+            let only = if named.len() == 1 { named.values().next().cloned() } else { None };
+            let default = named.remove("default").or(only);
+            (default.and_then(|text| text.as_str().map(str::to_owned)), named)
         }
-        _ => None,
+        _ => (None, Map::new()),
     }
+}
+
+/// `additional_chat_templates/NAME.jinja`
+fn template_files(folder: &Path) -> Map<String, Value> {
+    let files = std::fs::read_dir(folder.join("additional_chat_templates")).into_iter().flatten();
+    let named = files.filter_map(|file| {
+        let path = file.ok()?.path();
+        let name = path.file_name()?.to_str()?.strip_suffix(".jinja")?.to_owned();
+        Some((name, std::fs::read_to_string(&path).ok()?.into()))
+    });
+    named.collect()
 }
 
 /// `license: apache-2.0` of the lines between two `---` at a model card's beginning.

@@ -12,7 +12,7 @@ use super::weights::{
     Dense, Expert, ExpertWeights, FeedForward, HeadNorms, LayerNorms, LayerWeights, Packing, Projection,
     SharedExpert,
 };
-use crate::checkpoint::{Checkpoint, Weight};
+use crate::checkpoint::{Checkpoint, TIED, Weight};
 use crate::config::{
     AttentionBias, Decoder, Experts, InputNames, Layer, MlpNames, NormKind, QueryKeyNorm, Residual,
 };
@@ -363,12 +363,15 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// `UNSUPPORTED` with a tensor that the decoder has no use for: the checkpoint is more than its configuration says.
     pub(super) fn check_all_used(&self) -> Result<(), PluginError> {
+        if self.decoder.tied {
+            self.checkpoint.check_tied(&format!("{}.weight", self.name(self.decoder.names.embedding)))?;
+        }
         // Computed from the configuration, or the same numbers as the embedding.
         let known = |name: &str| {
             let masks = [".attention.bias", ".attention.masked_bias", ".attn.bias", ".attn.masked_bias"];
             name.ends_with("rotary_emb.inv_freq")
                 || masks.iter().any(|mask| name.ends_with(mask))
-                || (self.decoder.tied && name == "lm_head.weight")
+                || (self.decoder.tied && name == TIED)
         };
         match self.checkpoint.unused().find(|name| !known(name)) {
             Some(name) => Err(PluginError::unsupported(format!(

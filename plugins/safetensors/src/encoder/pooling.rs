@@ -148,6 +148,10 @@ fn modules(folder: &Path) -> Result<Option<Vec<(String, String)>>, PluginError> 
     let list: Vec<Map<String, Value>> = serde_json::from_slice(&text)
         .map_err(|error| corrupt(format!("modules.json is no list: {error}")))?;
     let module = |module: &Map<String, Value>| {
+        known(module, "modules.json", &["idx", "name", "path", "type", "kwargs"])?;
+        if module.get("kwargs").is_some_and(|told| told != &json!([]) && told != &json!({})) {
+            return Err(PluginError::unsupported("modules.json: modules with `kwargs` are not supported"));
+        }
         let text = |name: &str| module.get(name).and_then(Value::as_str);
         let (Some(kind), Some(path)) = (text("type"), text("path")) else {
             return Err(corrupt("modules.json has a module without `type` and `path`".to_owned()));
@@ -166,29 +170,84 @@ fn modules(folder: &Path) -> Result<Option<Vec<(String, String)>>, PluginError> 
 fn longest_of(folder: &Path) -> Result<Option<usize>, PluginError> {
     let names = ["bert", "roberta", "distilbert", "camembert", "xlm-roberta"];
     for name in names {
-        let Some(told) = object(folder, &format!("sentence_{name}_config.json"))? else { continue };
-        if told.get("do_lower_case") == Some(&Value::Bool(true)) {
-            return Err(PluginError::unsupported(format!(
-                "sentence_{name}_config.json: `do_lower_case` is not supported; let the tokeniser do it"
-            )));
+        let file = format!("sentence_{name}_config.json");
+        let Some(told) = object(folder, &file)? else { continue };
+        known(&told, &file, &TRANSFORMER.map(|(key, _)| key))?;
+        for (key, allowed) in TRANSFORMER {
+            let Some(value) = told.get(key).filter(|value| !value.is_null()) else { continue };
+            let allowed: Value = serde_json::from_str(allowed).unwrap_or_default();
+            if !allowed.is_null() && *value != allowed {
+                return Err(PluginError::unsupported(format!(
+                    "{file}: `{key}` is {value}; supported is {allowed}"
+                )));
+            }
         }
-        let longest = told.get("max_seq_length").and_then(Value::as_u64);
-        return Ok(longest.and_then(|longest| usize::try_from(longest).ok()));
+        let Some(longest) = told.get("max_seq_length").filter(|longest| !longest.is_null()) else {
+            return Ok(None);
+        };
+        let longest = longest.as_u64().and_then(|longest| usize::try_from(longest).ok());
+        return longest
+            .map(Some)
+            .ok_or_else(|| corrupt(format!("{file}: `max_seq_length` must be a whole number")));
     }
     Ok(None)
+}
+
+/// What the transformer's own file may say: any value for null, or this one alone.
+const TRANSFORMER: [(&str, &str); 6] = [
+    ("max_seq_length", "null"),
+    // The tokeniser would do it.
+    ("do_lower_case", "false"),
+    ("transformer_task", "\"feature-extraction\""),
+    ("modality_config", r#"{"text":{"method":"forward","method_output_name":"last_hidden_state"}}"#),
+    ("module_output_name", "\"token_embeddings\""),
+    ("processing_kwargs", "{}"),
+];
+
+/// # Errors
+/// `UNSUPPORTED` with a key that is not of these: it may change the vectors.
+fn known(object: &Map<String, Value>, file: &str, keys: &[&str]) -> Result<(), PluginError> {
+    match object.iter().find(|(key, value)| !value.is_null() && !keys.contains(&key.as_str())) {
+        None => Ok(()),
+        Some((key, _)) => Err(PluginError::unsupported(format!(
+            "{file}: `{key}` is not understood, and may change the vectors"
+        ))),
+    }
 }
 
 fn mode_of(folder: &Path, path: &str) -> Result<Mode, PluginError> {
     let file = format!("{path}/config.json");
     let config = object(&folder.join(path), "config.json")?
         .ok_or_else(|| corrupt(format!("{file} is missing: modules.json names it")))?;
+    let mut keys = vec!["pooling_mode", "word_embedding_dimension", "embedding_dimension", "include_prompt"];
+    keys.extend(MODES.map(|(old, _, _)| old));
+    known(&config, &file, &keys)?;
+    // Without it the tokens of a text's beginning would not count.
+    if let Some(told) = config.get("include_prompt").filter(|told| *told != &Value::Bool(true)) {
+        return Err(PluginError::unsupported(format!(
+            "{file}: `include_prompt` is {told}; supported is true"
+        )));
+    }
+    if let Some(told) = config.get("pooling_mode").filter(|told| !told.is_string()) {
+        return Err(corrupt(format!("{file}: `pooling_mode` must be a text; found {told}")));
+    }
     let told = config.get("pooling_mode").and_then(Value::as_str);
-    let named =
-        |old: &str, new: &str| told == Some(new) || config.get(old).and_then(Value::as_bool).unwrap_or(false);
-    let found: Vec<_> = MODES.iter().filter(|(old, new, _)| named(old, new)).collect();
+    let mut found = Vec::new();
+    for (old, new, mode) in MODES {
+        let flag = match config.get(old) {
+            None => false,
+            Some(Value::Bool(flag)) => *flag,
+            Some(other) => {
+                return Err(corrupt(format!("{file}: `{old}` must be true or false; found {other}")));
+            }
+        };
+        if flag || told == Some(new) {
+            found.push((old, mode));
+        }
+    }
     match found.as_slice() {
-        [(_, _, Some(mode))] => Ok(*mode),
-        [(name, _, None)] => Err(PluginError::unsupported(format!(
+        [(_, Some(mode))] => Ok(*mode),
+        [(name, None)] => Err(PluginError::unsupported(format!(
             "{file}: `{name}` is not supported; supported are cls, mean, max and last"
         ))),
         [] => Err(PluginError::unsupported(format!(
@@ -204,6 +263,10 @@ fn mode_of(folder: &Path, path: &str) -> Result<Mode, PluginError> {
 /// Texts that sentence-transformers can put before what it embeds: only told, as a client writes them itself.
 fn prompts(folder: &Path, notes: &mut Vec<String>) -> Result<(), PluginError> {
     let config = object(folder, "config_sentence_transformers.json")?.unwrap_or_default();
+    // How vectors are compared, and what wrote the file, changes none.
+    let harmless = ["__version__", "model_type", "similarity_fn_name"];
+    let read = ["prompts", "default_prompt_name", "truncate_dim"];
+    known(&config, "config_sentence_transformers.json", &[harmless, read].concat())?;
     let text = |name: &str| config.get(name).and_then(Value::as_str);
     if let Some(default) = text("default_prompt_name") {
         return Err(PluginError::unsupported(format!(
@@ -297,6 +360,20 @@ mod tests {
         let prompt = ("config_sentence_transformers.json", json!({"default_prompt_name": "query"}));
         check(&[usual(), cls.clone(), prompt], "`query`");
         let lower = ("sentence_bert_config.json", json!({"do_lower_case": true}));
-        check(&[usual(), cls, lower], "do_lower_case");
+        check(&[usual(), cls.clone(), lower], "do_lower_case");
+        // What nobody here reads may change the vectors.
+        let unknown = json!({"pooling_mode": "cls", "pooling_mode_by_moon": true});
+        check(&[usual(), mode(unknown)], "`pooling_mode_by_moon` is not understood");
+        check(&[usual(), mode(json!({"pooling_mode_cls_token": "yes"}))], "must be true or false");
+        let without = json!({"pooling_mode": "mean", "include_prompt": false});
+        check(&[usual(), mode(without)], "`include_prompt` is false");
+        for (key, value) in [("query_expansion", json!(true)), ("transformer_task", json!("fill-mask"))] {
+            let file = ("sentence_bert_config.json", json!({key: value}));
+            check(&[usual(), cls.clone(), file], key);
+        }
+        let longest = ("sentence_bert_config.json", json!({"max_seq_length": "many"}));
+        check(&[usual(), cls.clone(), longest], "`max_seq_length` must be");
+        let backend = ("config_sentence_transformers.json", json!({"ink": "red"}));
+        check(&[usual(), cls, backend], "`ink`");
     }
 }

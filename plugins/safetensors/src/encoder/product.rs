@@ -83,7 +83,9 @@ impl Product {
     pub(super) fn of(level: Level) -> Product {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512 if level.runs_here() => Product(avx512),
+            Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512Vnni | Level::Avx512 if level.runs_here() => {
+                Product(avx512)
+            }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 if level.runs_here() => Product(avx2),
             #[cfg(target_arch = "aarch64")]

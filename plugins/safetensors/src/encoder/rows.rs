@@ -34,7 +34,9 @@ impl RowKernels {
     pub(super) fn of(level: Level) -> &'static RowKernels {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512 if level.runs_here() => &avx512::KERNELS,
+            Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512Vnni | Level::Avx512 if level.runs_here() => {
+                &avx512::KERNELS
+            }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 if level.runs_here() => &avx2::KERNELS,
             _ => &portable::KERNELS,

@@ -172,6 +172,8 @@ pub(super) fn nomic_config(fields: &Fields<'_>) -> Result<NomicBertConfig, Plugi
         });
     }
     for (name, only) in NOMIC_ONLY {
+        // Absent, it would be what the authors' program has for it, which is mostly not what candle computes.
+        fields.need_said(name)?;
         fields.only(name, &serde_json::from_str(only).unwrap_or_default())?;
     }
     Ok(NomicBertConfig {

@@ -86,3 +86,22 @@ fn a_tensor_too_many_is_refused_by_name() {
     let error = DecoderModel::load(folder.path(), Options::default(), 1, |_| Flow::Continue).err().unwrap();
     assert!(error.message.contains("`gpt_neox.layers.0.mlp.surplus`"), "{}", error.message);
 }
+
+/// Tied embeddings, and an output matrix that is there all the same: the same numbers, or none that anybody meant.
+#[test]
+fn a_second_output_matrix_is_the_embedding_or_refused() {
+    let with_output = |change: u8| {
+        move |mut tensors: Vec<Tensor>| {
+            let embedding = tensors.iter().find(|(name, _, _)| name == "model.embed_tokens.weight").unwrap();
+            let (shape, mut data) = (embedding.1.clone(), embedding.2.clone());
+            data[0] ^= change;
+            tensors.retain(|(name, _, _)| name != "lm_head.weight");
+            tensors.push(("lm_head.weight".to_owned(), shape, data));
+            tensors
+        }
+    };
+    check_rewritten("gemma", with_output(0));
+    let folder = rewritten("gemma", with_output(1));
+    let error = DecoderModel::load(folder.path(), Options::default(), 1, |_| Flow::Continue).err().unwrap();
+    assert!(error.message.contains("`lm_head.weight` differs from the embedding"), "{}", error.message);
+}

@@ -215,6 +215,8 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16 => &AVX512_BF16,
             #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => &vnni::KERNELS,
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => &avx512::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => &avx2::KERNELS,

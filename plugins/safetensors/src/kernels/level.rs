@@ -10,6 +10,8 @@ pub(crate) enum Level {
     AmxBf16,
     /// AVX-512 with products of brain floats, and of bytes.
     Avx512Bf16,
+    /// AVX-512 with products of bytes.
+    Avx512Vnni,
     Avx512,
     /// AVX2, FMA and F16C.
     Avx2,
@@ -24,9 +26,10 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    pub(crate) const ALL: [Level; 8] = [
+    pub(crate) const ALL: [Level; 9] = [
         Level::AmxBf16,
         Level::Avx512Bf16,
+        Level::Avx512Vnni,
         Level::Avx512,
         Level::Avx2,
         Level::NeonBf16,
@@ -55,7 +58,8 @@ impl Level {
             let avx2 = || has!("avx2") && has!("fma") && has!("f16c");
             match self {
                 Level::AmxBf16 => Level::Avx512Bf16.runs_here() && super::bf16_amx::granted(),
-                Level::Avx512Bf16 => avx512() && avx2() && has!("avx512bf16") && has!("avx512vnni"),
+                Level::Avx512Bf16 => Level::Avx512Vnni.runs_here() && has!("avx512bf16"),
+                Level::Avx512Vnni => Level::Avx512.runs_here() && has!("avx512vnni"),
                 Level::Avx512 => avx512() && avx2(),
                 Level::Avx2 => avx2(),
                 Level::NeonBf16 | Level::NeonDot | Level::Neon => false,
@@ -69,7 +73,7 @@ impl Level {
                 Level::NeonBf16 => has!("dotprod") && has!("bf16"),
                 Level::NeonDot => has!("dotprod"),
                 Level::Neon | Level::Portable => true,
-                Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
+                Level::AmxBf16 | Level::Avx512Bf16 | Level::Avx512Vnni | Level::Avx512 | Level::Avx2 => false,
             }
         }
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -84,6 +88,7 @@ impl fmt::Display for Level {
         f.write_str(match self {
             Level::AmxBf16 => "AMX BF16",
             Level::Avx512Bf16 => "AVX-512 BF16",
+            Level::Avx512Vnni => "AVX-512 VNNI",
             Level::Avx512 => "AVX-512",
             Level::Avx2 => "AVX2",
             Level::NeonBf16 => "NEON BF16",

@@ -95,7 +95,14 @@ impl FormatPlugin for Fake {
     fn load_model(&self, request: &LoadRequest<'_>, progress: Progress) -> Result<Script, PluginError> {
         let text = std::fs::read_to_string(request.path())
             .map_err(|error| PluginError::new(ErrorCode::NOT_FOUND, error.to_string()))?;
-        let behaviour = Behaviour::parse(&text)?;
+        // `{"say":"hello"}` as a line before the file's own.
+        let own = request
+            .options_json
+            .trim_matches(['{', '}'])
+            .replace("\":", "=")
+            .replace('"', "")
+            .replace(',', "\n");
+        let behaviour = Behaviour::parse(&format!("{own}\n{text}"))?;
         if behaviour.has("fail_load") {
             return Err(
                 PluginError::corrupt_model("tensor `a` was told to be broken").with_detail("line 1\nline 2")

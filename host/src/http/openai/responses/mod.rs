@@ -77,11 +77,12 @@ pub(crate) async fn create(
 }
 
 async fn start(app: App, store: Arc<Store>, request: ResponseRequest) -> Result<(Generation, ResponseShape)> {
-    let ResponseRequest { chat, asked, history, input } = request;
+    let ResponseRequest { chat, mut asked, history, input } = request;
     let streams = chat.parameters.delivery != Delivery::Whole;
     let logprobs = chat.logprobs.is_some();
     let keeping = asked.store.then_some(Keeping { store, history, input });
     let started = chat::begin(&app, chat).await?;
+    asked.tell(&started.sampling);
     Ok(ResponseShape::new(started, asked, streams, logprobs, keeping))
 }
 

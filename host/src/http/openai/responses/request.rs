@@ -66,7 +66,7 @@ impl ResponseRequest {
         fields.finish()?;
         parameters.structure = structure::one_of(own, parameters.structure.take())?;
         parameters.max_tokens = max_output_tokens;
-        let asked = Asked {
+        let mut asked = Asked {
             background: false,
             max_output_tokens,
             metadata,
@@ -75,15 +75,16 @@ impl ResponseRequest {
             reasoning: Reasoning { effort, summary: None },
             service_tier: "default",
             store: stored,
-            temperature: parameters.sampling.temperature,
+            temperature: 1.0,
             text,
             tool_choice,
             tools: told_tools,
             top_logprobs: logprobs.unwrap_or(0),
-            top_p: parameters.sampling.filters().map_or(1.0, |filters| filters.top_p),
+            top_p: 1.0,
             truncation: "disabled",
             instructions: instructions.clone(),
         };
+        asked.tell(&parameters.sampling);
         let messages = instructed(instructions, before.into_iter().chain(input.iter().cloned()).collect());
         let chat = ChatRequest {
             model,

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::super::types::ChatToken;
 use crate::engine::message::Usage;
+use crate::sampling::Settings;
 
 /// A response, whole or while it grows.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +49,14 @@ pub(super) struct Asked {
     pub(super) top_logprobs: u32,
     pub(super) top_p: f32,
     pub(super) truncation: &'static str,
+}
+
+impl Asked {
+    /// Tells how tokens are chosen.
+    pub(super) fn tell(&mut self, sampling: &Settings) {
+        self.temperature = sampling.temperature;
+        self.top_p = sampling.filters().map_or(1.0, |filters| filters.top_p);
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]

@@ -27,8 +27,11 @@ pub(super) fn qwen2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Pl
     let decoder = qwen_experts(decoder, fields, shared)?;
     let full = fields.size("max_window_layers")?.unwrap_or(28);
     let decoder = match fields.flag("use_sliding_window")?.unwrap_or(false) {
-        true => windows(decoder, fields, |i| i.is_multiple_of(2) && i < full)?,
-        false => without_windows(decoder, fields),
+        true => {
+            fields.need_said("sliding_window")?;
+            windows(decoder, fields, |i| i.is_multiple_of(2) && i < full)?
+        }
+        false => without_windows(decoder, fields)?,
     };
     let biased = fields.flag("qkv_bias")?.unwrap_or(true);
     let attention_bias = if biased { AttentionBias::Inputs } else { AttentionBias::None };
@@ -41,8 +44,11 @@ pub(super) fn qwen3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Pl
     // Unlike in Qwen3, a window is all layers'.
     fields.size("max_window_layers")?;
     let decoder = match fields.flag("use_sliding_window")?.unwrap_or(false) {
-        true => windows(decoder, fields, |_| true)?,
-        false => without_windows(decoder, fields),
+        true => {
+            fields.need_said("sliding_window")?;
+            windows(decoder, fields, |_| true)?
+        }
+        false => without_windows(decoder, fields)?,
     };
     llama::qwen3_attention(decoder, fields)
 }
@@ -60,8 +66,12 @@ fn qwen_experts(
         shared,
     };
     let step = fields.size("decoder_sparse_step")?.unwrap_or(1).max(1);
-    let dense = fields.value("mlp_only_layers").and_then(Value::as_array);
-    let dense: Vec<u64> = dense.into_iter().flatten().filter_map(Value::as_u64).collect();
+    let number = |layer: &Value| {
+        let wrong = || PluginError::corrupt_model("config.json: `mlp_only_layers` must be numbers of layers");
+        layer.as_u64().ok_or_else(wrong)
+    };
+    let dense = fields.list("mlp_only_layers")?.unwrap_or_default();
+    let dense: Vec<u64> = dense.iter().map(number).collect::<Result<_, _>>()?;
     with_experts(decoder, experts, |i| !dense.contains(&(i as u64)) && (i + 1).is_multiple_of(step))
 }
 

@@ -37,11 +37,16 @@ pub(super) fn gemma2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, P
     for name in ["sliding_window", "attn_logit_softcapping", "final_logit_softcapping"] {
         fields.need_said(name)?;
     }
+    // A second name of the first configurations, which nobody reads.
+    if let Some(window) = fields.value("sliding_window") {
+        fields.only("sliding_window_size", window)?;
+    }
     let decoder = windows(gemma_caps(decoder, fields)?, fields, |i| i % 2 == 0)?;
     one_rope(decoder, fields, 10000.0)
 }
 
 pub(super) fn gemma3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    fields.need_said("sliding_window")?;
     let pattern =
         fields.size("sliding_window_pattern")?.or(fields.size("_sliding_window_pattern")?).unwrap_or(6);
     let mut decoder = windows(gemma_caps(decoder, fields)?, fields, |i| (i + 1) % pattern.max(1) != 0)?;

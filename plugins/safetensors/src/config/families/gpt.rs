@@ -165,6 +165,10 @@ pub(super) fn starcoder2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decode
     for name in ["layer_norm_epsilon", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32"] {
         fields.value(name);
     }
+    // A second name for the activation, which `transformers` does not read.
+    if fields.value("activation_function").is_some() {
+        fields.need_said("hidden_act")?;
+    }
     let decoder = Decoder {
         norm: NormKind::Layer { biased: true },
         attention_bias: if biased { AttentionBias::All } else { AttentionBias::None },

@@ -24,9 +24,10 @@ fn qwen_windows(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, Plugin
     let used = fields.flag("use_sliding_window")?.unwrap_or(false);
     let full = fields.size("max_window_layers")?.unwrap_or(28);
     if used {
+        fields.need_said("sliding_window")?;
         return windows(decoder, fields, |i| i >= full);
     }
-    Ok(without_windows(decoder, fields))
+    without_windows(decoder, fields)
 }
 
 pub(super) fn qwen2(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
@@ -46,6 +47,16 @@ pub(super) fn qwen3_attention(decoder: Decoder, fields: &Fields<'_>) -> Result<D
 }
 
 pub(super) fn phi3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    // What Microsoft's own program can do, and no Phi does.
+    for (name, allowed) in [
+        ("attention_bias", json!(false)),
+        ("mlp_bias", json!(false)),
+        ("lm_head_bias", json!(false)),
+        ("full_attn_mod", json!(1)),
+        ("interpolate_factor", json!(1)),
+    ] {
+        fields.only(name, &allowed)?;
+    }
     let decoder = windows(decoder, fields, |_| true)?;
     // Phi-3 alone says where `longrope` begins beside its figures, and has a length where it is not said.
     let original = fields.number("original_max_position_embeddings")?.unwrap_or(4096.0);
@@ -77,16 +88,22 @@ pub(super) fn smollm3(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, 
     decoder.tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
     let interval = fields.size("no_rope_layer_interval")?.unwrap_or(4).max(1);
     // 1 where a layer has positions.
-    let listed = fields.value("no_rope_layers").and_then(Value::as_array);
+    let listed = fields.list("no_rope_layers")?;
+    let layers = decoder.layers.len();
     for (i, layer) in decoder.layers.iter_mut().enumerate() {
-        let rotated = match listed.and_then(|listed| listed.get(i)).and_then(Value::as_u64) {
-            Some(flag) => flag != 0,
+        let rotated = match listed.map(|listed| listed.get(i).and_then(Value::as_u64)) {
+            Some(Some(flag @ 0..=1)) => flag == 1,
+            Some(_) => {
+                return Err(PluginError::corrupt_model(format!(
+                    "config.json: `no_rope_layers` must say 0 or 1 for each of {layers} layers"
+                )));
+            }
             None => !(i + 1).is_multiple_of(interval),
         };
         layer.rope = Some(0).filter(|_| rotated);
     }
     if !fields.flag("use_sliding_window")?.unwrap_or(false) {
-        return Ok(without_windows(decoder, fields));
+        return without_windows(decoder, fields);
     }
     let rotated: Vec<bool> = decoder.layers.iter().map(|layer| layer.rope.is_some()).collect();
     windows(decoder, fields, |i| !rotated[i])

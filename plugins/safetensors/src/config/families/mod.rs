@@ -32,7 +32,8 @@ struct Figures {
     intermediate: (&'static str, Option<usize>),
     heads: &'static str,
     layers: &'static str,
-    positions: &'static str,
+    /// Its name, and how many there are where nothing is said.
+    positions: (&'static str, Option<usize>),
     /// None where it is in no configuration: a hundred thousandth.
     epsilon: Option<&'static str>,
     /// The name of its activation, and which one it is where nothing is said.
@@ -44,7 +45,7 @@ const LLAMA: Figures = Figures {
     intermediate: ("intermediate_size", None),
     heads: "num_attention_heads",
     layers: "num_hidden_layers",
-    positions: "max_position_embeddings",
+    positions: ("max_position_embeddings", None),
     epsilon: Some("rms_norm_eps"),
     activation: ("hidden_act", Activation::Silu),
 };
@@ -56,6 +57,8 @@ const GPT_NEOX: Figures = Figures { activation: ("hidden_act", Activation::Gelu)
 const PHI: Figures = Figures { activation: ("hidden_act", Activation::GeluTanh), ..LAYER_NORM };
 const FALCON: Figures = Figures {
     intermediate: ("ffn_hidden_size", Some(4)),
+    // Not in the configurations of the first ones.
+    positions: ("max_position_embeddings", Some(2048)),
     epsilon: Some("layer_norm_epsilon"),
     activation: ("activation", Activation::Gelu),
     ..LLAMA
@@ -65,7 +68,7 @@ const GPT2: Figures = Figures {
     intermediate: ("n_inner", Some(4)),
     heads: "n_head",
     layers: "n_layer",
-    positions: "n_positions",
+    positions: ("n_positions", None),
     epsilon: Some("layer_norm_epsilon"),
     activation: ("activation_function", Activation::GeluTanh),
 };
@@ -117,17 +120,21 @@ const FAMILIES: &[Family] = &[
     family(("phi", "Phi-1, Phi-1.5, Phi-2"), (&PHI, &names::PHI), gpt::phi),
 ];
 
+/// Every `model_type` that runs.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.model_type)
+}
+
 /// The decoder of a `model_type`.
 ///
 /// # Errors
 /// `UNSUPPORTED` with the list of what is supported.
 pub(super) fn decoder(family: &str, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
     let Some(known) = FAMILIES.iter().find(|known| known.model_type == family) else {
-        let all: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
         return Err(PluginError::unsupported(format!(
             "architecture `{family}` is not supported by safetensors {}; supported are {}",
             env!("CARGO_PKG_VERSION"),
-            all.into_iter()
+            names()
                 .chain(crate::candle::names())
                 .chain(crate::encoder::names())
                 .collect::<Vec<_>>()
@@ -143,7 +150,8 @@ pub(super) fn decoder(family: &str, fields: &Fields<'_>) -> Result<Decoder, Plug
 
 /// What all families have, by their own names for it.
 fn common(family: &Family, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
-    let Figures { epsilon, activation, positions, .. } = *family.figures;
+    let Figures { epsilon, activation, positions: (positions, most), .. } = *family.figures;
+    fields.only("rope_interleaved", &false.into())?;
     let hidden = fields.need_size(family.figures.hidden)?;
     let heads = fields.need_size(family.figures.heads)?;
     let head_width = fields.size("head_dim")?.or(hidden.checked_div(heads)).unwrap_or(0);
@@ -165,7 +173,10 @@ fn common(family: &Family, fields: &Fields<'_>) -> Result<Decoder, PluginError> 
         // One more than `check_shape` allows, at most.
         layers: vec![Layer { window: None, rope: Some(0), experts: false }; layers.min((1 << 12) + 1)],
         ropes: Vec::new(),
-        context_length: fields.need_size(positions)?,
+        context_length: match (fields.size(positions)?, most) {
+            (None, Some(most)) => most,
+            _ => fields.need_size(positions)?,
+        },
         norm: NormKind::Rms,
         norm_epsilon: match epsilon {
             Some(name) => fields.need_number(name)? as f32,

@@ -53,38 +53,62 @@ pub(super) fn windows(
     fields: &Fields<'_>,
     slides: impl Fn(usize) -> bool,
 ) -> Result<Decoder, PluginError> {
-    let window = fields.size("sliding_window")?.and_then(|window| u32::try_from(window).ok());
-    let types = fields.value("layer_types").and_then(Value::as_array);
-    if let Some(types) = types.filter(|types| types.len() != decoder.layers.len()) {
-        return Err(PluginError::corrupt_model(format!(
-            "config.json: `layer_types` has {} entries for {} layers",
-            types.len(),
-            decoder.layers.len()
-        )));
+    let window = fields.size("sliding_window")?;
+    if window == Some(0) {
+        return Err(PluginError::corrupt_model(
+            "config.json: `sliding_window` is 0: no token would see one; it must be positive, or null for none",
+        ));
     }
+    let listed = sliding_layers(fields, decoder.layers.len())?;
+    if window.is_none() && listed.iter().flatten().any(|&sliding| sliding) {
+        return Err(PluginError::corrupt_model(
+            "config.json: `layer_types` has `sliding_attention`, but `sliding_window` does not say how far it sees",
+        ));
+    }
+    // A window beyond what positions can count is none.
+    let window = window.and_then(|window| u32::try_from(window).ok());
     for (i, layer) in decoder.layers.iter_mut().enumerate() {
-        let sliding = match types.map(|types| types[i].as_str()) {
-            None => slides(i),
-            Some(Some("sliding_attention")) => true,
-            Some(Some("full_attention")) => false,
-            Some(other) => {
-                return Err(PluginError::unsupported(format!(
-                    "config.json: layer type `{}` is not supported; supported are full_attention and sliding_attention",
-                    other.unwrap_or("?")
-                )));
-            }
-        };
+        let sliding = listed.as_ref().map_or_else(|| slides(i), |listed| listed[i]);
         layer.window = window.filter(|_| sliding);
     }
     Ok(decoder)
 }
 
-/// The fields may be there all the same, and mean nothing.
-pub(super) fn without_windows(decoder: Decoder, fields: &Fields<'_>) -> Decoder {
-    for name in ["sliding_window", "layer_types", "max_window_layers"] {
-        fields.value(name);
+/// `layer_types`, where it is there: whether each layer has a window.
+fn sliding_layers(fields: &Fields<'_>, layers: usize) -> Result<Option<Vec<bool>>, PluginError> {
+    let Some(types) = fields.list("layer_types")? else { return Ok(None) };
+    if types.len() != layers {
+        return Err(PluginError::corrupt_model(format!(
+            "config.json: `layer_types` has {} entries for {layers} layers",
+            types.len()
+        )));
     }
-    decoder
+    let sliding = |kind: &Value| match kind.as_str() {
+        Some("sliding_attention") => Ok(true),
+        Some("full_attention") => Ok(false),
+        _ => Err(PluginError::unsupported(format!(
+            "config.json: layer type {kind} is not supported; supported are full_attention and sliding_attention"
+        ))),
+    };
+    types.iter().map(sliding).collect::<Result<_, _>>().map(Some)
+}
+
+/// Where windows are switched off: their figures may be there all the same and mean nothing, but no layer may be said
+/// to have one.
+///
+/// # Errors
+/// `UNSUPPORTED` for `layer_types` with anything but layers that see everything.
+pub(super) fn without_windows(decoder: Decoder, fields: &Fields<'_>) -> Result<Decoder, PluginError> {
+    for name in ["sliding_window", "max_window_layers"] {
+        fields.size(name)?;
+    }
+    let listed = sliding_layers(fields, decoder.layers.len())?;
+    if listed.iter().flatten().any(|&sliding| sliding) {
+        return Err(PluginError::unsupported(
+            "config.json: `layer_types` has `sliding_attention` while `use_sliding_window` is not true",
+        ));
+    }
+    Ok(decoder)
 }
 
 /// `attention_bias`: all projections of attention have one, or none.
@@ -100,12 +124,25 @@ pub(super) fn ropes_by_window(
     fields: &Fields<'_>,
     (theta, local): (f64, f64),
 ) -> Result<Decoder, PluginError> {
-    let by_type = fields.value("rope_parameters").filter(|value| value.get("full_attention").is_some());
+    let by_type = fields.object("rope_parameters")?.filter(|object| object.contains_key("full_attention"));
     decoder.ropes = if let Some(by_type) = by_type {
-        let one = |name: &str, theta: f64| {
-            rope::of_object(by_type.get(name).and_then(Value::as_object), rope_defaults(&decoder, theta))
+        // `transformers` would change the one by the other.
+        fields.only("rope_scaling", &Value::Null)?;
+        if let Some(other) =
+            by_type.keys().find(|kind| !matches!(kind.as_str(), "full_attention" | "sliding_attention"))
+        {
+            return Err(PluginError::unsupported(format!(
+                "config.json: `rope_parameters` of `{other}` are not supported; supported are full_attention and \
+                 sliding_attention"
+            )));
+        }
+        let one = |name: &str, theta: f64| match by_type.get(name).map(Value::as_object) {
+            Some(Some(object)) => rope::of_object(Some(object), rope_defaults(&decoder, theta)),
+            _ => Err(PluginError::corrupt_model(format!(
+                "config.json: `rope_parameters` must have an object `{name}`"
+            ))),
         };
-        let (_, _) = (fields.value("rope_theta"), fields.value("rope_scaling"));
+        let theta = fields.number("rope_theta")?.unwrap_or(theta);
         vec![one("full_attention", theta)?, one("sliding_attention", local)?]
     } else {
         let full = rope::read(fields, rope_defaults(&decoder, theta))?;

@@ -24,8 +24,10 @@ pub(in crate::config) fn read(fields: &Fields<'_>, defaults: Defaults) -> Result
 /// As [`read`].
 pub(in crate::config) fn read_phi3(fields: &Fields<'_>, defaults: Defaults) -> Result<Rope, PluginError> {
     let (parameters, defaults) = parameters(fields, defaults)?;
-    match parameters.map(kind) {
-        Some("longrope" | "su" | "yarn") => long(parameters.unwrap_or(&Map::new()), defaults),
+    let empty = Map::new();
+    let figures = Figures(parameters.unwrap_or(&empty));
+    match figures.kind()? {
+        "longrope" | "su" | "yarn" => long(&figures, defaults),
         _ => of_object(parameters, defaults),
     }
 }
@@ -33,13 +35,20 @@ pub(in crate::config) fn read_phi3(fields: &Fields<'_>, defaults: Defaults) -> R
 type Object<'a> = Option<&'a Map<String, Value>>;
 
 /// The object of either dialect, and what stands beside it.
+///
+/// # Errors
+/// `UNSUPPORTED` for both dialects at once, unless they say the same.
 fn parameters<'a>(fields: &Fields<'a>, defaults: Defaults) -> Result<(Object<'a>, Defaults), PluginError> {
     let theta = fields.number("rope_theta")?.unwrap_or(defaults.theta);
     let partial = fields.number("partial_rotary_factor")?.or(defaults.partial);
     let original = fields.number("original_max_position_embeddings")?.or(defaults.original);
-    let scaling = fields.value("rope_scaling");
-    let parameters = fields.value("rope_parameters").or(scaling).and_then(Value::as_object);
-    Ok((parameters, Defaults { theta, partial, original, ..defaults }))
+    let (scaling, parameters) = (fields.object("rope_scaling")?, fields.object("rope_parameters")?);
+    if scaling.is_some() && parameters.is_some() && scaling != parameters {
+        return Err(PluginError::unsupported(
+            "config.json: `rope_parameters` and `rope_scaling` differ, and it does not say which of them counts",
+        ));
+    }
+    Ok((parameters.or(scaling), Defaults { theta, partial, original, ..defaults }))
 }
 
 /// What stands where the object says nothing.
@@ -56,8 +65,52 @@ pub(in crate::config) struct Defaults {
     pub(in crate::config) pairing: Pairing,
 }
 
-fn kind(object: &Map<String, Value>) -> &str {
-    object.get("rope_type").or_else(|| object.get("type")).and_then(Value::as_str).unwrap_or("default")
+/// A rope's object: what has the wrong type is refused, never taken for missing.
+struct Figures<'a>(&'a Map<String, Value>);
+
+impl<'a> Figures<'a> {
+    fn typed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, PluginError> {
+        let Some(value) = self.0.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| {
+            PluginError::corrupt_model(format!(
+                "config.json: rope scaling's `{name}` must be {expected}; found {value}"
+            ))
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>, PluginError> {
+        self.typed(name, "a number", Value::as_f64)
+    }
+
+    /// A number that something is divided by, or a length.
+    fn positive(&self, name: &str) -> Result<Option<f64>, PluginError> {
+        self.typed(name, "a number above 0", |value| value.as_f64().filter(|number| *number > 0.0))
+    }
+
+    fn need(&self, name: &str) -> Result<f64, PluginError> {
+        self.positive(name)?
+            .ok_or_else(|| PluginError::corrupt_model(format!("config.json: rope scaling without `{name}`")))
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, PluginError> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    /// Under its two names, of which the old one may repeat the new one.
+    fn kind(&self) -> Result<&'a str, PluginError> {
+        let text = |name| self.typed(name, "a text", Value::as_str);
+        match (text("rope_type")?, text("type")?) {
+            (Some(new), Some(old)) if new != old => Err(PluginError::unsupported(format!(
+                "config.json: rope scaling has `rope_type` `{new}` and `type` `{old}`"
+            ))),
+            (new, old) => Ok(new.or(old).unwrap_or("default")),
+        }
+    }
 }
 
 /// One kind of rope from its object.
@@ -69,27 +122,22 @@ pub(in crate::config) fn of_object(
     defaults: Defaults,
 ) -> Result<Rope, PluginError> {
     let empty = Map::new();
-    let object = object.unwrap_or(&empty);
-    let number = |name: &str| object.get(name).and_then(Value::as_f64);
-    let need = |name: &str| {
-        number(name)
-            .ok_or_else(|| PluginError::corrupt_model(format!("config.json: rope scaling without `{name}`")))
-    };
-    let original = defaults.original.or(number("original_max_position_embeddings"));
-    let scaling = match kind(object) {
-        "default" => Scaling::None,
-        "linear" => Scaling::Linear { factor: need("factor")? },
-        "dynamic" => Scaling::Dynamic { factor: need("factor")?, original: defaults.positions },
+    let figures = Figures(object.unwrap_or(&empty));
+    let original = defaults.original.or(figures.positive("original_max_position_embeddings")?);
+    let scaling = match figures.kind()? {
+        "default" => plain(&figures)?,
+        "linear" => Scaling::Linear { factor: figures.need("factor")? },
+        "dynamic" => Scaling::Dynamic { factor: figures.need("factor")?, original: defaults.positions },
         "llama3" => Scaling::Llama3 {
-            factor: need("factor")?,
-            low: need("low_freq_factor")?,
-            high: need("high_freq_factor")?,
+            factor: figures.need("factor")?,
+            low: figures.need("low_freq_factor")?,
+            high: figures.need("high_freq_factor")?,
             original: match original {
                 Some(original) => original,
-                None => need("original_max_position_embeddings")?,
+                None => figures.need("original_max_position_embeddings")?,
             },
         },
-        "yarn" => yarn(object, need("factor")?, original.unwrap_or(defaults.positions))?,
+        "yarn" => yarn(&figures, original.unwrap_or(defaults.positions))?,
         other => {
             return Err(PluginError::unsupported(format!(
                 "config.json: rope scaling `{other}` is not supported; supported are default, linear, dynamic, llama3 \
@@ -97,13 +145,22 @@ pub(in crate::config) fn of_object(
             )));
         }
     };
-    check_known(object)?;
-    rope(object, defaults, scaling)
+    rope(&figures, defaults, scaling)
 }
 
-fn rope(object: &Map<String, Value>, defaults: Defaults, scaling: Scaling) -> Result<Rope, PluginError> {
-    let number = |name: &str| object.get(name).and_then(Value::as_f64);
-    let partial = number("partial_rotary_factor").or(defaults.partial).unwrap_or(1.0);
+/// No scaling, and so no factor of one.
+fn plain(figures: &Figures<'_>) -> Result<Scaling, PluginError> {
+    match figures.number("factor")? {
+        Some(factor) if factor != 1.0 => Err(PluginError::unsupported(format!(
+            "config.json: rope scaling has the `factor` {factor}, but its `rope_type` does not say what for"
+        ))),
+        _ => Ok(Scaling::None),
+    }
+}
+
+fn rope(figures: &Figures<'_>, defaults: Defaults, scaling: Scaling) -> Result<Rope, PluginError> {
+    check_known(figures.0)?;
+    let partial = figures.number("partial_rotary_factor")?.or(defaults.partial).unwrap_or(1.0);
     let width = (defaults.head_width as f64 * partial) as usize;
     let least = if matches!(scaling, Scaling::Dynamic { .. }) { 4 } else { 2 };
     if width < least || !width.is_multiple_of(2) || width > defaults.head_width {
@@ -112,34 +169,39 @@ fn rope(object: &Map<String, Value>, defaults: Defaults, scaling: Scaling) -> Re
             defaults.head_width
         )));
     }
-    let theta = number("rope_theta").unwrap_or(defaults.theta);
+    let theta = figures.number("rope_theta")?.unwrap_or(defaults.theta);
+    // Frequencies are its negative powers, and YaRN divides by its logarithm.
+    if theta <= 1.0 {
+        return Err(PluginError::corrupt_model(format!(
+            "config.json: `rope_theta` is {theta}; it must be more than 1"
+        )));
+    }
     Ok(Rope { width, theta, pairing: defaults.pairing, scaling })
 }
 
 /// `longrope`.
-fn long(object: &Map<String, Value>, defaults: Defaults) -> Result<Rope, PluginError> {
-    let number = |name: &str| object.get(name).and_then(Value::as_f64);
-    let original = defaults.original.or(number("original_max_position_embeddings")).unwrap_or(0.0);
+fn long(figures: &Figures<'_>, defaults: Defaults) -> Result<Rope, PluginError> {
+    let within = figures.positive("original_max_position_embeddings")?;
+    let original = defaults.original.or(within).unwrap_or(0.0);
     if !(original > 1.0 && original.is_finite()) {
         return Err(PluginError::corrupt_model(
             "config.json: longrope without `original_max_position_embeddings`",
         ));
     }
-    let factor = number("factor").unwrap_or(defaults.positions / original);
-    let attention = match number("attention_factor") {
+    let factor = figures.positive("factor")?.unwrap_or(defaults.positions / original);
+    let attention = match figures.positive("attention_factor")? {
         Some(attention) => attention,
         None if factor <= 1.0 => 1.0,
         None => (1.0 + factor.ln() / original.ln()).sqrt(),
     };
-    check_known(object)?;
-    let plain = rope(object, defaults, Scaling::None)?;
+    let plain = rope(figures, defaults, Scaling::None)?;
+    let pairs = plain.width / 2;
+    let list = |value: &Value| -> Option<Arc<[f64]>> {
+        let factors = value.as_array()?.iter().map(|factor| factor.as_f64().filter(|f| *f > 0.0));
+        factors.collect::<Option<Arc<[f64]>>>().filter(|factors| factors.len() == pairs)
+    };
     let factors = |name: &str| {
-        let listed: Option<Arc<[f64]>> = object
-            .get(name)
-            .and_then(Value::as_array)
-            .and_then(|list| list.iter().map(|factor| factor.as_f64().filter(|f| *f > 0.0)).collect());
-        listed.filter(|listed| listed.len() == plain.width / 2).ok_or_else(|| {
-            let pairs = plain.width / 2;
+        figures.0.get(name).and_then(list).ok_or_else(|| {
             PluginError::corrupt_model(format!("config.json: longrope's `{name}` must be {pairs} factors"))
         })
     };
@@ -148,10 +210,11 @@ fn long(object: &Map<String, Value>, defaults: Defaults) -> Result<Rope, PluginE
     Ok(Rope { scaling, ..plain })
 }
 
-fn yarn(object: &Map<String, Value>, factor: f64, original: f64) -> Result<Scaling, PluginError> {
-    let number = |name: &str| object.get(name).and_then(Value::as_f64);
+fn yarn(figures: &Figures<'_>, original: f64) -> Result<Scaling, PluginError> {
+    let factor = figures.need("factor")?;
     let scale = |factor: f64, m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-    let attention = match (number("attention_factor"), number("mscale"), number("mscale_all_dim")) {
+    let (m, all) = (figures.number("mscale")?, figures.number("mscale_all_dim")?);
+    let attention = match (figures.positive("attention_factor")?, m, all) {
         (Some(attention), _, _) => attention,
         (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => scale(factor, m) / scale(factor, all),
         (None, _, _) => scale(factor, 1.0),
@@ -163,11 +226,11 @@ fn yarn(object: &Map<String, Value>, factor: f64, original: f64) -> Result<Scali
     }
     Ok(Scaling::Yarn {
         factor,
-        fast: number("beta_fast").unwrap_or(32.0),
-        slow: number("beta_slow").unwrap_or(1.0),
+        fast: figures.positive("beta_fast")?.unwrap_or(32.0),
+        slow: figures.positive("beta_slow")?.unwrap_or(1.0),
         original,
         attention,
-        truncate: object.get("truncate").and_then(Value::as_bool).unwrap_or(true),
+        truncate: figures.flag("truncate")?.unwrap_or(true),
     })
 }
 
@@ -193,7 +256,8 @@ fn check_known(object: &Map<String, Value>) -> Result<(), PluginError> {
         "truncate",
         "type",
     ];
-    match object.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+    let unknown = |name: &&String| !KNOWN.contains(&name.as_str()) && !object[name.as_str()].is_null();
+    match object.keys().find(unknown) {
         Some(name) => Err(PluginError::unsupported(format!(
             "config.json: rope scaling with `{name}` is not understood"
         ))),
@@ -219,9 +283,37 @@ mod tests {
         for (object, expected) in [
             (serde_json::json!({"rope_type": "longrope", "factor": 2.0}), "`longrope`"),
             (serde_json::json!({"rope_type": "linear", "factor": 2.0, "wobble": 1}), "`wobble`"),
+            (serde_json::json!({"rope_type": "linear", "type": "yarn", "factor": 2.0}), "`type` `yarn`"),
+            (serde_json::json!({"factor": 2.0}), "the `factor` 2"),
         ] {
             let error = of_object(object.as_object(), DEFAULTS).unwrap_err();
             assert!(error.message.contains(expected), "{}", error.message);
+        }
+    }
+
+    /// A wrong type is no reason to take the default, and no figure may be one that nothing can be divided by.
+    #[test]
+    fn figures_of_the_wrong_type_or_sign_are_refused() {
+        for (name, value, expected) in [
+            ("rope_theta", "1e6".into(), "`rope_theta` must be a number; found \"1e6\""),
+            ("rope_theta", 1.into(), "`rope_theta` is 1"),
+            ("partial_rotary_factor", "half".into(), "`partial_rotary_factor` must be a number"),
+            ("factor", "2".into(), "`factor` must be a number above 0"),
+            ("factor", 0.into(), "`factor` must be a number above 0; found 0"),
+            ("factor", (-4).into(), "`factor` must be a number above 0; found -4"),
+            ("beta_fast", "32".into(), "`beta_fast` must be a number above 0"),
+            ("beta_slow", 0.into(), "`beta_slow` must be a number above 0"),
+            ("attention_factor", "1".into(), "`attention_factor` must be a number above 0"),
+            ("mscale", true.into(), "`mscale` must be a number"),
+            ("truncate", "no".into(), "`truncate` must be true or false"),
+            ("original_max_position_embeddings", "32".into(), "`original_max_position_embeddings` must be"),
+            ("rope_type", 3.into(), "`rope_type` must be a text"),
+        ] {
+            let mut object = serde_json::json!({"rope_type": "yarn", "factor": 2.0});
+            assert!(of_object(object.as_object(), DEFAULTS).is_ok());
+            object[name] = value;
+            let error = of_object(object.as_object(), DEFAULTS).unwrap_err();
+            assert!(error.message.contains(expected), "{name}: {}", error.message);
         }
     }
 
@@ -238,7 +330,7 @@ mod tests {
                 "`long_factor` must be 4",
             ),
         ] {
-            let error = long(object.as_object().unwrap(), DEFAULTS).unwrap_err();
+            let error = long(&Figures(object.as_object().unwrap()), DEFAULTS).unwrap_err();
             assert!(error.message.contains(expected), "{}", error.message);
         }
     }
