@@ -82,7 +82,7 @@ impl Watch {
                 self.settling.changed(Instant::now());
             }
             if self.watched.plugins.has_late_verdict() {
-                self.settling.to_be_looked_at(Instant::now());
+                self.settling.look_soon(Instant::now());
             }
             if let Some(unsettled) = self.settling.take(Instant::now()) {
                 self.look(&unsettled);
@@ -213,7 +213,7 @@ impl Settling {
     }
 
     /// There is something to look at, which does not go on changing until that is done.
-    fn to_be_looked_at(&mut self, now: Instant) {
+    fn look_soon(&mut self, now: Instant) {
         self.changed.get_or_insert(now);
     }
 
@@ -305,8 +305,8 @@ mod tests {
     #[test]
     fn what_is_said_again_and_again_until_it_is_looked_at_is_looked_at() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        settling.to_be_looked_at(start);
-        settling.to_be_looked_at(start + QUIET / 2);
+        settling.look_soon(start);
+        settling.look_soon(start + QUIET / 2);
         assert_eq!(settling.take(start + QUIET), set(&[]));
     }
 

@@ -305,7 +305,7 @@ pub(super) fn check(model: &Loaded, endpoint: Endpoint, asked: &[String]) -> Res
     let Some(Known { name, needs, .. }) = asked.iter().find_map(lacking) else { return Ok(()) };
     if *needs == CHAT && model.can(GENERATE) {
         // Whether it has no template or a broken one.
-        model.chat_template().map_err(|error| Error { param: Some((*name).to_owned()), ..error })?;
+        model.chat_template(false).map_err(|error| Error { param: Some((*name).to_owned()), ..error })?;
     }
     let message = format!(
         "`{name}` needs the capability `{needs}`, which model `{}` does not have; it has: {}",
