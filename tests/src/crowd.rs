@@ -173,14 +173,14 @@ async fn long_run(server: &Server, model: &'static str, clients: usize, seconds:
     let seen = Crowd { model, clients, until: Until::Time(end) }.run(server).await;
     nothing_is_left(server, model, clients).await;
     let after = server.memory_kib() / 1024;
-    eprintln!(
+    let told = format!(
         "{model}: warm-up {warm_up:?}; {:.0} s: {seen:?}; {before} MiB before, {after} after",
         started.elapsed().as_secs_f64()
     );
-    assert_eq!(seen.refused, 0);
-    assert!(seen.dropped * 20 > seen.whole, "{seen:?}");
+    assert_eq!(seen.refused, 0, "{told}");
+    assert!(seen.dropped * 20 > seen.whole, "{told}");
     // What the allocator keeps may grow a little; a sequence or stream that leaked each time would be far more.
-    assert!(after < before + before / 5 + 16, "{before} MiB before, {after} after");
+    assert!(after < before + before / 5 + 16, "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
