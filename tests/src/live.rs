@@ -85,9 +85,9 @@ async fn a_models_own_options_are_its_own_and_an_edit_holds_from_the_next_reques
     for isolation in ["process", "none"] {
         let plugins = format!("[plugin.fake]\nisolation = \"{isolation}\"\n");
         let house =
-            House::with(&["fake"]).model("tiny.fake", "say = hello").model("other.fake", "say = hello");
+            House::with(&["fake"]).model("tiny.fake", "say = ccccc").model("other.fake", "say = ccccc");
         let told = |word: &str| format!("{plugins}[model.tiny.options]\nsay = \"{word}\"");
-        let server = house.config(&told("moons")).serve();
+        let server = house.config(&told("aaaaa")).serve();
         let said = async |model: &str| {
             let body = json!({"model": model, "prompt": "a", "max_tokens": 5});
             let answer = server.post("/v1/completions", &body).await;
@@ -95,11 +95,11 @@ async fn a_models_own_options_are_its_own_and_an_edit_holds_from_the_next_reques
         };
         assert_eq!(
             (said("tiny").await.as_str(), said("other").await.as_str()),
-            ("moons", "hello"),
+            ("aaaaa", "ccccc"),
             "{isolation}"
         );
         let mut events = Events::of(&server).await;
-        server.house.edit_config(&told("stars"));
+        server.house.edit_config(&told("bbbbb"));
         let edit = events.until(|event| event["type"] == "configuration").await;
         assert_eq!(edit["applied"], json!(["model.tiny.options.say"]));
         let gone = events.until(|event| event["type"] == "model" && event["state"] == "draining").await;
@@ -109,7 +109,7 @@ async fn a_models_own_options_are_its_own_and_an_edit_holds_from_the_next_reques
         );
         assert_eq!(
             (said("tiny").await.as_str(), said("other").await.as_str()),
-            ("stars", "hello"),
+            ("bbbbb", "ccccc"),
             "{isolation}"
         );
     }
