@@ -102,7 +102,8 @@ async fn a_models_own_options_are_its_own_and_an_edit_holds_from_the_next_reques
         server.house.edit_config(&told("bbbbb"));
         let edit = events.until(|event| event["type"] == "configuration").await;
         assert_eq!(edit["applied"], json!(["model.tiny.options.say"]));
-        let gone = events.until(|event| event["type"] == "model" && event["state"] == "draining").await;
+        let gone =
+            events.until(|event| event["type"] == "model" && event["state"]["name"] == "draining").await;
         assert_eq!(
             (&gone["id"], &gone["reason"]),
             (&json!("tiny"), &json!("its options in plugins.toml were changed"))
