@@ -83,6 +83,11 @@ impl Models {
         }
     }
 
+    /// Whether the plugin of a model is open in this process.
+    pub fn is_open_here(&self, entry: &Entry) -> bool {
+        entry.plugin.as_deref().is_some_and(|plugin| self.plugins.library(plugin).is_some())
+    }
+
     /// Loads a model into this process, without an engine. Blocks until it is loaded.
     ///
     /// # Errors

@@ -120,7 +120,7 @@ fn model(config: &Config, arguments: &BenchModel) -> Outcome {
         let Some(text) = text.filter(|_| !recorder.stopper().is_asked()) else { return Ok(()) };
         tokio::task::block_in_place(|| {
             // Beside the bar of the benchmark there is no room for another.
-            let model = open_here(config, &entry, Arc::new(|_| ()))?;
+            let model = open_here(config, &models, &entry, Arc::new(|_| ()))?;
             bench::record_perplexity(&model, text, recorder)
         })
     })?;
@@ -132,7 +132,7 @@ fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
     let models = Models::new(Plugins::load(config), config);
     let entry = resolve::model(&models, &arguments.model)?;
     let progress = Progress::start(&entry.id);
-    let model = open_here(config, &entry, progress.listener());
+    let model = open_here(config, &models, &entry, progress.listener());
     progress.finish(model.is_ok());
     let model = model?;
     let told = |done: usize, all: usize| {
@@ -156,7 +156,16 @@ fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
 }
 
 /// It works on a context of its own, without an engine: the plugin must be open here.
-fn open_here(config: &Config, entry: &Entry, progress: OnProgress) -> error::Result<Arc<Model>> {
+fn open_here(
+    config: &Config,
+    models: &Models,
+    entry: &Entry,
+    progress: OnProgress,
+) -> error::Result<Arc<Model>> {
+    // A library begins once in a process.
+    if models.is_open_here(entry) {
+        return models.load_here(entry, progress);
+    }
     let mut config = config.clone();
     config.run_in_process();
     Models::new(Plugins::load(&config), &config).load_here(entry, progress)
