@@ -1417,7 +1417,7 @@ export interface components {
         };
         /** @description One model file (or folder, or set of shards). */
         ModelEntry: {
-            /** @description What it can do; known once it is loaded, unless its headers say it. */
+            /** @description What it can do; before it is loaded, as far as its headers say. */
             capabilities: string[];
             /**
              * Format: int64
@@ -1446,7 +1446,7 @@ export interface components {
         };
         ModelMeta: {
             architecture?: string | null;
-            /** @description Known once it is loaded; empty before. */
+            /** @description Whole once it is loaded; before, as far as its headers say. */
             capabilities: string[];
             /** Format: int64 */
             context_length?: number | null;
@@ -2852,9 +2852,21 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /** @description the chat so far */
+                    messages: components["schemas"]["RequestMessage"][];
+                    /** @description functions that the model may call; a template without tools is told in the system message */
+                    tools?: Record<string, never>[] | null;
+                    /** @description none, auto, required, or a function by its name */
+                    tool_choice?: ("none" | "auto" | "required") | Record<string, never> | null;
+                    /** @description false: calls beyond the first are dropped */
+                    parallel_tool_calls?: boolean | null;
+                    /** @description variables of the model's chat template */
+                    chat_template_kwargs?: Record<string, never> | null;
+                    /** @description the template's variable of that name */
+                    reasoning_effort?: string | null;
                     /** @description may be missing where only one can be served */
                     model?: string | null;
-                    messages: components["schemas"]["RequestMessage"][];
+                    add_generation_prompt?: boolean | null;
                 };
             };
         };
@@ -3235,6 +3247,8 @@ export interface operations {
                     dry_penalty_last_n?: number | null;
                     /** @description texts that no repetition goes across */
                     dry_sequence_breakers?: string[] | null;
+                    /** @description how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever */
+                    keep_alive?: string | number | null;
                     /** @description -1000 to 1000: smaller goes first */
                     priority?: number | null;
                     /** @description the answer ends so long after the request came */
@@ -3253,7 +3267,7 @@ export interface operations {
                     n?: number | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
+                    /** @description with stream; include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
                         continuous_usage_stats?: boolean;
@@ -3395,6 +3409,8 @@ export interface operations {
                     dry_penalty_last_n?: number | null;
                     /** @description texts that no repetition goes across */
                     dry_sequence_breakers?: string[] | null;
+                    /** @description how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever */
+                    keep_alive?: string | number | null;
                     /** @description -1000 to 1000: smaller goes first */
                     priority?: number | null;
                     /** @description the answer ends so long after the request came */
@@ -3415,7 +3431,7 @@ export interface operations {
                     best_of?: number | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
+                    /** @description with stream; include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
                         continuous_usage_stats?: boolean;
@@ -3654,6 +3670,8 @@ export interface operations {
                     dry_penalty_last_n?: number | null;
                     /** @description texts that no repetition goes across */
                     dry_sequence_breakers?: string[] | null;
+                    /** @description how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever */
+                    keep_alive?: string | number | null;
                     /** @description -1000 to 1000: smaller goes first */
                     priority?: number | null;
                     /** @description the answer ends so long after the request came */
@@ -3670,10 +3688,10 @@ export interface operations {
                     ignore_eos?: boolean | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
+                    /** @description with stream; include_obfuscation: only false; the last event tells what it took by itself */
                     stream_options?: {
-                        include_usage?: boolean;
-                        continuous_usage_stats?: boolean;
+                        /** @constant */
+                        include_obfuscation?: false;
                     } | null;
                     /** @description alternatives told for each token */
                     top_logprobs?: number | null;
@@ -3732,7 +3750,116 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Response"];
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        response: components["schemas"]["Response"];
+                        /** @enum {string} */
+                        type: "response.created";
+                        sequence_number: number;
+                    } | {
+                        response: components["schemas"]["Response"];
+                        /** @enum {string} */
+                        type: "response.in_progress";
+                        sequence_number: number;
+                    } | {
+                        response: components["schemas"]["Response"];
+                        /** @enum {string} */
+                        type: "response.completed";
+                        sequence_number: number;
+                    } | {
+                        response: components["schemas"]["Response"];
+                        /** @enum {string} */
+                        type: "response.incomplete";
+                        sequence_number: number;
+                    } | {
+                        response: components["schemas"]["Response"];
+                        /** @enum {string} */
+                        type: "response.failed";
+                        sequence_number: number;
+                    } | {
+                        output_index: number;
+                        item: components["schemas"]["ResponseItem"];
+                        /** @enum {string} */
+                        type: "response.output_item.added";
+                        sequence_number: number;
+                    } | {
+                        output_index: number;
+                        item: components["schemas"]["ResponseItem"];
+                        /** @enum {string} */
+                        type: "response.output_item.done";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        content_index: number;
+                        part: components["schemas"]["ResponsePart"];
+                        /** @enum {string} */
+                        type: "response.content_part.added";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        content_index: number;
+                        part: components["schemas"]["ResponsePart"];
+                        /** @enum {string} */
+                        type: "response.content_part.done";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        content_index: number;
+                        delta: string;
+                        logprobs?: components["schemas"]["ChatToken"][];
+                        /** @enum {string} */
+                        type: "response.output_text.delta";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        content_index: number;
+                        text: string;
+                        logprobs?: components["schemas"]["ChatToken"][];
+                        /** @enum {string} */
+                        type: "response.output_text.done";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        content_index: number;
+                        delta: string;
+                        /** @enum {string} */
+                        type: "response.reasoning_text.delta";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        content_index: number;
+                        text: string;
+                        /** @enum {string} */
+                        type: "response.reasoning_text.done";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        delta: string;
+                        /** @enum {string} */
+                        type: "response.function_call_arguments.delta";
+                        sequence_number: number;
+                    } | {
+                        item_id: string;
+                        output_index: number;
+                        name: string;
+                        arguments: string;
+                        /** @enum {string} */
+                        type: "response.function_call_arguments.done";
+                        sequence_number: number;
+                    } | {
+                        code: string | null;
+                        message: string;
+                        param: string | null;
+                        /** @enum {string} */
+                        type: "error";
+                        sequence_number: number;
+                    };
                 };
             };
             /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
@@ -3874,6 +4001,8 @@ export interface operations {
                     dry_penalty_last_n?: number | null;
                     /** @description texts that no repetition goes across */
                     dry_sequence_breakers?: string[] | null;
+                    /** @description how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever */
+                    keep_alive?: string | number | null;
                     /** @description -1000 to 1000: smaller goes first */
                     priority?: number | null;
                     /** @description the answer ends so long after the request came */
@@ -3892,7 +4021,7 @@ export interface operations {
                     n?: number | null;
                     /** @description the answer comes piece by piece, as server-sent events */
                     stream?: boolean | null;
-                    /** @description include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
+                    /** @description with stream; include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
                     stream_options?: {
                         include_usage?: boolean;
                         continuous_usage_stats?: boolean;
