@@ -108,7 +108,7 @@ test)
     install
     with_server same_types
     (cd $page && tsc --noEmit && npm run --silent test)
-    (cd $page && IMPETUS=$release node --test --test-concurrency=1 --test-reporter=spec 'e2e/*.test.mjs')
+    (cd $page && IMPETUS=$release node --test --test-concurrency=1 --test-reporter=spec e2e/*.test.mjs)
     ;;
 *)
     echo "usage: scripts/web.sh build | types | test" >&2

@@ -107,6 +107,7 @@ describe("settings", () => {
       tools: ["tools", "tool_choice", "parallel_tool_calls"],
       "the template": ["chat_template_kwargs", "reasoning_effort"],
       "the order of requests": ["priority", "deadline_ms"],
+      "the dialog of a model": ["keep_alive"],
       "bookkeeping, without effect": ["modalities", "service_tier", "store", "user", "safety_identifier", "prompt_cache_key", "metadata"],
     };
     const without = new Set(Object.values(elsewhere).flat());
