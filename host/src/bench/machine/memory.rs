@@ -145,18 +145,9 @@ fn pass(access: Access, bytes: u64) -> impl FnMut() {
     }
 }
 
-/// In as many sums at once as keep every unit busy.
+/// The compiler makes vectors of it, several sums at once. Sums written out by hand, 32 of them, read at two thirds of its speed.
 fn sum(words: &[u64]) -> u64 {
-    const LANES: usize = 32;
-    let mut sums = [0_u64; LANES];
-    let chunks = words.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(0_u64, |sum, word| sum.wrapping_add(*word));
-    for chunk in chunks {
-        for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
-        }
-    }
-    sums.into_iter().fold(rest, u64::wrapping_add)
+    words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
 #[cfg(test)]
