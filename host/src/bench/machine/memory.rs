@@ -145,7 +145,8 @@ fn pass(access: Access, bytes: u64) -> impl FnMut() {
     }
 }
 
-/// The compiler makes vectors of it, several sums at once. Sums written out by hand, 32 of them, read at two thirds of its speed.
+/// The compiler makes vectors of it, several sums at once. Thirty-two sums written out by hand were read at two thirds of
+/// its speed.
 fn sum(words: &[u64]) -> u64 {
     words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
 }
