@@ -5,23 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::tests::decoder_of;
 use super::*;
 
 fn fixtures(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(folder)
-}
-
-fn decoder_of(config: Map<String, Value>) -> Result<Decoder, PluginError> {
-    let (generation, tokenizer) = (Map::new(), Map::new());
-    Description {
-        config,
-        generation,
-        tokenizer,
-        chat_template: None,
-        named_templates: Map::new(),
-        license: None,
-    }
-    .decoder()
 }
 
 fn published(name: &str) -> Decoder {

@@ -65,6 +65,11 @@ fn nothing_is_guessed() {
 fn with(base: &Value, change: &Value) -> Result<Decoder, PluginError> {
     let mut config = base.as_object().unwrap().clone();
     config.extend(change.as_object().unwrap().clone());
+    decoder_of(config)
+}
+
+/// What a folder with this `config.json` and nothing else describes.
+pub(super) fn decoder_of(config: Map<String, Value>) -> Result<Decoder, PluginError> {
     let (generation, tokenizer) = (Map::new(), Map::new());
     Description {
         config,
