@@ -22,6 +22,7 @@ mod http;
 mod layout;
 mod life;
 mod live;
+mod llama;
 mod metrics;
 mod openai_python;
 mod openapi;

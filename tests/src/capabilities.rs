@@ -45,7 +45,8 @@ async fn record(server: &Server, model: &str) -> (String, Vec<String>) {
 /// The fields of requests that need a capability.
 fn fields(document: &Value, capability: &str) -> String {
     let mut found: Vec<&str> = Vec::new();
-    for path in ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"] {
+    for path in ["/v1/chat/completions", "/v1/completions", "/completion", "/v1/responses", "/v1/embeddings"]
+    {
         let schema = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
             if field["x-capability"] == capability && !found.contains(&name.as_str()) {
@@ -106,6 +107,7 @@ async fn what_a_model_cannot_do_is_refused_by_field_and_capability() {
     for (script, path, body, param, capability) in [
         ("embeddings = 8\ngenerates_nothing", "/v1/completions", &text, "model", "generate"),
         ("embeddings = 8\ngenerates_nothing", "/v1/chat/completions", &chat, "model", "generate"),
+        ("embeddings = 8\ngenerates_nothing", "/completion", &text, "model", "generate"),
         ("", "/v1/completions", &gap, "suffix", "infill"),
         ("no_template", "/v1/chat/completions", &chat, "messages", "chat template"),
         ("no_template", "/v1/responses", &response, "input", "chat template"),

@@ -89,6 +89,9 @@ async fn what_is_answered_is_what_the_document_says() {
     let kept = format!("/v1/responses/{}", answer.json["id"].as_str().unwrap());
     check(&document, "get", "/v1/responses/{id}", &server.get(&kept).await);
 
+    let body = json!({"prompt": "a", "n_predict": 3, "n_probs": 2, "return_tokens": true});
+    exchange(&server, &document, "/completion", body).await;
+
     let tokens = exchange(&server, &document, "/tokenize", json!({"content": "abc"})).await;
     exchange(&server, &document, "/tokenize", json!({"content": "abc", "with_pieces": true})).await;
     exchange(&server, &document, "/detokenize", json!({"tokens": tokens.json["tokens"]})).await;

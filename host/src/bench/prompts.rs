@@ -3,6 +3,8 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::engine::random_seed;
+
 /// Frequent English nouns: about one token each for any tokeniser.
 const WORDS: &str = "time year people way day man thing woman life child world school state family student group country \
     problem hand part place case week company system program question work government number night point home water \
@@ -59,14 +61,6 @@ impl Words {
     pub(super) fn pause(&mut self, rate: f64) -> f64 {
         -(1.0 - self.share()).ln() / rate
     }
-}
-
-/// Another number each time.
-pub(super) fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-
-    // Its keys are the system's random numbers, and others for each that is made.
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ pub(super) fn request(arguments: &Run, recommended: &Recommended, prompt: Prompt
         priority: 0,
         time_limit_ms: None,
         prompt_logprobs: false,
+        afresh: false,
         shown: Vec::new(),
     })
 }
@@ -122,7 +123,7 @@ impl Answer {
     fn finish(&mut self, reason: FinishReason, usage: Usage) {
         self.completion_tokens = usage.completion_tokens;
         self.end = match reason {
-            FinishReason::Stop => End::Complete,
+            FinishReason::Stop | FinishReason::StopString(_) => End::Complete,
             FinishReason::Length => End::Length,
         };
     }

@@ -191,13 +191,12 @@ impl Answer {
         }
         self.told.add_token(text.len());
         let stopped = self.stops.push(&text);
-        let ended = stopped.stop.is_some();
         self.emit_text(stopped.text, &mut emit);
-        Ok(if ended {
+        Ok(if let Some(stop) = stopped.stop {
             // The tokens of the stop string itself are no part of the answer.
             self.held.clear();
             self.stopped = true;
-            Progress::Ended(FinishReason::Stop)
+            Progress::Ended(FinishReason::StopString(self.stops.place(&stop).unwrap_or(0) as u32))
         } else if place == Place::Complete {
             Progress::Ended(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {
@@ -306,7 +305,7 @@ fn token_logprob(logits: &[f32], token: u32, top: u32, vocabulary: &Vocabulary) 
 }
 
 /// A seed that nobody chose: the standard library's own source of randomness for its hash maps.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
 
     RandomState::new().hash_one("seed")

@@ -134,6 +134,8 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// Report those of the prompt's tokens too. The whole prompt is then computed, whatever the context holds.
     pub prompt_logprobs: bool,
+    /// Compute the whole prompt, whatever the context holds.
+    pub afresh: bool,
     /// What the answer must be, where it is not free.
     pub structure: Option<Structure>,
     /// What calls in it are kept to, where tools are offered to an answer that is free. Nothing is refused for it.
@@ -212,12 +214,23 @@ pub enum Input {
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model ended it, or a stop string came.
+    /// The model ended it.
     Stop,
+    /// This one of the request's stop strings came.
+    StopString(u32),
     /// `max_tokens` or the context's end was reached.
     Length,
+}
+
+impl FinishReason {
+    /// OpenAI's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FinishReason::Stop | FinishReason::StopString(_) => "stop",
+            FinishReason::Length => "length",
+        }
+    }
 }
 
 /// What an answer took, in tokens.

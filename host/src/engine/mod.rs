@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
+pub(crate) use self::answer::random_seed;
 pub use self::ask::answer;
 use self::message::{Command, Inputs, Question, Request, RequestId, Told};
 use self::remote::Remote;

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::message::RequestId;
 use super::prefix::{Match, PrefixTree, common_prefix};
 pub(super) use super::room::{Edit, Limits, Reuse};
-use super::step::{Sequence, Step};
+use super::step::{Computed, Sequence, Step};
 use crate::plugins::model::{SeqId, Token};
 
 /// Decides, step by step. `running` and `waiting` are each in order of rank.
@@ -70,13 +70,8 @@ impl Scheduler {
 
     /// Lets a prompt wait for its turn. The caller has checked that it is not empty and shorter than
     /// [`Limits::longest`]. A smaller `priority` goes first.
-    pub(super) fn add(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>) {
-        self.queue(Sequence::new(id, priority, prompt));
-    }
-
-    /// The same for a prompt each of whose tokens is to be told how probable it is: nothing that is held is used again.
-    pub(super) fn add_scored(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>) {
-        self.queue(Sequence::new(id, priority, prompt).scored());
+    pub(super) fn add(&mut self, id: RequestId, priority: i32, prompt: Vec<Token>, computed: Computed) {
+        self.queue(Sequence::new(id, priority, prompt, computed));
     }
 
     /// Lets a sequence go, wherever it stands. What the context holds of it may be used again.
@@ -279,7 +274,7 @@ impl Scheduler {
         let tokens = &self.waiting[at].tokens;
         // The last token is always computed: its logits decide the next.
         let wanted = &tokens[..tokens.len() - 1];
-        let reuse = if self.waiting[at].unscored.is_empty() { self.limits.reuse } else { Reuse::Nothing };
+        let reuse = if self.waiting[at].starts_anew() { Reuse::Nothing } else { self.limits.reuse };
         let found = match reuse {
             Reuse::Beginnings => self.tree.find(wanted, false),
             Reuse::WholeStates => self.tree.find(wanted, true),

@@ -22,7 +22,12 @@ const ALL: usize = usize::MAX;
 fn scheduler(limits: Limits, prompts: &[usize]) -> Scheduler {
     let mut scheduler = Scheduler::new(limits);
     for (id, &length) in prompts.iter().enumerate() {
-        scheduler.add(RequestId(id as u64), 0, (0..length).map(|at| Token((100 * id + at) as u32)).collect());
+        scheduler.add(
+            RequestId(id as u64),
+            0,
+            (0..length).map(|at| Token((100 * id + at) as u32)).collect(),
+            Computed::Beyond,
+        );
     }
     scheduler
 }
@@ -88,7 +93,7 @@ fn the_last_gives_way_when_cells_run_out_and_comes_back() {
 }
 
 fn add(scheduler: &mut Scheduler, id: u64, priority: i32) {
-    scheduler.add(RequestId(id), priority, vec![Token(id as u32); 3]);
+    scheduler.add(RequestId(id), priority, vec![Token(id as u32); 3], Computed::Beyond);
 }
 
 #[test]
@@ -114,9 +119,9 @@ fn a_better_priority_goes_first_and_takes_the_seat_of_a_worse_one() {
 fn a_better_priority_finds_the_room_that_a_worse_one_had() {
     let limits = Limits { total_tokens: 20, sequence_tokens: 20, ..LIMITS };
     let mut scheduler = Scheduler::new(Limits { step_tokens: 30, ..limits });
-    scheduler.add(RequestId(0), 1, vec![Token(0); 15]);
+    scheduler.add(RequestId(0), 1, vec![Token(0); 15], Computed::Beyond);
     assert_eq!(step(&mut scheduler).1, [0]);
-    scheduler.add(RequestId(1), 0, vec![Token(1); 10]);
+    scheduler.add(RequestId(1), 0, vec![Token(1); 10], Computed::Beyond);
     assert_eq!(step(&mut scheduler).1, [1]);
     scheduler.remove(RequestId(1));
     assert_eq!(step(&mut scheduler), (vec![(0, 16)], vec![0]), "it goes on with all its tokens");
@@ -158,7 +163,12 @@ fn a_lone_sequence_fills_the_context_and_is_full() {
 
 fn prompts(scheduler: &mut Scheduler, texts: &[&str]) {
     for (id, text) in texts.iter().enumerate() {
-        scheduler.add(RequestId(id as u64), 0, text.bytes().map(|byte| Token(byte.into())).collect());
+        scheduler.add(
+            RequestId(id as u64),
+            0,
+            text.bytes().map(|byte| Token(byte.into())).collect(),
+            Computed::Beyond,
+        );
     }
 }
 
@@ -179,7 +189,12 @@ fn a_prompt_starts_from_what_another_has_computed() {
     assert_eq!(started(&mut scheduler), [(0, 0)]);
     scheduler.remove(RequestId(0));
     assert_eq!(scheduler.take_edits(), [], "it is kept");
-    scheduler.add(RequestId(1), 0, "you are kind. two".bytes().map(|byte| Token(byte.into())).collect());
+    scheduler.add(
+        RequestId(1),
+        0,
+        "you are kind. two".bytes().map(|byte| Token(byte.into())).collect(),
+        Computed::Beyond,
+    );
     assert_eq!(started(&mut scheduler), [(1, 14)]);
     assert_eq!(scheduler.take_edits(), [Edit::Copy { from: SeqId(0), to: SeqId(1), tokens: 14 }]);
     assert_eq!(scheduler.cells(), 20, "what is shared is held once");
@@ -191,7 +206,12 @@ fn the_last_token_of_a_prompt_is_always_computed() {
     prompts(&mut scheduler, &["the very same"]);
     started(&mut scheduler);
     scheduler.remove(RequestId(0));
-    scheduler.add(RequestId(1), 0, "the very same".bytes().map(|byte| Token(byte.into())).collect());
+    scheduler.add(
+        RequestId(1),
+        0,
+        "the very same".bytes().map(|byte| Token(byte.into())).collect(),
+        Computed::Beyond,
+    );
     assert_eq!(started(&mut scheduler), [(1, 12)]);
 }
 
@@ -223,7 +243,7 @@ fn what_is_kept_goes_before_anybody_gives_way() {
     prompts(&mut scheduler, &["0123456789"]);
     started(&mut scheduler);
     scheduler.remove(RequestId(0));
-    scheduler.add(RequestId(1), 0, vec![Token(1); 15]);
+    scheduler.add(RequestId(1), 0, vec![Token(1); 15], Computed::Beyond);
     assert_eq!(started(&mut scheduler), [(1, 0)]);
     assert_eq!(scheduler.take_edits(), [Edit::Cut { slot: SeqId(0), tokens: 0 }]);
     assert!(!scheduler.give_way(), "it is alone and nothing is kept");
@@ -235,7 +255,12 @@ fn the_only_slot_is_used_again() {
     prompts(&mut scheduler, &["the weather today"]);
     started(&mut scheduler);
     scheduler.remove(RequestId(0));
-    scheduler.add(RequestId(1), 0, "the weather tomorrow".bytes().map(|byte| Token(byte.into())).collect());
+    scheduler.add(
+        RequestId(1),
+        0,
+        "the weather tomorrow".bytes().map(|byte| Token(byte.into())).collect(),
+        Computed::Beyond,
+    );
     assert_eq!(started(&mut scheduler), [(1, 14)]);
     assert_eq!(scheduler.take_edits(), [Edit::Cut { slot: SeqId(0), tokens: 14 }]);
 }
@@ -340,7 +365,7 @@ fn under_random_load_the_invariants_hold() {
                 let length = 1 + below((limits.longest() - 1) as u32);
                 // Few different tokens: beginnings are shared often.
                 let prompt: Vec<Token> = (0..length).map(|_| Token((below(8) == 0).into())).collect();
-                scheduler.add(RequestId(round), [0, 0, -3, 5][below(4)], prompt.clone());
+                scheduler.add(RequestId(round), [0, 0, -3, 5][below(4)], prompt.clone(), Computed::Beyond);
                 left.insert(RequestId(round), prompt);
             }
             if below(20) == 0

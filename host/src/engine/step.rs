@@ -21,6 +21,8 @@ pub(super) struct Sequence {
     pub(super) ran: bool,
     /// Tokens that may come next, to be verified in the next step.
     pub(super) proposed: Vec<Token>,
+    /// When it first runs, nothing that the context holds is used.
+    pub(super) afresh: bool,
     /// Places of the prompt's tokens whose probabilities are to be told and are not known yet.
     pub(super) unscored: Range<usize>,
     /// Such tokens that the context holds behind the computed ones since the last step.
@@ -74,10 +76,21 @@ impl Step {
     }
 }
 
+/// Which of a prompt's tokens are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Computed {
+    /// Those beyond what the context holds already.
+    Beyond,
+    /// All.
+    Afresh,
+    /// All, each of which but the first is to be told how probable it is.
+    Scored,
+}
+
 impl Sequence {
-    /// The same, each of whose tokens but the first is to be told how probable it is.
-    pub(super) fn scored(self) -> Self {
-        Sequence { unscored: 1..self.tokens.len(), ..self }
+    /// Whether nothing that the context holds may be used when it starts.
+    pub(super) fn starts_anew(&self) -> bool {
+        !self.unscored.is_empty() || (self.afresh && !self.ran)
     }
 
     /// The context now holds so many of its tokens.
@@ -86,17 +99,19 @@ impl Sequence {
         self.unscored.start = self.unscored.start.max(end + 1);
     }
 
-    pub(super) fn new(id: RequestId, priority: i32, tokens: Vec<Token>) -> Self {
+    pub(super) fn new(id: RequestId, priority: i32, tokens: Vec<Token>, computed: Computed) -> Self {
+        let unscored = if computed == Computed::Scored { 1..tokens.len() } else { 0..0 };
         Sequence {
             id,
             priority,
             overtaken: 0,
             tokens,
+            afresh: computed == Computed::Afresh,
             computed: 0,
             slot: None,
             ran: false,
             proposed: Vec::new(),
-            unscored: 0..0,
+            unscored,
             ahead: Vec::new(),
         }
     }

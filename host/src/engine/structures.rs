@@ -187,6 +187,7 @@ mod tests {
             seed: None,
             logprobs: None,
             prompt_logprobs: false,
+            afresh: false,
             structure: None,
             offered: None,
             priority: 0,

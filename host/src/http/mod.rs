@@ -57,14 +57,18 @@ pub struct App {
     pub config: Arc<Config>,
 }
 
-/// What clients find that leave `/v1` out of their base URL, as llama-server's do: another name, and the name.
-pub(crate) const ALIASES: [(&str, &str); 2] =
-    [("/chat/completions", "/v1/chat/completions"), ("/models", "/v1/models")];
+/// What clients find that leave `/v1` out of their base URL, as llama-server's do, and its own two names of one thing: another
+/// name, and the name.
+pub(crate) const ALIASES: [(&str, &str); 3] = [
+    ("/chat/completions", "/v1/chat/completions"),
+    ("/models", "/v1/models"),
+    ("/completions", "/completion"),
+];
 
 fn aliases() -> Router<App> {
-    let [(chat, _), (models, _)] = ALIASES;
+    let [(chat, _), (models, _), (completions, _)] = ALIASES;
     let chats = Router::new().route(chat, post(openai::chat::handle));
-    chats.route(models, get(openai::models::list))
+    chats.route(models, get(openai::models::list)).route(completions, post(openai::llama::handle))
 }
 
 /// All routes.
@@ -93,6 +97,7 @@ fn router_with(app: App, jobs: Arc<Jobs>) -> Router {
         .route("/v1/embeddings", post(openai::embeddings::handle))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*id}", get(openai::models::one))
+        .route("/completion", post(openai::llama::handle))
         .route("/tokenize", post(openai::tokens::tokenize))
         .route("/detokenize", post(openai::tokens::detokenize))
         .route("/apply-template", post(openai::tokens::apply_template))
@@ -130,7 +135,7 @@ fn benchmarks_of(jobs: Arc<Jobs>) -> Router<App> {
 async fn no_such_path(uri: Uri) -> Failure {
     let message = format!(
         "there is no `{}` here; there are /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, \
-         /v1/embeddings, /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/server, \
+         /v1/embeddings, /completion, /tokenize, /detokenize, /apply-template, /api/plugins, /api/formats, /api/models, /api/ps, /api/server, \
          /api/uploads, /api/benchmarks, /api/events, /metrics, /openapi.json, /docs, /health, /livez and /readyz",
         uri.path()
     );

@@ -34,6 +34,7 @@ use crate::models::capability::EMBEDDINGS;
         openai::responses::delete,
         openai::models::list,
         openai::models::one,
+        openai::llama::handle,
         openai::tokens::tokenize,
         openai::tokens::detokenize,
         openai::tokens::apply_template,
@@ -124,7 +125,7 @@ fn document() -> Value {
 }
 
 /// What each route takes that takes a body.
-fn requests() -> [(&'static str, Value); 7] {
+fn requests() -> [(&'static str, Value); 8] {
     let text = json!({"type": "string"});
     let model =
         json!({"type": ["string", "null"], "description": "may be missing where only one can be served"});
@@ -141,6 +142,7 @@ fn requests() -> [(&'static str, Value); 7] {
         ("/v1/completions", to_model(Endpoint::Completions, &["model", "prompt"])),
         ("/v1/embeddings", to_model(Endpoint::Embeddings, &["model", "input"])),
         ("/v1/responses", to_model(Endpoint::Responses, &["model", "input"])),
+        ("/completion", to_model(Endpoint::Llama, &["prompt"])),
         ("/tokenize", of(json!(["content"]), tokenize)),
         ("/detokenize", of(json!(["tokens"]), detokenize)),
         ("/apply-template", of(json!(["messages"]), chat)),

@@ -38,7 +38,7 @@ fn page(document: &Value) -> String {
     let (title, version) = (escaped(&info["title"]), escaped(&info["version"]));
     let _ = write!(out, "<h1>{title} {version}</h1><p>{}</p>", escaped(&info["description"]));
     out += "<p>For programs: <a href=\"/openapi.json\">/openapi.json</a></p>";
-    for tag in ["OpenAI", "tokens", "server"] {
+    for tag in ["OpenAI", "llama-server", "server"] {
         let _ = write!(out, "<h2>{tag}</h2>");
         for (path, operations) in entries(&document["paths"]) {
             for (method, operation) in

@@ -52,6 +52,11 @@ impl StopMatcher {
         Stopped { text: std::mem::replace(&mut self.held, tail), stop: None }
     }
 
+    /// Which of its stop strings this is, empty ones not counted.
+    pub fn place(&self, stop: &str) -> Option<usize> {
+        self.patterns.iter().position(|pattern| pattern.stop == stop)
+    }
+
     /// The answer ends here without a stop string: gives the text held back.
     pub fn finish(&mut self) -> String {
         for pattern in &mut self.patterns {

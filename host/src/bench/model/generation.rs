@@ -101,6 +101,7 @@ fn request(prompt: Vec<u32>, max_tokens: u32) -> Request {
         priority: 0,
         time_limit_ms: None,
         prompt_logprobs: false,
+        afresh: false,
         shown: Vec::new(),
     }
 }

@@ -25,8 +25,9 @@ use self::figures::{AGAINST, Round};
 use self::plan::{Conversation, order, plan};
 use super::lengths::Lengths;
 use super::options::ServeOptions;
-use super::prompts::{Words, random_seed};
+use super::prompts::Words;
 use super::recorder::Recorder;
+use crate::engine::random_seed;
 use crate::error::{Error, Kind, Result};
 
 /// A server, and what each request to it says beyond the prompt.
@@ -56,7 +57,9 @@ struct Limits {
 /// # Errors
 /// [`Kind::Internal`] when a target cannot answer that first request.
 pub async fn serve(targets: &[Target], options: &ServeOptions, recorder: &mut Recorder) -> Result<()> {
-    let client = reqwest::Client::builder().no_proxy().build();
+    // A connection for each request: llama-server, for one, closes kept ones just when the next request is on its way, which
+    // then failed, or waited for ever within the client.
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build();
     let client = client.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
     let seed = options.seed.unwrap_or_else(random_seed);
     recorder.plan(options.rounds as usize * targets.len());

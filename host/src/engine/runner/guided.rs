@@ -8,6 +8,7 @@ use super::prompts::check_length;
 use crate::engine::answer::{Answer, Progress};
 use crate::engine::guide::Guide;
 use crate::engine::message::{Event, Request, RequestId};
+use crate::engine::step::Computed;
 use crate::engine::structures::Prepared;
 
 impl Runner {
@@ -37,11 +38,12 @@ impl Runner {
         self.router.deliver(id, Event::Accepted { prompt_tokens: prompt.len() as u32 });
         self.answers
             .insert(id, Answer::new(&request, &prompt, &self.vocabulary).guided(guide).until(deadline));
-        if request.prompt_logprobs {
-            self.scheduler.add_scored(id, request.priority, prompt);
-        } else {
-            self.scheduler.add(id, request.priority, prompt);
-        }
+        let computed = match *request {
+            Request { prompt_logprobs: true, .. } => Computed::Scored,
+            Request { afresh: true, .. } => Computed::Afresh,
+            _ => Computed::Beyond,
+        };
+        self.scheduler.add(id, request.priority, prompt, computed);
     }
 
     /// The requests whose schemas and grammars were read in the meantime.

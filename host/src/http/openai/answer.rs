@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -66,6 +66,38 @@ pub(super) struct PromptScores {
     pub(super) tokens: Vec<TokenLogprob>,
 }
 
+/// When an answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Clock {
+    begun: Instant,
+    first: Option<Instant>,
+    last: Instant,
+}
+
+impl Clock {
+    /// The request was accepted.
+    pub(super) fn start() -> Self {
+        let now = Instant::now();
+        Clock { begun: now, first: None, last: now }
+    }
+
+    /// A piece came, or the end.
+    pub(super) fn hear(&mut self) {
+        self.last = Instant::now();
+        self.first.get_or_insert(self.last);
+    }
+
+    /// From the request to the first piece.
+    pub(super) fn to_first(&self) -> Duration {
+        self.first.unwrap_or(self.last) - self.begun
+    }
+
+    /// From there to the end.
+    pub(super) fn after_first(&self) -> Duration {
+        self.last - self.first.unwrap_or(self.last)
+    }
+}
+
 /// A complete answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
@@ -73,9 +105,21 @@ pub(super) struct Choice {
     pub(super) pieces: Vec<Piece>,
     pub(super) reason: FinishReason,
     pub(super) usage: Usage,
+    pub(super) clock: Clock,
 }
 
 impl Choice {
+    /// One that has not begun.
+    pub(super) fn new() -> Self {
+        Choice {
+            prompt: None,
+            pieces: Vec::new(),
+            reason: FinishReason::Stop,
+            usage: Usage::default(),
+            clock: Clock::start(),
+        }
+    }
+
     /// Its text, and the tokens behind it.
     pub(super) fn joined(self) -> (String, Vec<TokenLogprob>) {
         let mut whole = (String::new(), Vec::new());
@@ -118,16 +162,18 @@ pub(super) async fn respond<S: Shape>(
 
 async fn whole<S: Shape>(account: &Account, generation: Generation, shape: S) -> Result<String, Error> {
     let mut tally = generation.tally();
-    let unfinished =
-        Choice { prompt: None, pieces: Vec::new(), reason: FinishReason::Stop, usage: Usage::default() };
-    let mut choices = vec![unfinished; generation.choices()];
+    let mut choices = vec![Choice::new(); generation.choices()];
     let mut events = generation.into_events(account);
     while let Some((index, event)) = events.next().await {
         match event {
             Event::Accepted { .. } | Event::Vector { .. } => {}
             Event::Prompt { first, tokens } => choices[index].prompt = Some(PromptScores { first, tokens }),
-            Event::Text { text, tokens, told } => choices[index].pieces.push(Piece { text, tokens, told }),
+            Event::Text { text, tokens, told } => {
+                choices[index].clock.hear();
+                choices[index].pieces.push(Piece { text, tokens, told });
+            }
             Event::Finished { reason, usage } => {
+                choices[index].clock.hear();
                 (choices[index].reason, choices[index].usage) = (reason, usage);
                 tally.add(index, usage);
             }

@@ -104,8 +104,8 @@ impl Answer {
     fn finish_reason(&self, reason: FinishReason) -> ChatFinish {
         match reason {
             FinishReason::Length => ChatFinish::Length,
-            FinishReason::Stop if self.standing > 0 => ChatFinish::ToolCalls,
-            FinishReason::Stop => ChatFinish::Stop,
+            FinishReason::Stop | FinishReason::StopString(_) if self.standing > 0 => ChatFinish::ToolCalls,
+            FinishReason::Stop | FinishReason::StopString(_) => ChatFinish::Stop,
         }
     }
 }

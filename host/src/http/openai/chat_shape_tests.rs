@@ -89,10 +89,10 @@ fn log_probabilities_come_with_their_piece() {
 #[test]
 fn an_answer_has_the_original_s_shape() {
     let choice = |text: &str, reason| Choice {
-        prompt: None,
         pieces: vec![Piece { text: text.to_owned(), tokens: Vec::new(), told: 1 }],
         reason,
         usage: USAGE,
+        ..Choice::new()
     };
     let choices = vec![choice(" a ", FinishReason::Stop), choice("", FinishReason::Length)];
     let whole: Value = serde_json::from_str(&shape(false, false).whole(choices, USAGE)).unwrap();
@@ -173,7 +173,7 @@ fn reasoning_and_calls_come_in_pieces_of_their_own() {
 fn whole(pieces: &[(&str, u32)], reason: FinishReason) -> Value {
     let pieces =
         pieces.iter().map(|(text, told)| Piece { text: (*text).to_owned(), tokens: Vec::new(), told: *told });
-    let choice = Choice { prompt: None, pieces: pieces.collect(), reason, usage: USAGE };
+    let choice = Choice { pieces: pieces.collect(), reason, usage: USAGE, ..Choice::new() };
     let whole: Value = serde_json::from_str(&hermes_shape().whole(vec![choice], USAGE)).unwrap();
     assert!(whole["usage"]["completion_tokens_details"]["reasoning_tokens"].is_number());
     whole["choices"][0].clone()

@@ -266,7 +266,8 @@ impl Shape for CompletionShape {
         if let Some(so_far) = &mut self.so_far {
             so_far[index] = usage;
         }
-        let choice = TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason) };
+        let choice =
+            TextChoice { text: String::new(), index, logprobs: None, finish_reason: Some(reason.name()) };
         vec![self.chunk(choice)]
     }
 
@@ -283,7 +284,7 @@ impl Shape for CompletionShape {
             None => choices,
         };
         let choice = |(index, choice): (usize, Choice)| {
-            let finish_reason = Some(choice.reason);
+            let finish_reason = Some(choice.reason.name());
             let scores = choice.prompt.clone();
             let (text, tokens) = choice.joined();
             let text = self.echo.get(index).cloned().unwrap_or_default() + &text;

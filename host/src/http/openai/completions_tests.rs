@@ -66,7 +66,7 @@ fn the_best_are_those_with_the_most_probable_tokens() {
         let token = |logprob: &f32| TokenLogprob { chosen: alternative(logprob), top: Vec::new() };
         let tokens = logprobs.iter().map(token).collect();
         let piece = Piece { text: text.to_owned(), tokens, told: logprobs.len() as u32 };
-        Choice { prompt: None, pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE }
+        Choice { pieces: vec![piece], usage: USAGE, ..Choice::new() }
     };
     let choices = vec![
         choice("a", &[-1.0, -3.0]),
@@ -112,7 +112,7 @@ fn a_stream_has_the_original_s_shape() {
 #[test]
 fn an_answer_has_the_original_s_shape() {
     let piece = Piece { text: "b".to_owned(), tokens: Vec::new(), told: 1 };
-    let choice = Choice { prompt: None, pieces: vec![piece], reason: FinishReason::Stop, usage: USAGE };
+    let choice = Choice { pieces: vec![piece], usage: USAGE, ..Choice::new() };
     let whole: Value = serde_json::from_str(&shape(false, &["a"]).whole(vec![choice], USAGE)).unwrap();
     let expected = json!({
         "id": "cmpl-1", "object": "text_completion", "created": 9, "model": "m",

@@ -12,7 +12,7 @@ use crate::engine::message::{Event, Request, Usage};
 use crate::error::{Error, Kind, Result};
 use crate::http::App;
 use crate::http::account::Account;
-use crate::models::Loaded;
+use crate::models::{Loaded, Models};
 
 /// Requests that an engine has accepted. Dropping it cancels them.
 pub(super) struct Generation {
@@ -36,6 +36,21 @@ pub(super) async fn open(app: &App, id: &str) -> Result<Arc<Loaded>> {
         Kind::LoadFailed | Kind::PluginUnavailable | Kind::InsufficientMemory => about("model", error),
         _ => error,
     })
+}
+
+/// Opens the named model, or the only one.
+pub(super) async fn open_or_only(app: &App, id: Option<&str>) -> Result<Arc<Loaded>> {
+    if let Some(id) = id {
+        return open(app, id).await;
+    }
+    let servable = app.models.look(Models::servable).await?;
+    match &servable[..] {
+        [only] => open(app, &only.id).await,
+        models => {
+            let message = format!("`model` is missing, and there are {} that could be meant", models.len());
+            Err(Error::invalid("model", message))
+        }
+    }
 }
 
 /// The same for a request with these fields, which the model must be able to honour.

@@ -76,10 +76,7 @@ impl Meter {
     fn finish(&mut self, reason: FinishReason, usage: Usage) {
         // The token that ended the answer, and those of a stop string, were never told.
         self.tokens(usage.completion_tokens);
-        let reason = match reason {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
-        };
+        let reason = reason.name();
         let metrics = self.account.metrics();
         metrics.prefix(&self.model, usage.prompt_tokens, usage.cached_tokens);
         metrics.drafts(&self.model, usage.drafted_tokens, usage.accepted_tokens);

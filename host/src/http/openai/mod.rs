@@ -1,4 +1,4 @@
-//! The OpenAI shapes (`responses` has a table of its own): what clients write becomes an `engine::message::Request` at once, events become what they read.
+//! The OpenAI shapes (`responses` has a table of its own), and those of llama-server (`llama`, `tokens`): what clients write becomes an `engine::message::Request` at once, events become what they read.
 //!
 //! Every field that a request may have is in this table; any other is refused by name, and so is a value that cannot be
 //! honoured. `null` counts as absent.
@@ -52,6 +52,7 @@ pub(crate) mod embeddings;
 pub mod fuzzing;
 mod generation;
 pub(crate) mod known;
+pub(crate) mod llama;
 mod logprobs;
 mod messages;
 mod meter;

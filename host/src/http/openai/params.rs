@@ -133,6 +133,7 @@ impl Parameters {
             priority: self.priority,
             time_limit_ms: self.deadline.map(milliseconds_to),
             prompt_logprobs: false,
+            afresh: false,
             shown: Vec::new(),
         };
         (0..self.choices).map(request).collect()

@@ -1,8 +1,6 @@
 //! `POST /tokenize`, `/detokenize` and `/apply-template`, in the shapes of llama.cpp's server: what a model makes of text
 //! and chats, without generating. `model` may be left out where only one can be served.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::response::Json;
 use serde::Serialize;
@@ -20,7 +18,6 @@ use crate::http::App;
 use crate::http::body::JsonBody;
 use crate::http::error::Result;
 use crate::http::fields::{Fields, integer};
-use crate::models::{Loaded, Models};
 
 /// Of `/tokenize`.
 #[derive(Serialize, ToSchema)]
@@ -44,7 +41,7 @@ pub(crate) struct PromptText {
 /// `{"tokens": [1, 2]}`, or with `with_pieces` `{"tokens": [{"id": 1, "piece": "a"}, …]}`; a piece that is no whole UTF-8
 /// is a list of its bytes.
 #[utoipa::path(
-    post, path = "/tokenize", tag = "tokens", summary = "A text to tokens",
+    post, path = "/tokenize", tag = "llama-server", summary = "A text to tokens",
     responses((status = 200, description = "ids, or objects with pieces", body = Tokens))
 )]
 pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonBody) -> Result<Json<Tokens>> {
@@ -54,7 +51,7 @@ pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonB
     let parse_special = fields.flag("parse_special")?.unwrap_or(true);
     let with_pieces = fields.flag("with_pieces")?.unwrap_or(false);
     fields.finish()?;
-    let model = open(&app, model).await?;
+    let model = generation::open_or_only(&app, model.as_deref()).await?;
     let tokens = model.tokens(Question::Tokens { text: content, add_special, parse_special }).await?;
     if !with_pieces {
         return Ok(Json(Tokens { tokens: tokens.into_iter().map(Value::from).collect() }));
@@ -69,7 +66,7 @@ pub(crate) async fn tokenize(State(app): State<App>, JsonBody(mut fields): JsonB
 
 /// `{"content": "…"}`. Bytes that are no whole UTF-8 become U+FFFD.
 #[utoipa::path(
-    post, path = "/detokenize", tag = "tokens", summary = "Tokens to text",
+    post, path = "/detokenize", tag = "llama-server", summary = "Tokens to text",
     responses((status = 200, description = "the text", body = Content))
 )]
 pub(crate) async fn detokenize(
@@ -79,7 +76,7 @@ pub(crate) async fn detokenize(
     let model = fields.text("model")?;
     let tokens = token_ids(&mut fields)?;
     fields.finish()?;
-    let model = open(&app, model).await?;
+    let model = generation::open_or_only(&app, model.as_deref()).await?;
     let mut known_tokens = Vec::with_capacity(tokens.len());
     for (path, token) in tokens {
         let known = u32::try_from(token).ok().filter(|&token| token < model.vocab_size());
@@ -100,7 +97,7 @@ pub(crate) async fn detokenize(
 /// sees: `messages`, `tools` with `tool_choice`, `chat_template_kwargs`, `reasoning_effort`. With `add_generation_prompt` false
 /// it ends behind the last message.
 #[utoipa::path(
-    post, path = "/apply-template", tag = "tokens", summary = "A chat as the model's template writes it",
+    post, path = "/apply-template", tag = "llama-server", summary = "A chat as the model's template writes it",
     responses((status = 200, description = "the prompt", body = PromptText))
 )]
 pub(crate) async fn apply_template(
@@ -113,7 +110,7 @@ pub(crate) async fn apply_template(
     let tools = Tools::take(&mut fields, Form::Nested)?;
     let add_generation_prompt = fields.flag("add_generation_prompt")?.unwrap_or(true);
     fields.finish()?;
-    let model = open(&app, model).await?;
+    let model = generation::open_or_only(&app, model.as_deref()).await?;
     let options = chat::rendering(&model, variables, &tools, chat::NAMES)?;
     // What a chat completion would refuse is no prompt of one.
     chat::manner(&model, &tools)?;
@@ -135,19 +132,4 @@ fn text(segment: Segment) -> String {
 fn token_ids(fields: &mut Fields) -> Result<Vec<(String, i128)>> {
     let tokens = fields.list("tokens")?.ok_or_else(|| fields.missing("tokens"))?;
     tokens.into_iter().map(|(path, value)| integer(&path, &value).map(|token| (path, token))).collect()
-}
-
-/// The named model, or the only one.
-async fn open(app: &App, id: Option<String>) -> Result<Arc<Loaded>> {
-    if let Some(id) = id {
-        return Ok(generation::open(app, &id).await?);
-    }
-    let servable = app.models.look(Models::servable).await?;
-    match &servable[..] {
-        [only] => Ok(generation::open(app, &only.id).await?),
-        models => {
-            let message = format!("`model` is missing, and there are {} that could be meant", models.len());
-            Err(Error::invalid("model", message).into())
-        }
-    }
 }

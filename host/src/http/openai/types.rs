@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::engine::message::{FinishReason, Usage};
+use crate::engine::message::Usage;
 use crate::models::{Entry, ModelState};
 
 /// What all parts of one answer have in common.
@@ -206,8 +206,7 @@ pub(super) struct TextChoice {
     pub(super) text: String,
     pub(super) index: usize,
     pub(super) logprobs: Option<TextLogprobs>,
-    #[schema(value_type = Option<String>)]
-    pub(super) finish_reason: Option<FinishReason>,
+    pub(super) finish_reason: Option<&'static str>,
 }
 
 /// The old shape: four lists of one length.

@@ -97,7 +97,7 @@ impl ResponseShape {
         let deltas = self.answer.as_mut().map(|answer| answer.finish(usage)).unwrap_or_default();
         self.add(deltas);
         let status = match reason {
-            FinishReason::Stop => Status::Completed,
+            FinishReason::Stop | FinishReason::StopString(_) => Status::Completed,
             FinishReason::Length => Status::Incomplete,
         };
         self.output.finish(status);
