@@ -1,7 +1,7 @@
 //! `impetus bench model`: speed at each length and depth, its limits, its quality, and what is left of it when it ends early.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use impetus_tests::House;
 use serde_json::{Value, json};
@@ -141,20 +141,36 @@ fn in_this_process_peak_memory_is_not_a_models() {
     assert_eq!(found["plugins"]["fake"]["isolation"], "none");
 }
 
-#[test]
-fn ctrl_c_keeps_what_was_measured() {
-    let house = House::with(&["fake"]).model("m.fake", "stall_ms = 20");
-    let arguments = "bench model m --prompt 0 --generate 4 --runs 1000 --no-limits --json";
-    let mut command = house.command(&arguments.split(' ').collect::<Vec<_>>());
+/// What a command gives that is interrupted once it has told this.
+fn interrupted(house: &House, arguments: &str, sign: &str) -> Output {
+    let mut command = house.command(&words(arguments));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The first line is of loading, and the next comes some seconds later, when it decodes.
     let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(told.any(|line| line.unwrap().contains("decode")));
+    assert!(told.any(|line| line.unwrap().contains(sign)));
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let found = report(&output);
+    output
+}
+
+#[test]
+fn ctrl_c_keeps_the_windows_of_a_perplexity() {
+    let house = House::with(&["fake"]).model("m.fake", "stall_ms = 20");
+    std::fs::write(house.path("text.txt"), "a text of very many windows ".repeat(2000)).unwrap();
+    let arguments = "bench perplexity m text.txt --window 32 --json";
+    let output = interrupted(&house, arguments, "window 10 of");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let windows = found["measured"]["windows"].as_array().unwrap().len();
+    assert!((10..1000).contains(&windows) && found["measured"]["perplexity"].is_number(), "{windows}");
+}
+
+#[test]
+fn ctrl_c_keeps_what_was_measured() {
+    let house = House::with(&["fake"]).model("m.fake", "stall_ms = 20");
+    let arguments = "bench model m --prompt 0 --generate 4 --runs 1000 --no-limits --json";
+    // The first line is of loading, and the next comes some seconds later, when it decodes.
+    let found = report(&interrupted(&house, arguments, "decode"));
     assert_eq!(found["interrupted"], true);
     let samples = figure(&found, "decode.4.at0.x1")["samples"].as_array().unwrap().len();
     assert!((1..1000).contains(&samples), "{samples}");

@@ -1,6 +1,7 @@
 //! The working state of a model: llama.cpp's contexts behind the contract.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use impetus_plugin_api::sdk;
 use impetus_plugin_api::{
@@ -10,11 +11,12 @@ use llama_cpp_sys_2 as sys;
 use serde::Deserialize;
 
 use crate::caches::{self, Caches, LANES};
+use crate::grouping::Grouping;
 use crate::log;
 use crate::model::GgufModel;
 use crate::native::{DecodeFailure, NativeContext, ThreadPool, has_window};
 use crate::options::FlashAttention;
-use crate::pieces::{Piece, cut};
+use crate::pieces::{Piece, are_single, cut};
 
 /// The working state of one model.
 pub(crate) struct GgufContext {
@@ -24,6 +26,8 @@ pub(crate) struct GgufContext {
     cache_bytes: u64,
     /// Whether batches are cut: on a processor, where what was computed can be undone.
     cuts: bool,
+    /// Of the pool, and of the lanes.
+    groupings: [Grouping; 2],
     /// Where the logits of each row are that wanted them.
     logits: Vec<Logits>,
     /// Those that llama.cpp has overwritten since.
@@ -102,6 +106,7 @@ impl GgufContext {
             limits,
             cache_bytes: cache_bytes(&model, cells),
             cuts,
+            groupings: [Grouping::new(), Grouping::new()],
             logits: Vec::new(),
             kept: Vec::new(),
         })
@@ -110,13 +115,21 @@ impl GgufContext {
     /// Computes a batch piece by piece. Where one fails, those before it are undone.
     fn decode_pieces(&mut self, batch: Batch<'_>) -> Result<(), DecodeFailure> {
         self.caches.settle(batch)?;
-        let Some(pieces) = cut(batch.sequences.as_slice(), |sequence| self.caches.place(sequence)) else {
+        let sequences = batch.sequences.as_slice();
+        let place = |sequence| self.caches.place(sequence);
+        let apart = |in_lanes, rows| self.groupings[usize::from(in_lanes)].is_faster_apart(rows);
+        let Some(pieces) = cut(sequences, place, apart) else {
             return self.decode_whole(batch);
         };
         for (at, piece) in pieces.iter().enumerate() {
+            let started = Instant::now();
             if let Err(failure) = self.caches.decode(batch, piece) {
                 pieces[..at].iter().for_each(|piece| self.undo(batch, piece));
                 return Err(failure);
+            }
+            if are_single(&piece.rows, sequences) {
+                let seconds = started.elapsed().as_secs_f64();
+                self.groupings[usize::from(piece.in_lanes)].observe(piece.rows.len(), seconds);
             }
             let stays = pieces[at + 1..].iter().all(|later| later.in_lanes != piece.in_lanes);
             self.find_logits(batch, piece, stays)?;

@@ -27,6 +27,7 @@ mod benchmarks;
 mod caches;
 mod context;
 mod embedder;
+mod grouping;
 mod header;
 mod inspection;
 mod log;

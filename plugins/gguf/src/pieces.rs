@@ -26,9 +26,14 @@ pub(crate) struct Piece {
     pub(crate) rows: Vec<usize>,
 }
 
-/// Long runs first: of these, few rows want logits, and what a later piece computes overwrites them. Nothing is cut where
-/// a sequence has two runs, whose order would change: then there are no pieces.
-pub(crate) fn cut(sequences: &[SeqId], place: impl Fn(SeqId) -> Place) -> Option<Vec<Piece>> {
+/// Long runs first: of these, few rows want logits, and what a later piece computes overwrites them. `apart` says whether so
+/// many single rows, in lanes or in the pool, are pieces of their own. Nothing is cut where a sequence has two runs, whose
+/// order would change: then there are no pieces.
+pub(crate) fn cut(
+    sequences: &[SeqId],
+    place: impl Fn(SeqId) -> Place,
+    apart: impl Fn(bool, usize) -> bool,
+) -> Option<Vec<Piece>> {
     let mut seen = Vec::new();
     let (mut pieces, mut pooled, mut in_lanes) = (Vec::new(), Vec::new(), Vec::new());
     let mut start = 0;
@@ -45,12 +50,22 @@ pub(crate) fn cut(sequences: &[SeqId], place: impl Fn(SeqId) -> Place) -> Option
             place => pieces.push(Piece { in_lanes: place != Place::Pool, rows: rows.collect() }),
         }
     }
-    pieces.extend(pooled.chunks(TILE_ROWS - 1).map(|rows| Piece { in_lanes: false, rows: rows.to_vec() }));
     // llama.cpp computes lanes together that follow one another, in this order.
     in_lanes.sort_unstable_by_key(|(lane, _)| *lane);
-    let rows: Vec<usize> = in_lanes.into_iter().flat_map(|(_, rows)| rows).collect();
-    pieces.extend((!rows.is_empty()).then_some(Piece { in_lanes: true, rows }));
+    let in_lanes: Vec<usize> = in_lanes.into_iter().flat_map(|(_, rows)| rows).collect();
+    for (in_lanes, rows, most) in [(false, pooled, TILE_ROWS - 1), (true, in_lanes, usize::MAX)] {
+        let most = if are_single(&rows, sequences) && apart(in_lanes, rows.len()) { 1 } else { most };
+        pieces.extend(rows.chunks(most).map(|rows| Piece { in_lanes, rows: rows.to_vec() }));
+    }
     Some(pieces)
+}
+
+/// Whether each of these rows is the only one of its sequence.
+pub(crate) fn are_single(rows: &[usize], sequences: &[SeqId]) -> bool {
+    rows.iter().all(|&row| {
+        let of_another = |other: Option<&SeqId>| other != Some(&sequences[row]);
+        of_another(sequences.get(row + 1)) && (row == 0 || of_another(sequences.get(row - 1)))
+    })
 }
 
 /// A piece's rows as a batch of their own.
@@ -98,9 +113,13 @@ mod tests {
         lengths.iter().zip(0..).flat_map(of).collect()
     }
 
+    fn together(_: bool, _: usize) -> bool {
+        false
+    }
+
     /// Pieces of runs that are all in the pool.
     fn pooled(lengths: &[usize]) -> Vec<Vec<usize>> {
-        let pieces = cut(&ids(lengths), |_| Place::Pool).unwrap();
+        let pieces = cut(&ids(lengths), |_| Place::Pool, together).unwrap();
         assert!(pieces.iter().all(|piece| !piece.in_lanes));
         pieces.into_iter().map(|piece| piece.rows).collect()
     }
@@ -129,15 +148,29 @@ mod tests {
 
     #[test]
     fn a_sequence_of_two_runs_is_not_cut() {
-        assert_eq!(cut(&[SeqId(7), SeqId(8), SeqId(7)], |_| Place::Pool), None);
+        assert_eq!(cut(&[SeqId(7), SeqId(8), SeqId(7)], |_| Place::Pool, together), None);
     }
 
     #[test]
     fn lanes_are_computed_apart_from_the_pool_and_in_order() {
         let place = |id: SeqId| if id.0 == 1 { Place::Pool } else { Place::Lane(9 - id.0) };
-        let pieces = cut(&ids(&[1, 2, 1, 70]), place).unwrap();
+        let pieces = cut(&ids(&[1, 2, 1, 70]), place, together).unwrap();
         let piece = |in_lanes, rows| Piece { in_lanes, rows };
         assert_eq!(pieces, [piece(true, rows(4..74)), piece(false, vec![1, 2]), piece(true, vec![3, 0])]);
+    }
+
+    #[test]
+    fn single_rows_are_computed_apart_where_that_is_faster() {
+        let lane = |id: SeqId| if id.0 < 2 { Place::Pool } else { Place::Lane(9 - id.0) };
+        let rows_of = |lengths: &[usize], apart: fn(bool, usize) -> bool| -> Vec<Vec<usize>> {
+            cut(&ids(lengths), lane, apart).unwrap().into_iter().map(|piece| piece.rows).collect()
+        };
+        assert_eq!(
+            rows_of(&[1, 1, 1, 1], |in_lanes, rows| !in_lanes && rows == 2),
+            [vec![0], vec![1], vec![3, 2]]
+        );
+        assert_eq!(rows_of(&[1, 1, 1, 1], |in_lanes, _| in_lanes), [vec![0, 1], vec![3], vec![2]]);
+        assert_eq!(rows_of(&[70, 1, 2, 1], |_, _| true), [rows(0..70), vec![70], vec![73, 71, 72]]);
     }
 
     #[test]
@@ -145,7 +178,7 @@ mod tests {
         let lengths = [3, 70, 1, 64, 63, 1, 200, 5];
         let place = |id: SeqId| if id.0.is_multiple_of(2) { Place::Pool } else { Place::Lane(id.0) };
         let mut seen: Vec<usize> =
-            cut(&ids(&lengths), place).unwrap().into_iter().flat_map(|piece| piece.rows).collect();
+            cut(&ids(&lengths), place, together).unwrap().into_iter().flat_map(|piece| piece.rows).collect();
         seen.sort_unstable();
         assert_eq!(seen, rows(0..lengths.iter().sum()));
     }

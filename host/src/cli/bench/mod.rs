@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use self::args::{Bench, BenchMachine, BenchModel, BenchPerplexity, BenchServe, Keep};
 use self::bar::Bar;
@@ -54,14 +55,7 @@ fn measure(
     let (stopper, bar) = (Stopper::default(), Bar::start());
     let mut recorder = Recorder::new(options.kind(), told, stopper.clone(), bar.listener());
     let runtime = runtime()?;
-    runtime.spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stopper.stop();
-            tell("stopping; once more ends at once");
-            let _ = tokio::signal::ctrl_c().await;
-            super::leave(130);
-        }
-    });
+    stop_at_interrupts(&runtime, stopper);
     let done = runtime.block_on(work(&mut recorder));
     bar.finish();
     if let Err(error) = &done {
@@ -71,6 +65,18 @@ fn measure(
         recorder.broke_off(error);
     }
     Ok((recorder.report(), done))
+}
+
+/// The first Ctrl-C asks to stop, the second ends the program.
+fn stop_at_interrupts(runtime: &Runtime, stopper: Stopper) {
+    runtime.spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stopper.stop();
+            tell("stopping; once more ends at once");
+            let _ = tokio::signal::ctrl_c().await;
+            super::leave(130);
+        }
+    });
 }
 
 /// Gives what was found, and says then what it failed of.
@@ -135,13 +141,15 @@ fn perplexity(config: &Config, arguments: &BenchPerplexity) -> Outcome {
     let model = open_here(config, &models, &entry, progress.listener());
     progress.finish(model.is_ok());
     let model = model?;
-    let told = |done: usize, all: usize| {
-        if done.is_multiple_of(10) || done == all {
+    let (runtime, stopper) = (runtime()?, Stopper::default());
+    stop_at_interrupts(&runtime, stopper.clone());
+    let goes_on = |done: usize, all: usize| {
+        if done.is_multiple_of(10) || done == all || stopper.is_asked() {
             tell(&format!("window {done} of {all}"));
         }
-        true
+        !stopper.is_asked()
     };
-    let found = bench::perplexity(&model, &text, arguments.window, told)?;
+    let found = bench::perplexity(&model, &text, arguments.window, goes_on)?;
     if arguments.json {
         return report::print(
             &json!({ "version": env!("CARGO_PKG_VERSION"), "model": entry.id, "measured": found }),
