@@ -308,7 +308,9 @@ fn a_narrower_cache_is_near() {
 #[test]
 fn a_full_cache_changes_nothing() {
     let mut context = context("llama", Level::best(), CacheType::F32);
-    let before = decode(&mut context, 0, 0, &[1, 2, 3]);
+    // By itself, as later: a kernel of several rows may sum in another order.
+    decode(&mut context, 0, 0, &[1, 2]);
+    let before = decode(&mut context, 0, 2, &[3]);
     for sequence in 1..4 {
         let tokens = vec![5; 240];
         let rows: Vec<_> = tokens.iter().enumerate().map(|(i, &token)| (sequence, i as u32, token)).collect();

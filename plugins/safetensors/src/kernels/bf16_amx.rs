@@ -2,7 +2,9 @@
 //! columns an instruction (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18).
 //!
 //! A strip of packed weights is what a tile of weights shall be, as it lies there, and rows of activations are a tile by
-//! themselves. The instructions are written out: the standard library's are not stable yet.
+//! themselves. Where these are few the roles change: weights are tiles by themselves, as they stream by, and the activations
+//! are packed, once for all weights; the products come out with rows and columns exchanged. The instructions are written
+//! out: the standard library's are not stable yet.
 
 #![expect(unsafe_code, reason = "kernels work on raw memory")]
 
@@ -11,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use super::bf16::{self, Pairs};
-use super::multiply::{MANY, Multiply};
+use super::multiply::{MANY, Multiply, Sink};
 use super::simd::avx512::Avx512;
 use super::simd::{LANES, Simd};
 use super::strips::{self, DEPTH, Part};
@@ -32,13 +34,86 @@ const VECTOR_BYTES: usize = DEPTH * LANES * size_of::<u32>();
 pub(super) unsafe fn run(job: &Multiply) {
     // SAFETY: passed on to our caller; tiles are given back, so that a switch of threads need not keep them.
     unsafe {
-        if job.rows < MANY {
+        let streams = job.rows < MANY;
+        if streams && (job.rows == 1 || !job.width.is_multiple_of(COLUMNS)) {
             return bf16::run(job);
         }
         let shapes = Shapes::EIGHT_WHOLE;
         asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly, preserves_flags));
-        strips::run::<Pairs<true>>(job);
+        if streams {
+            stream(job);
+        } else {
+            strips::run::<Pairs<true>>(job);
+        }
         asm!("tilerelease", options(nostack, nomem, preserves_flags));
+    }
+}
+
+/// Tiles of activations that are packed at a time; the products of more columns are added up in the output.
+const PACKED: usize = 64;
+
+/// Activations as the right side of products: `[tiles][COLUMNS / 2][ROWS]` pairs.
+#[repr(align(64))]
+struct Packed([MaybeUninit<u32>; PACKED * ROWS * ROWS]);
+
+/// Up to sixteen rows of activations with every weight row.
+///
+/// # Safety
+/// As for [`run`]; tiles are configured, rows of activations are no more than those of a tile, the width is whole tiles.
+#[inline(always)]
+unsafe fn stream(job: &Multiply) {
+    let Multiply { width, count, .. } = *job;
+    let mut packed = Packed([MaybeUninit::uninit(); PACKED * ROWS * ROWS]);
+    let packed = packed.0.as_mut_ptr().cast::<u32>();
+    let whole = count - count % ROWS;
+    // SAFETY: weight rows and columns are within the job's shapes; what is packed fits.
+    unsafe {
+        for from in (0..width).step_by(PACKED * COLUMNS) {
+            let steps = PACKED.min((width - from) / COLUMNS);
+            pack(job, from, steps, packed);
+            // A later part adds to what the first has written, bias and all.
+            let Sink { bias, out, stride, add, scale } = job.sink;
+            let sink = Sink { bias: bias.filter(|_| from == 0), out, stride, add: add || from > 0, scale };
+            for n in (0..whole).step_by(ROWS) {
+                let mut sums = Sums([MaybeUninit::uninit(); 4 * ROWS * LANES]);
+                let sums = sums.0.as_mut_ptr().cast::<f32>();
+                let weights = job.weights.cast::<u16>().add(n * width + from);
+                // The next rows, in their order: a tile's own lines are each of another row.
+                for row in ROWS..2 * ROWS {
+                    for step in 0..steps {
+                        Avx512::prefetch(weights.wrapping_add(row * width + step * COLUMNS).cast());
+                    }
+                }
+                one((weights, width), packed, steps, sums);
+                let by_weight = std::array::from_fn(|row| Avx512::load(sums.add(row * LANES)));
+                Avx512::store_transposed(sums, &by_weight);
+                for row in 0..job.rows {
+                    sink.write_lanes::<Avx512>(row, n, LANES, Avx512::load(sums.add(row * LANES)));
+                }
+            }
+        }
+        if whole < count {
+            let Sink { bias, out, stride, add, scale } = job.sink;
+            let bias = bias.map(|bias| bias.add(whole));
+            let sink = Sink { bias, out: out.add(whole), stride, add, scale };
+            let weights = job.weights.add(whole * width * size_of::<u16>());
+            bf16::run(&Multiply { weights, count: count - whole, sink, ..*job });
+        }
+    }
+}
+
+/// Packs columns of the activations; rows that are missing are nothing.
+#[inline(always)]
+unsafe fn pack(job: &Multiply, from: usize, steps: usize, packed: *mut u32) {
+    // SAFETY: as for `stream`.
+    unsafe {
+        for step in 0..steps {
+            let a = job.a_narrow.add(from + step * COLUMNS);
+            let rows = std::array::from_fn(|row| {
+                if row < job.rows { Avx512::load(a.add(row * job.width).cast()) } else { Avx512::splat(0.0) }
+            });
+            Avx512::store_transposed(packed.add(step * ROWS * ROWS).cast(), &rows);
+        }
     }
 }
 
@@ -125,24 +200,24 @@ unsafe fn block<const N: usize, W>(
     }
 }
 
-/// One tile of activations with one of weights.
+/// One tile of rows with one of what is packed.
 #[inline(always)]
-unsafe fn one((a, width): (*const u16, usize), weights: *const u32, steps: usize, sums: *mut f32) {
+unsafe fn one((a, width): (*const u16, usize), packed: *const u32, steps: usize, sums: *mut f32) {
     // SAFETY: the caller's pointers are valid for `steps` tiles and for one tile of sums; only tiles 0, 4 and 6 change.
     unsafe {
         asm!(
             "tilezero tmm0",
             "2:",
             "tileloadd tmm4, [{a} + {stride}]",
-            "tileloadd tmm6, [{weights} + {line}]",
+            "tileloadd tmm6, [{packed} + {line}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "add {a}, 64",
-            "add {weights}, 1024",
+            "add {packed}, 1024",
             "dec {steps}",
             "jnz 2b",
             "tilestored [{sums} + {line}], tmm0",
             a = inout(reg) a => _,
-            weights = inout(reg) weights => _,
+            packed = inout(reg) packed => _,
             steps = inout(reg) steps => _,
             stride = in(reg) width * size_of::<u16>(),
             line = in(reg) ROW_BYTES,

@@ -47,6 +47,11 @@ fn products_are_right_in_every_instance() {
             for shape in (16..24).map(|rows| (rows, 2 * rows + 3, 33)) {
                 check_multiply(level, dtype, shape);
             }
+            // Few, with whole tiles of columns.
+            for shape in [(2, 16, 32), (8, 70, 576), (15, 33, 2080), (5, 49, 4128), (3, 7, 64), (9, 16, 2048)]
+            {
+                check_multiply(level, dtype, shape);
+            }
             for shape in [
                 (16, 64, 1),
                 (40, 1, 96),
