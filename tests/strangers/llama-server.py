@@ -2,7 +2,8 @@
 """Takes llama-server's command line and starts Impetus with what it says.
 
 The model is the file STRANGERS_MODEL, under the name of --alias and under those that the tests call it by. The program
-is STRANGERS_BINARY, its plugins are in STRANGERS_PLUGINS, and what it needs is written below STRANGERS_RUN.
+is STRANGERS_BINARY, its plugins are in STRANGERS_PLUGINS, and what it needs is written below STRANGERS_RUN. Nothing is
+guessed ahead, as there without a flag.
 """
 
 import argparse
@@ -33,7 +34,7 @@ for name in {said.alias or "tinyllama-2", *NAMES}:
 
 server = {"host": said.host, "port": said.port, "api_keys": [said.api_key] if said.api_key else []}
 options = {"context_tokens": said.ctx_size, "batch_tokens": said.batch_size, "threads": said.threads}
-engine = {"max_sequences": said.parallel}
+engine = {"max_sequences": said.parallel, "speculate": False}
 
 
 def table(name, values):
