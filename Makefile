@@ -41,3 +41,5 @@ check:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
+	# The fuzz targets are a workspace of their own, whose lock file follows ours.
+	cargo metadata --locked --manifest-path fuzz/Cargo.toml --format-version 1 >/dev/null
