@@ -88,12 +88,12 @@ impl Clock {
     }
 
     /// From the request to the first piece.
-    pub(super) fn to_first(&self) -> Duration {
+    pub(super) fn to_first(self) -> Duration {
         self.first.unwrap_or(self.last) - self.begun
     }
 
     /// From there to the end.
-    pub(super) fn after_first(&self) -> Duration {
+    pub(super) fn after_first(self) -> Duration {
         self.last - self.first.unwrap_or(self.last)
     }
 }

@@ -60,8 +60,9 @@ pub(super) fn response_fields(fields: &mut Fields) -> Result<Vec<String>> {
 pub(super) fn refuse_what_asks_for_something(fields: &mut Fields) -> Result<()> {
     for (name, only, instead) in NEUTRAL {
         let Some(value) = fields.value(name) else { continue };
-        if value.to_string() != only {
-            let message = format!("`{name}` can only be {only} here: {instead}; found {value}");
+        let found = value.to_string();
+        if found != only {
+            let message = format!("`{name}` can only be {only} here: {instead}; found {found}");
             return Err(Error::unsupported(name, message).into());
         }
     }

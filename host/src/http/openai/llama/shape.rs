@@ -158,7 +158,7 @@ impl Answers {
     }
 
     fn tokens(&self, tokens: &[TokenLogprob]) -> Vec<u32> {
-        let wanted = self.wants_tokens.then_some(tokens).unwrap_or_default();
+        let wanted = if self.wants_tokens { tokens } else { &[] };
         wanted.iter().map(|token| token.chosen.token).collect()
     }
 
