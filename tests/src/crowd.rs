@@ -43,9 +43,13 @@ struct Seen {
     tokens: u64,
 }
 
+/// Room for as many as [`nothing_is_left`] sends at once.
+fn room(clients: usize) -> String {
+    format!("[engine]\nmax_sequences = 16\nqueue = {}", 2 * clients)
+}
+
 fn crowded_server(clients: usize) -> Server {
-    let engine = format!("[engine]\nmax_sequences = 16\nqueue = {}", 2 * clients);
-    House::with(&["fake"]).model("m.fake", MODEL).config(&engine).serve()
+    House::with(&["fake"]).model("m.fake", MODEL).config(&room(clients)).serve()
 }
 
 /// Numbers that look random and are the same in every run.
@@ -198,6 +202,6 @@ async fn two_minutes_of_256_clients() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes minutes"]
 async fn forty_seconds_of_256_clients_of_a_real_model() {
-    let server = House::with(&["gguf"]).smollm2().config("[engine]\nqueue = 512").serve();
+    let server = House::with(&["gguf"]).smollm2().config(&room(256)).serve();
     long_run(&server, SMOLLM2, 256, 40).await;
 }
