@@ -59,7 +59,8 @@ pub(super) fn without_generation_marks(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        // Behind the opening: `{%}` is no whole tag.
+        let Some(length) = rest[start + 2..].find("%}").map(|length| length + 2) else { break };
         let (before, tag) = rest[..start + length].split_at(start + 2);
         let word = tag.trim_matches(|c: char| c == '-' || c == '+' || c.is_whitespace());
         result.push_str(before);

@@ -181,3 +181,10 @@ fn every_string_of_a_request_is_looked_at() {
     let literals = rendered.segments.iter().filter(|segment| matches!(segment, Segment::Literal(_))).count();
     assert_eq!(literals, 4, "{rendered:?}");
 }
+
+#[test]
+fn what_only_looks_like_a_tag_stays_as_it_is() {
+    for source in ["{%}{", "{%}%}", "{%", "%}{%"] {
+        assert_eq!(super::environment::without_generation_marks(source), source);
+    }
+}
