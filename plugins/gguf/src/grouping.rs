@@ -1,9 +1,9 @@
 //! Whether single rows of several sequences are computed together or one after another: by what both took lately. Pure: it
 //! is told the times.
 //!
-//! Together, weights are read once for all. But llama.cpp has kernels for one row and others for many, and these can take
-//! as long for a few rows as for thirty: AMX computes whole tiles of rows, for which weights are unpacked each time. Four
-//! rows then take longer together than four times one.
+//! Together, weights are read once for all. But llama.cpp has kernels for one row and others for many, which can be slow for
+//! few: AMX computes whole tiles of rows, for which weights are unpacked each time. Two rows then take longer together
+//! than two times one.
 
 /// More rows than these are computed together in any case.
 const MOST: usize = 32;

@@ -265,6 +265,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/completion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A prompt goes on, as llama-server has it */
+        post: operations["post_completion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/detokenize": {
         parameters: {
             query?: never;
@@ -549,6 +566,23 @@ export interface paths {
         get: operations["get_models"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A prompt goes on, as llama-server has it */
+        post: operations["post_completions"];
         delete?: never;
         options?: never;
         head?: never;
@@ -934,6 +968,15 @@ export interface components {
          * @enum {string}
          */
         BenchmarkVerdict: "better" | "worse" | "same" | "unknown";
+        /** @description A token that came, or could have come. */
+        Candidate: {
+            bytes: number[];
+            /** Format: int32 */
+            id: number;
+            /** Format: float */
+            logprob: number;
+            token: string;
+        };
         /** @description One change. Closed: whoever listens can name every kind. */
         Change: {
             /** @description What to do about it. */
@@ -1222,6 +1265,75 @@ export interface components {
             arguments: string;
             name?: string | null;
         };
+        /** @description How tokens were chosen. What is off has the value that says so. */
+        GenerationSettings: {
+            /** Format: int32 */
+            dry_allowed_length: number;
+            /** Format: float */
+            dry_base: number;
+            /** Format: float */
+            dry_multiplier: number;
+            /** Format: int64 */
+            dry_penalty_last_n: number;
+            dry_sequence_breakers: string[];
+            /** Format: float */
+            dynatemp_exponent: number;
+            /** Format: float */
+            dynatemp_range: number;
+            /** Format: float */
+            frequency_penalty: number;
+            ignore_eos: boolean;
+            logit_bias: [
+                number,
+                number
+            ][];
+            /**
+             * Format: int64
+             * @description Another name of `n_predict`.
+             */
+            max_tokens: number;
+            /** Format: float */
+            min_p: number;
+            /** Format: int32 */
+            mirostat: number;
+            /** Format: float */
+            mirostat_eta: number;
+            /** Format: float */
+            mirostat_tau: number;
+            /** Format: int32 */
+            n_ctx: number;
+            /**
+             * Format: int64
+             * @description -1: as many as fit.
+             */
+            n_predict: number;
+            /** Format: int32 */
+            n_probs: number;
+            /** Format: float */
+            presence_penalty: number;
+            /** Format: int64 */
+            repeat_last_n: number;
+            /** Format: float */
+            repeat_penalty: number;
+            /** Format: int64 */
+            seed: number;
+            stop: string[];
+            stream: boolean;
+            /** Format: float */
+            temperature: number;
+            /** Format: int32 */
+            top_k: number;
+            /** Format: float */
+            top_n_sigma: number;
+            /** Format: float */
+            top_p: number;
+            /** Format: float */
+            typical_p: number;
+            /** Format: float */
+            xtc_probability: number;
+            /** Format: float */
+            xtc_threshold: number;
+        };
         /** @description How it goes. */
         Health: {
             /** @description Plugins that plugins.toml requires and that are not loaded, or an engine of which is down. */
@@ -1233,6 +1345,35 @@ export interface components {
         };
         IncompleteDetails: {
             reason: string;
+        };
+        /** @description An answer; of a stream the last piece, whose text came before. */
+        LlamaCompletion: {
+            completion_probabilities?: components["schemas"]["Probability"][] | null;
+            content: string;
+            generation_settings: components["schemas"]["GenerationSettings"];
+            has_new_line: boolean;
+            index: number;
+            model: string;
+            prompt: string;
+            /** @description Of a stream's other pieces false; they have `index`, `content`, `tokens` and the two counts beside it. */
+            stop: boolean;
+            /** @description `eos`, `limit` or `word` */
+            stop_type: string;
+            stopping_word: string;
+            timings: components["schemas"]["Timings"];
+            /** @description With `return_tokens`. */
+            tokens: number[];
+            /**
+             * Format: int32
+             * @description Of the prompt, those that were not computed again.
+             */
+            tokens_cached: number;
+            /** Format: int32 */
+            tokens_evaluated: number;
+            /** Format: int32 */
+            tokens_predicted: number;
+            /** @description The context's end cut the answer off. */
+            truncated: boolean;
         };
         /** @description What is told while a model is loaded, until it answers or failed. */
         LoadNews: {
@@ -1648,6 +1789,10 @@ export interface components {
          * @enum {string}
          */
         PluginState: "loaded" | "disabled" | "untrusted" | "hash_mismatch" | "not_a_plugin" | "unsupported_platform" | "incompatible_api" | "abi_mismatch" | "load_failed" | "manifest_mismatch" | "duplicate_plugin" | "duplicate_format" | "init_failed" | "crashed" | "quarantined";
+        /** @description A token of the answer, before any sampling. */
+        Probability: components["schemas"]["Candidate"] & {
+            top_logprobs: components["schemas"]["Candidate"][];
+        };
         /** @description A loaded model and where it runs. */
         Process: {
             /** @description Which limits its process is under, by name. */
@@ -1958,6 +2103,30 @@ export interface components {
             top_logprobs: ({
                 [key: string]: number;
             } | null)[];
+        };
+        /**
+         * @description How long it took, as the server saw it: the prompt from the request's acceptance to the first piece of text, waiting
+         *     included; the rest from there on. The first token comes out of the prompt, so that the others' speed is without it.
+         */
+        Timings: {
+            /** Format: int32 */
+            cache_n: number;
+            /** Format: double */
+            predicted_ms: number;
+            /** Format: int32 */
+            predicted_n: number;
+            /** Format: double */
+            predicted_per_second: number;
+            /** Format: double */
+            predicted_per_token_ms: number;
+            /** Format: double */
+            prompt_ms: number;
+            /** Format: int32 */
+            prompt_n: number;
+            /** Format: double */
+            prompt_per_second: number;
+            /** Format: double */
+            prompt_per_token_ms: number;
         };
         /** @description Of `/tokenize`. */
         Tokens: {
@@ -2910,6 +3079,183 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    post_completion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description the model's id, as GET /v1/models has it */
+                    model?: string | null;
+                    /** @description a text, tokens, both in turn, an object with prompt_string; or a list of such */
+                    prompt: unknown;
+                    /** @description tokens to generate at most */
+                    max_tokens?: number | null;
+                    /** @description another name of max_tokens */
+                    max_completion_tokens?: number | null;
+                    /** @description another name of max_tokens; -1: as many as fit */
+                    n_predict?: number | null;
+                    /** @description 0 to 5; 0 takes the best token; 1 if absent */
+                    temperature?: number | null;
+                    /** @description from the best k tokens; 0 and -1 are off */
+                    top_k?: number | null;
+                    /** @description from the fewest tokens of this probability together */
+                    top_p?: number | null;
+                    /** @description from tokens of at least this share of the best one's probability */
+                    min_p?: number | null;
+                    /** @description over 0, 1 is off */
+                    repeat_penalty?: number | null;
+                    /** @description another name of repeat_penalty */
+                    repetition_penalty?: number | null;
+                    /** @description taken once from tokens that the answer has */
+                    presence_penalty?: number | null;
+                    /** @description taken from tokens for each time that the answer has them */
+                    frequency_penalty?: number | null;
+                    /** @description tokens that repeat_penalty looks at; -1: all */
+                    repeat_last_n?: number | null;
+                    /** @description from tokens within n deviations of the best; 0, -1: off */
+                    top_n_sigma?: number | null;
+                    /** @description locally typical sampling; 1 is off */
+                    typical_p?: number | null;
+                    /** @description how often the most probable tokens are left out; 0 is off */
+                    xtc_probability?: number | null;
+                    /** @description from which probability on */
+                    xtc_threshold?: number | null;
+                    /** @description temperature by entropy, up and down by this; 0 is off */
+                    dynatemp_range?: number | null;
+                    /** @description how entropy bends it */
+                    dynatemp_exponent?: number | null;
+                    /** @description 0, 1 or 2: keeps the surprise of the answer level */
+                    mirostat?: number | null;
+                    /** @description the surprise to keep to, in bits */
+                    mirostat_tau?: number | null;
+                    /** @description how fast it is learnt */
+                    mirostat_eta?: number | null;
+                    /** @description against repeated sequences; 0 is off */
+                    dry_multiplier?: number | null;
+                    /** @description how the penalty grows with the repetition's length */
+                    dry_base?: number | null;
+                    /** @description repetitions up to this length are free */
+                    dry_allowed_length?: number | null;
+                    /** @description tokens that are looked at; -1: all */
+                    dry_penalty_last_n?: number | null;
+                    /** @description texts that no repetition goes across */
+                    dry_sequence_breakers?: string[] | null;
+                    /** @description how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever */
+                    keep_alive?: string | number | null;
+                    /** @description -1000 to 1000: smaller goes first */
+                    priority?: number | null;
+                    /** @description the answer ends so long after the request came */
+                    deadline_ms?: number | null;
+                    /** @description pairs of a token or text and what is added to its logits, false: never; or an object */
+                    logit_bias?: unknown;
+                    /** @description the same answer for the same seed; answer i of n has seed + i */
+                    seed?: number | null;
+                    /** @description the answer ends before the first of these */
+                    stop?: string | string[] | null;
+                    /** @description end tokens are never sampled */
+                    ignore_eos?: boolean | null;
+                    /** @description answers to each prompt, 1 to 128 */
+                    n?: number | null;
+                    /** @description the answer comes piece by piece, as server-sent events */
+                    stream?: boolean | null;
+                    /** @description with stream; include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
+                    stream_options?: {
+                        include_usage?: boolean;
+                        continuous_usage_stats?: boolean;
+                    } | null;
+                    /** @description another name of n */
+                    n_cmpl?: number | null;
+                    /** @description tell each token's log probability with so many alternatives */
+                    n_probs?: number | null;
+                    /** @description text, json_object or json_schema; enforced while sampling */
+                    response_format?: {
+                        /** @enum {string} */
+                        type: "text" | "json_object" | "json_schema";
+                        json_schema?: Record<string, never>;
+                    } | null;
+                    /** @description a schema that the answer is an instance of, as llama-server has it */
+                    json_schema?: Record<string, never> | null;
+                    /** @description GBNF or Lark that the answer follows, as llama-server has it */
+                    grammar?: string | null;
+                    /** @description json, regex, choice or grammar, as vLLM has them */
+                    structured_outputs?: Record<string, never> | null;
+                    /** @description as older vLLM has it */
+                    guided_json?: unknown;
+                    /** @description as older vLLM has it */
+                    guided_regex?: string | null;
+                    /** @description as older vLLM has it */
+                    guided_choice?: string[] | null;
+                    /** @description as older vLLM has it */
+                    guided_grammar?: string | null;
+                    /** @description false: the prompt is computed anew */
+                    cache_prompt?: boolean | null;
+                    /** @description the answer's token ids too; streams have them always */
+                    return_tokens?: boolean | null;
+                    /** @description only these of an answer; a/b is the b of its a */
+                    response_fields?: string[] | null;
+                    /** @description only -1: the scheduler finds the place */
+                    id_slot?: number | null;
+                    /** @description only false: probabilities are the model's own */
+                    post_sampling_probs?: boolean | null;
+                    /** @description only false: the last event tells the times */
+                    timings_per_token?: boolean | null;
+                    /** @description only false */
+                    return_progress?: boolean | null;
+                    /** @description only 0: no context is shifted */
+                    n_keep?: number | null;
+                    /** @description only 0: no context is shifted */
+                    n_discard?: number | null;
+                    /** @description only 0: only beginnings are used again */
+                    n_cache_reuse?: number | null;
+                    /** @description only 0 */
+                    n_indent?: number | null;
+                    /** @description only 0 */
+                    min_keep?: number | null;
+                    /** @description only 0: deadline_ms ends an answer */
+                    t_max_predict_ms?: number | null;
+                    /** @description only []: there are no adapters */
+                    lora?: Record<string, never>[] | null;
+                    /** @description only auto and default */
+                    service_tier?: string | null;
+                    /** @description only false: nothing is kept */
+                    store?: boolean | null;
+                    /** @description bookkeeping: no effect */
+                    user?: string | null;
+                    /** @description bookkeeping: no effect */
+                    safety_identifier?: string | null;
+                    /** @description bookkeeping: no effect */
+                    prompt_cache_key?: string | null;
+                    /** @description bookkeeping; a response tells it back */
+                    metadata?: Record<string, never> | null;
+                };
+            };
+        };
+        responses: {
+            /** @description an object, or a list of them for several answers; with `stream` as server-sent events, each with `index` and `stop` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LlamaCompletion"];
                 };
             };
             /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
@@ -4115,6 +4461,183 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelList"];
+                };
+            };
+            /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    post_completions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @description the model's id, as GET /v1/models has it */
+                    model?: string | null;
+                    /** @description a text, tokens, both in turn, an object with prompt_string; or a list of such */
+                    prompt: unknown;
+                    /** @description tokens to generate at most */
+                    max_tokens?: number | null;
+                    /** @description another name of max_tokens */
+                    max_completion_tokens?: number | null;
+                    /** @description another name of max_tokens; -1: as many as fit */
+                    n_predict?: number | null;
+                    /** @description 0 to 5; 0 takes the best token; 1 if absent */
+                    temperature?: number | null;
+                    /** @description from the best k tokens; 0 and -1 are off */
+                    top_k?: number | null;
+                    /** @description from the fewest tokens of this probability together */
+                    top_p?: number | null;
+                    /** @description from tokens of at least this share of the best one's probability */
+                    min_p?: number | null;
+                    /** @description over 0, 1 is off */
+                    repeat_penalty?: number | null;
+                    /** @description another name of repeat_penalty */
+                    repetition_penalty?: number | null;
+                    /** @description taken once from tokens that the answer has */
+                    presence_penalty?: number | null;
+                    /** @description taken from tokens for each time that the answer has them */
+                    frequency_penalty?: number | null;
+                    /** @description tokens that repeat_penalty looks at; -1: all */
+                    repeat_last_n?: number | null;
+                    /** @description from tokens within n deviations of the best; 0, -1: off */
+                    top_n_sigma?: number | null;
+                    /** @description locally typical sampling; 1 is off */
+                    typical_p?: number | null;
+                    /** @description how often the most probable tokens are left out; 0 is off */
+                    xtc_probability?: number | null;
+                    /** @description from which probability on */
+                    xtc_threshold?: number | null;
+                    /** @description temperature by entropy, up and down by this; 0 is off */
+                    dynatemp_range?: number | null;
+                    /** @description how entropy bends it */
+                    dynatemp_exponent?: number | null;
+                    /** @description 0, 1 or 2: keeps the surprise of the answer level */
+                    mirostat?: number | null;
+                    /** @description the surprise to keep to, in bits */
+                    mirostat_tau?: number | null;
+                    /** @description how fast it is learnt */
+                    mirostat_eta?: number | null;
+                    /** @description against repeated sequences; 0 is off */
+                    dry_multiplier?: number | null;
+                    /** @description how the penalty grows with the repetition's length */
+                    dry_base?: number | null;
+                    /** @description repetitions up to this length are free */
+                    dry_allowed_length?: number | null;
+                    /** @description tokens that are looked at; -1: all */
+                    dry_penalty_last_n?: number | null;
+                    /** @description texts that no repetition goes across */
+                    dry_sequence_breakers?: string[] | null;
+                    /** @description how long the model stays loaded without use: seconds, or 90s, 5m, 1h; negative: for ever */
+                    keep_alive?: string | number | null;
+                    /** @description -1000 to 1000: smaller goes first */
+                    priority?: number | null;
+                    /** @description the answer ends so long after the request came */
+                    deadline_ms?: number | null;
+                    /** @description pairs of a token or text and what is added to its logits, false: never; or an object */
+                    logit_bias?: unknown;
+                    /** @description the same answer for the same seed; answer i of n has seed + i */
+                    seed?: number | null;
+                    /** @description the answer ends before the first of these */
+                    stop?: string | string[] | null;
+                    /** @description end tokens are never sampled */
+                    ignore_eos?: boolean | null;
+                    /** @description answers to each prompt, 1 to 128 */
+                    n?: number | null;
+                    /** @description the answer comes piece by piece, as server-sent events */
+                    stream?: boolean | null;
+                    /** @description with stream; include_usage: the last event tells what it took; continuous_usage_stats: so does each before */
+                    stream_options?: {
+                        include_usage?: boolean;
+                        continuous_usage_stats?: boolean;
+                    } | null;
+                    /** @description another name of n */
+                    n_cmpl?: number | null;
+                    /** @description tell each token's log probability with so many alternatives */
+                    n_probs?: number | null;
+                    /** @description text, json_object or json_schema; enforced while sampling */
+                    response_format?: {
+                        /** @enum {string} */
+                        type: "text" | "json_object" | "json_schema";
+                        json_schema?: Record<string, never>;
+                    } | null;
+                    /** @description a schema that the answer is an instance of, as llama-server has it */
+                    json_schema?: Record<string, never> | null;
+                    /** @description GBNF or Lark that the answer follows, as llama-server has it */
+                    grammar?: string | null;
+                    /** @description json, regex, choice or grammar, as vLLM has them */
+                    structured_outputs?: Record<string, never> | null;
+                    /** @description as older vLLM has it */
+                    guided_json?: unknown;
+                    /** @description as older vLLM has it */
+                    guided_regex?: string | null;
+                    /** @description as older vLLM has it */
+                    guided_choice?: string[] | null;
+                    /** @description as older vLLM has it */
+                    guided_grammar?: string | null;
+                    /** @description false: the prompt is computed anew */
+                    cache_prompt?: boolean | null;
+                    /** @description the answer's token ids too; streams have them always */
+                    return_tokens?: boolean | null;
+                    /** @description only these of an answer; a/b is the b of its a */
+                    response_fields?: string[] | null;
+                    /** @description only -1: the scheduler finds the place */
+                    id_slot?: number | null;
+                    /** @description only false: probabilities are the model's own */
+                    post_sampling_probs?: boolean | null;
+                    /** @description only false: the last event tells the times */
+                    timings_per_token?: boolean | null;
+                    /** @description only false */
+                    return_progress?: boolean | null;
+                    /** @description only 0: no context is shifted */
+                    n_keep?: number | null;
+                    /** @description only 0: no context is shifted */
+                    n_discard?: number | null;
+                    /** @description only 0: only beginnings are used again */
+                    n_cache_reuse?: number | null;
+                    /** @description only 0 */
+                    n_indent?: number | null;
+                    /** @description only 0 */
+                    min_keep?: number | null;
+                    /** @description only 0: deadline_ms ends an answer */
+                    t_max_predict_ms?: number | null;
+                    /** @description only []: there are no adapters */
+                    lora?: Record<string, never>[] | null;
+                    /** @description only auto and default */
+                    service_tier?: string | null;
+                    /** @description only false: nothing is kept */
+                    store?: boolean | null;
+                    /** @description bookkeeping: no effect */
+                    user?: string | null;
+                    /** @description bookkeeping: no effect */
+                    safety_identifier?: string | null;
+                    /** @description bookkeeping: no effect */
+                    prompt_cache_key?: string | null;
+                    /** @description bookkeeping; a response tells it back */
+                    metadata?: Record<string, never> | null;
+                };
+            };
+        };
+        responses: {
+            /** @description an object, or a list of them for several answers; with `stream` as server-sent events, each with `index` and `stop` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LlamaCompletion"];
                 };
             };
             /** @description Why not. A 429 or 503 may bear `retry-after`, one that no retry cures `x-should-retry: false`. */
