@@ -47,16 +47,15 @@ fn tokens(path: &str, values: Vec<Value>) -> Result<Prompt> {
     if values.is_empty() {
         return Err(Error::invalid(path, format!("`{path}` has no tokens: there is nothing in it")).into());
     }
-    let token = |(path, value): (String, Value)| {
-        let token = integer(&path, &value)?;
-        u32::try_from(token).map_err(|_| {
-            Failure::from(Error::invalid(
-                path.as_str(),
-                format!("`{path}` must be a token id; found {token}"),
-            ))
-        })
-    };
+    let token = |(path, value): (String, Value)| token_id(&path, &value);
     elements(path, values).into_iter().map(token).collect::<Result<_>>().map(Prompt::Tokens)
+}
+
+/// A number that may be a token of a model.
+pub(super) fn token_id(path: &str, value: &Value) -> Result<u32> {
+    let token = integer(path, value)?;
+    u32::try_from(token)
+        .map_err(|_| Error::invalid(path, format!("`{path}` must be a token id; found {token}")).into())
 }
 
 fn expected(path: &str, value: &Value) -> Failure {

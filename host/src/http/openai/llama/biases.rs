@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::super::prompts::token_id;
 use super::super::sampling::refused;
 use crate::engine::message::Question;
 use crate::http::error::{Failure, Result};
-use crate::http::fields::{Fields, elements, found, integer, number};
+use crate::http::fields::{Fields, elements, found, number};
 use crate::models::Loaded;
 use crate::sampling::Settings;
 
@@ -50,17 +51,7 @@ fn pair((path, value): (String, Value)) -> Result<Bias> {
     };
     let whose = match whose {
         Value::String(text) => Whose::Text(text.clone()),
-        other => {
-            let path = format!("{path}[0]");
-            let token = integer(&path, other)?;
-            let token = u32::try_from(token).map_err(|_| {
-                crate::error::Error::invalid(
-                    path.as_str(),
-                    format!("`{path}` must be a token id; found {token}"),
-                )
-            })?;
-            Whose::Token(token)
-        }
+        other => Whose::Token(token_id(&format!("{path}[0]"), other)?),
     };
     Ok(Bias { whose, bias: bias(&format!("{path}[1]"), value)? })
 }

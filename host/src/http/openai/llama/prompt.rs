@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::super::prompts::token_id;
 use crate::engine::message::{Prompt, Question};
 use crate::error::Error;
 use crate::http::error::{Failure, Result};
-use crate::http::fields::{Fields, elements, found, integer};
+use crate::http::fields::{Fields, elements, found};
 use crate::models::Loaded;
 
 const NAME: &str = "prompt";
@@ -47,8 +48,8 @@ fn one((path, value): (String, Value)) -> Result<Mixed> {
             for (path, value) in elements(&path, values) {
                 match (value, parts.last_mut()) {
                     (Value::String(text), _) => parts.push(Part::Text(text)),
-                    (value, Some(Part::Tokens(tokens))) => tokens.push(token(&path, &value)?),
-                    (value, _) => parts.push(Part::Tokens(vec![token(&path, &value)?])),
+                    (value, Some(Part::Tokens(tokens))) => tokens.push(token_id(&path, &value)?),
+                    (value, _) => parts.push(Part::Tokens(vec![token_id(&path, &value)?])),
                 }
             }
             Ok(Mixed(parts))
@@ -71,12 +72,6 @@ fn of_object(mut fields: Fields) -> Result<Mixed> {
     }
     fields.finish()?;
     Ok(Mixed(vec![Part::Text(text)]))
-}
-
-fn token(path: &str, value: &Value) -> Result<u32> {
-    let token = integer(path, value)?;
-    u32::try_from(token)
-        .map_err(|_| Error::invalid(path, format!("`{path}` must be a token id; found {token}")).into())
 }
 
 impl Mixed {
