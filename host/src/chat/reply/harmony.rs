@@ -10,7 +10,7 @@ const MESSAGE: &str = "<|message|>";
 const ENDS: [&str; 4] = ["<|end|>", "<|start|>", "<|call|>", "<|return|>"];
 
 /// With what a head begins.
-const HEADS: [&str; 4] = ["<|start|>", "<|channel|>", "to=", "assistant"];
+const HEADS: [&str; 5] = ["<|start|>", "<|channel|>", "to=", "assistant", MESSAGE];
 
 /// Texts of tokens that must be seen in the answer.
 pub(super) const MARKS: [&str; 5] = ["<|start|>", "<|end|>", "<|channel|>", "<|constrain|>", MESSAGE];
@@ -81,15 +81,16 @@ impl Harmony {
     }
 
     fn head(&mut self, is_end: bool, out: &mut Vec<Delta>) -> bool {
-        if let Some(at) = self.held.find(MESSAGE) {
+        let said = self.held.trim_start();
+        let is_head = HEADS.iter().any(|head| said.starts_with(head));
+        if let Some(at) = self.held.find(MESSAGE).filter(|_| is_head) {
             let head: String = self.held.drain(..at + MESSAGE.len()).collect();
             self.open(&head, out);
             return true;
         }
-        let said = self.held.trim_start();
-        let may_be_head =
-            said.is_empty() || HEADS.iter().any(|head| head.starts_with(said) || said.starts_with(head));
-        if may_be_head && !is_end {
+        // Nothing, too, is the beginning of one.
+        let may_become_head = is_head || HEADS.iter().any(|head| head.starts_with(said));
+        if may_become_head && !is_end {
             return false;
         }
         // Not this format at all: a tuned model may have lost it.

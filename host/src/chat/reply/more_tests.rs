@@ -119,6 +119,9 @@ fn gpt_oss() {
     check("<|channel|>analysis<|message|>cut o", reply("", "cut o", &[]));
     check("No channel at all.", reply("No channel at all.", "", &[]));
     check("to whom?", reply("to whom?", "", &[]));
+    check("<|message|>No head at all.", reply("No head at all.", "", &[]));
+    let late = "Well <|channel|>commentary to=functions.search<|message|>{}";
+    check(late, reply(late, "", &[]));
     let untold =
         read(|| Reader::harmony(Harmony::new(0)), " to=functions.f<|channel|>commentary<|message|>{}");
     assert_eq!(untold, reply("{}", "", &[]));
