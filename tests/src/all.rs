@@ -16,6 +16,7 @@ mod crowd;
 mod embeddings;
 mod engine;
 mod events;
+mod guesses;
 mod guide;
 mod house;
 mod http;

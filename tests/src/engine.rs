@@ -369,59 +369,6 @@ async fn after_the_time_to_stop_streams_end_with_an_error() {
     assert!(server.wait().success());
 }
 
-/// What `/metrics` counts under this name.
-async fn counted(server: &Server, name: &str) -> u64 {
-    let text = server.get("/metrics").await.text;
-    let start = format!("{name}{{model=\"m\"}} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&start));
-    line.map_or(0, |number| number.parse().unwrap())
-}
-
-/// Answers that repeat themselves, and one that does not, are the same with guesses and without; also where nothing of ended
-/// sequences is kept.
-#[tokio::test]
-async fn guesses_change_nothing_but_the_number_of_steps() {
-    let repeats = "one two three, four; one two three, five; one two four, one two three";
-    for (say, comes_again) in [(format!("say = {repeats}"), true), (String::new(), false)] {
-        let script = format!("stall_ms = 2\n{say}");
-        let server = |engine: &str| House::with(&["fake"]).model("m.fake", &script).config(engine).serve();
-        let mut texts = Vec::new();
-        for (engine, guesses) in [
-            ("[engine]\nspeculate = false", false),
-            ("[engine]\nspeculate = true", comes_again),
-            ("[engine]\nspeculate = true\nkept_sequences = 0", comes_again),
-        ] {
-            let server = server(engine);
-            for seed in [1, 2] {
-                let mut body = chat("m", "say", 240);
-                (body["seed"], body["temperature"]) = (seed.into(), seed.into());
-                let answer = server.post(CHAT, &body).await;
-                assert_eq!(answer.json["usage"]["completion_tokens"], 240, "{}", answer.text);
-                texts.push(answer.chat_text());
-            }
-            let drafted = counted(&server, "impetus_spec_decode_num_draft_tokens_total").await;
-            let accepted = counted(&server, "impetus_spec_decode_num_accepted_tokens_total").await;
-            assert!(accepted <= drafted, "{accepted} of {drafted}");
-            if comes_again {
-                assert_eq!(accepted > 100, guesses, "{engine}: {accepted} of {drafted}");
-            }
-            if engine.contains("false") {
-                assert_eq!(drafted, 0, "{engine}");
-            }
-        }
-        assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
-    }
-}
-
-/// A state that cannot be cut is never guessed on: what did not come could not be taken back.
-#[tokio::test]
-async fn a_state_that_cannot_be_cut_is_not_guessed_on() {
-    let server = fake("recurrent\nstall_ms = 2\nsay = one two three, four; one two three, five");
-    let answer = server.post(CHAT, &chat("m", "say", 300)).await;
-    assert_eq!(answer.json["usage"]["completion_tokens"], 300, "{}", answer.text);
-    assert_eq!(counted(&server, "impetus_spec_decode_num_draft_tokens_total").await, 0);
-}
-
 /// Every sampler that there is, through the door: what they do is tested where they are.
 #[tokio::test]
 async fn every_sampler_is_taken_by_chats_completions_and_responses() {

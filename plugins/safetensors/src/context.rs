@@ -294,7 +294,8 @@ impl sdk::Context for DecoderContext {
         let Rows { tokens, positions, slots, runs, wanted } = &self.rows;
         let step = Step { tokens, positions, slots, runs, table: &self.table, wanted };
         let model = (&self.model.decoder, &self.model.weights);
-        self.memory.forward((self.kernels, &mut self.pool), model, &mut self.workspace, &step);
+        let kernels = self.kernels.for_step(tokens.len(), runs.len());
+        self.memory.forward((kernels, &mut self.pool), model, &mut self.workspace, &step);
         Ok(())
     }
 

@@ -3,41 +3,23 @@
 #![expect(unsafe_code, reason = "kernels work on raw memory")]
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use super::bf16_amx;
 use super::multiply::{MANY, Multiply};
-use super::simd::Simd;
 use super::simd::avx512::Avx512;
+use super::simd::{LANES, Simd};
 use super::strips::{self, Part, Words};
 
 /// Brain floats in a register.
 const WIDTH: usize = 32;
-/// Weight rows of a tile.
-const COUNT: usize = 4;
 
 /// # Safety
 /// The machine has the instructions; `job` is as its type says, `a_narrow` included.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
 pub(super) unsafe fn run(job: &Multiply) {
-    let mut row = 0;
-    // SAFETY: rows and weights are within the job's shapes.
-    unsafe {
-        if job.rows >= MANY {
-            return strips::run::<Pairs<false>>(job);
-        }
-        while row + 6 <= job.rows {
-            across::<6>(job, row);
-            row += 6;
-        }
-        match job.rows - row {
-            5 => across::<5>(job, row),
-            4 => across::<4>(job, row),
-            3 => across::<3>(job, row),
-            2 => across::<2>(job, row),
-            1 => stream(job, row),
-            _ => {}
-        }
-    }
+    // SAFETY: passed on to our caller.
+    unsafe { if job.rows < MANY { stream(job) } else { strips::run::<Pairs<false>>(job) } }
 }
 
 /// Pairs of brain floats; with or without tiles.
@@ -82,101 +64,120 @@ impl<const TILES: bool> Words for Pairs<TILES> {
     }
 }
 
-/// `ROWS` rows of activations with every weight row.
+/// Sums of [`LANES`] weight rows with each row of activations, across whose lanes nothing is summed yet:
+/// `[rows][LANES][LANES]`.
+#[repr(align(64))]
+struct Sums([MaybeUninit<f32>; MANY * LANES * LANES]);
+
+/// A few rows of activations with every weight row, one after another: the weights come from memory, which is fastest in
+/// order and when it is told what comes next. A weight row is in the first cache for all rows but the first.
+///
+/// Each product is summed in one order, whatever rows are beside it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-unsafe fn across<const ROWS: usize>(job: &Multiply, row: usize) {
-    let mut n = 0;
-    // SAFETY: rows and weights are within the job's shapes.
+unsafe fn stream(job: &Multiply) {
+    let mut sums = Sums([MaybeUninit::uninit(); MANY * LANES * LANES]);
+    let sums = sums.0.as_mut_ptr().cast::<f32>();
+    let last = job.rows.saturating_sub(1) / TOGETHER * TOGETHER;
+    // SAFETY: rows and weights are within the job's shapes, and the sums have room for them.
     unsafe {
-        while n + COUNT <= job.count {
-            tile::<ROWS, COUNT>(job, row, n);
-            n += COUNT;
-        }
-        while n < job.count {
-            tile::<ROWS, 1>(job, row, n);
-            n += 1;
+        for n in (0..job.count).step_by(LANES) {
+            let count = LANES.min(job.count - n);
+            for column in 0..count {
+                for row in (0..last).step_by(TOGETHER) {
+                    with_rows::<TOGETHER>(job, (row, n), column, sums);
+                }
+                match job.rows - last {
+                    TOGETHER => with_rows::<TOGETHER>(job, (last, n), column, sums),
+                    7 => with_rows::<7>(job, (last, n), column, sums),
+                    6 => with_rows::<6>(job, (last, n), column, sums),
+                    5 => with_rows::<5>(job, (last, n), column, sums),
+                    4 => with_rows::<4>(job, (last, n), column, sums),
+                    3 => with_rows::<3>(job, (last, n), column, sums),
+                    2 => with_rows::<2>(job, (last, n), column, sums),
+                    1 => with_rows::<1>(job, (last, n), column, sums),
+                    _ => {}
+                }
+            }
+            for row in 0..job.rows {
+                let sums = sums.add(row * LANES * LANES);
+                let sums = std::array::from_fn(|column| match column < count {
+                    true => Avx512::load(sums.add(column * LANES)),
+                    false => _mm512_setzero_ps(),
+                });
+                job.sink.write_lanes::<Avx512>(row, n, count, totals(sums));
+            }
         }
     }
 }
 
-/// One row of activations with every weight row, one after another: the weights come from memory, which is fastest in
-/// order and when it is told what comes next.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-unsafe fn stream(job: &Multiply, row: usize) {
-    let width = job.width;
-    // SAFETY: rows and weights are within the job's shapes; masked lanes are not read, and what is only prefetched need
-    // not exist.
-    unsafe {
-        let a = job.a_narrow.add(row * width);
-        for n in 0..job.count {
-            let w = job.weights.cast::<u16>().add(n * width);
-            // Several sums, so that none waits for the one before it.
-            let mut sums = [_mm512_setzero_ps(); 4];
-            let mut i = 0;
-            while i + 4 * WIDTH <= width {
-                for (part, sum) in sums.iter_mut().enumerate() {
-                    let at = i + part * WIDTH;
-                    _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(at + AHEAD).cast());
-                    *sum = _mm512_dpbf16_ps(*sum, load(a.add(at)), load(w.add(at)));
-                }
-                i += 4 * WIDTH;
-            }
-            while i + WIDTH <= width {
-                _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(i + AHEAD).cast());
-                sums[0] = _mm512_dpbf16_ps(sums[0], load(a.add(i)), load(w.add(i)));
-                i += WIDTH;
-            }
-            if i < width {
-                let mask = (1u32 << (width - i)) - 1;
-                sums[1] = _mm512_dpbf16_ps(sums[1], load_some(mask, a.add(i)), load_some(mask, w.add(i)));
-            }
-            let sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-            job.sink.write(row, n, _mm512_reduce_add_ps(sum));
-        }
-    }
-}
+/// Rows that a weight row is multiplied with at once: so many sums do not wait for each other.
+const TOGETHER: usize = 8;
 
 /// Numbers by which the prefetch of a stream runs before its use.
 const AHEAD: usize = 2048;
 
+/// The weight row `n + column` with rows of activations from `row` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-unsafe fn tile<const ROWS: usize, const N: usize>(job: &Multiply, row: usize, n: usize) {
+unsafe fn with_rows<const ROWS: usize>(
+    job: &Multiply,
+    (row, n): (usize, usize),
+    column: usize,
+    to: *mut f32,
+) {
     let width = job.width;
-    // SAFETY: rows and weights are within the job's shapes; masked lanes are not read.
+    // SAFETY: rows and weights are within the job's shapes; masked lanes are not read, and what is only prefetched need
+    // not exist; the sums have room.
     unsafe {
         let a = job.a_narrow.add(row * width);
-        let w = job.weights.cast::<u16>().add(n * width);
-        let mut sums = [[_mm512_setzero_ps(); N]; ROWS];
+        let w = job.weights.cast::<u16>().add((n + column) * width);
+        let mut sums = [_mm512_setzero_ps(); ROWS];
         let mut i = 0;
         while i + WIDTH <= width {
-            let weights: [__m512bh; N] = std::array::from_fn(|c| load(w.add(c * width + i)));
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let activations = load(a.add(r * width + i));
-                for (sum, weight) in sums.iter_mut().zip(weights) {
-                    *sum = _mm512_dpbf16_ps(*sum, activations, weight);
-                }
+            _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(i + AHEAD).cast());
+            let weights = load(w.add(i));
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_dpbf16_ps(*sum, load(a.add(r * width + i)), weights);
             }
             i += WIDTH;
         }
         if i < width {
             let mask = (1u32 << (width - i)) - 1;
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let activations = load_some(mask, a.add(r * width + i));
-                for (c, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_dpbf16_ps(*sum, activations, load_some(mask, w.add(c * width + i)));
-                }
+            let weights = load_some(mask, w.add(i));
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_dpbf16_ps(*sum, load_some(mask, a.add(r * width + i)), weights);
             }
         }
-        for (r, sums) in sums.into_iter().enumerate() {
-            for (c, sum) in sums.into_iter().enumerate() {
-                job.sink.write(row + r, n + c, _mm512_reduce_add_ps(sum));
-            }
+        for (r, sum) in sums.into_iter().enumerate() {
+            Avx512::store(to.add(((row + r) * LANES + column) * LANES), sum);
         }
     }
 }
+
+/// The sum of the lanes of each vector, in their order.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn totals(v: [__m512; LANES]) -> __m512 {
+    // Pairs of lanes of two vectors become lanes of one, until each vector is one lane.
+    let pairs: [_; 8] = std::array::from_fn(|i| {
+        let (a, b) = (v[2 * i], v[2 * i + 1]);
+        _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)))
+    });
+    let fours: [_; 4] = std::array::from_fn(|i| {
+        let (a, b) = (pairs[2 * i], pairs[2 * i + 1]);
+        let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+        _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high))
+    });
+    let quarters =
+        |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<EVEN>(a, b), _mm512_shuffle_f32x4::<ODD>(a, b));
+    let [a, b, c, d] = fours;
+    quarters(quarters(a, b), quarters(c, d))
+}
+
+/// Of the quarters of two vectors, the first and the third of each; the second and the fourth.
+const EVEN: i32 = 0b10_00_10_00;
+const ODD: i32 = 0b11_01_11_01;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]

@@ -35,7 +35,7 @@ pub(super) unsafe fn run(job: &Multiply) {
     // SAFETY: passed on to our caller; tiles are given back, so that a switch of threads need not keep them.
     unsafe {
         let streams = job.rows < MANY;
-        if streams && (job.rows == 1 || !job.width.is_multiple_of(COLUMNS)) {
+        if streams && (job.rows < WORTH_TILES || !job.width.is_multiple_of(COLUMNS)) {
             return bf16::run(job);
         }
         let shapes = Shapes::EIGHT_WHOLE;
@@ -48,6 +48,9 @@ pub(super) unsafe fn run(job: &Multiply) {
         asm!("tilerelease", options(nostack, nomem, preserves_flags));
     }
 }
+
+/// Fewer rows come at the memory's speed without tiles.
+const WORTH_TILES: usize = 4;
 
 /// Tiles of activations that are packed at a time; the products of more columns are added up in the output.
 const PACKED: usize = 64;
@@ -74,22 +77,27 @@ unsafe fn stream(job: &Multiply) {
             // A later part adds to what the first has written, bias and all.
             let Sink { bias, out, stride, add, scale } = job.sink;
             let sink = Sink { bias: bias.filter(|_| from == 0), out, stride, add: add || from > 0, scale };
-            for n in (0..whole).step_by(ROWS) {
+            let mut ahead = Ahead::new(job, from, steps);
+            let mut n = 0;
+            while n < whole {
+                let tiles = if n + 2 * ROWS <= whole { 2 } else { 1 };
                 let mut sums = Sums([MaybeUninit::uninit(); 4 * ROWS * LANES]);
                 let sums = sums.0.as_mut_ptr().cast::<f32>();
                 let weights = job.weights.cast::<u16>().add(n * width + from);
-                // The next rows, in their order: a tile's own lines are each of another row.
-                for row in ROWS..2 * ROWS {
-                    for step in 0..steps {
-                        Avx512::prefetch(weights.wrapping_add(row * width + step * COLUMNS).cast());
+                match tiles {
+                    2 => by_weights::<2>((weights, width), (packed, steps), &mut ahead, sums),
+                    _ => by_weights::<1>((weights, width), (packed, steps), &mut ahead, sums),
+                }
+                for tile in 0..tiles {
+                    let sums = sums.add(tile * ROWS * LANES);
+                    let by_weight = std::array::from_fn(|row| Avx512::load(sums.add(row * LANES)));
+                    Avx512::store_transposed(sums, &by_weight);
+                    for row in 0..job.rows {
+                        let sum = Avx512::load(sums.add(row * LANES));
+                        sink.write_lanes::<Avx512>(row, n + tile * ROWS, LANES, sum);
                     }
                 }
-                one((weights, width), packed, steps, sums);
-                let by_weight = std::array::from_fn(|row| Avx512::load(sums.add(row * LANES)));
-                Avx512::store_transposed(sums, &by_weight);
-                for row in 0..job.rows {
-                    sink.write_lanes::<Avx512>(row, n, LANES, Avx512::load(sums.add(row * LANES)));
-                }
+                n += tiles * ROWS;
             }
         }
         if whole < count {
@@ -99,6 +107,90 @@ unsafe fn stream(job: &Multiply) {
             let weights = job.weights.add(whole * width * size_of::<u16>());
             bf16::run(&Multiply { weights, count: count - whole, sink, ..*job });
         }
+    }
+}
+
+/// The lines of weight rows that come next, in their order: a tile's own lines are each of another row.
+struct Ahead {
+    at: *const u8,
+    /// Lines of a row, and how many of them are left.
+    lines: usize,
+    left: usize,
+    /// Bytes from a row's last line to the next row's first.
+    skip: usize,
+}
+
+impl Ahead {
+    /// Behind the first two tiles.
+    fn new(job: &Multiply, from: usize, lines: usize) -> Self {
+        let row = job.width * size_of::<u16>();
+        let at = job.weights.wrapping_add(2 * ROWS * row + from * size_of::<u16>());
+        Ahead { at, lines, left: lines, skip: row - lines * ROW_BYTES }
+    }
+
+    /// Asks for the next line.
+    ///
+    /// # Safety
+    /// As for [`run`].
+    #[inline(always)]
+    unsafe fn ask(&mut self) {
+        // SAFETY: what is only prefetched need not exist.
+        unsafe { Avx512::prefetch(self.at) };
+        self.at = self.at.wrapping_add(ROW_BYTES);
+        self.left -= 1;
+        if self.left == 0 {
+            self.at = self.at.wrapping_add(self.skip);
+            self.left = self.lines;
+        }
+    }
+}
+
+/// One or two tiles of weights with the packed activations.
+#[inline(always)]
+unsafe fn by_weights<const TILES: usize>(
+    (weights, width): (*const u16, usize),
+    (packed, steps): (*const u32, usize),
+    ahead: &mut Ahead,
+    sums: *mut f32,
+) {
+    let stride = width * size_of::<u16>();
+    // SAFETY: the caller's pointers are valid for `steps` tiles and for the tiles of sums; only tiles 0, 1, 4, 5 and 6
+    // change.
+    unsafe {
+        asm!("tilezero tmm0", "tilezero tmm1", options(nostack, nomem, preserves_flags));
+        for step in 0..steps {
+            // While these are multiplied, and not before: what is on its way holds up the tiles' own lines.
+            for _ in 0..TILES * ROWS {
+                ahead.ask();
+            }
+            let weights = weights.add(step * COLUMNS);
+            asm!(
+                "tileloadd tmm6, [{packed} + {line}]",
+                "tileloadd tmm4, [{weights} + {stride}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                packed = in(reg) packed.add(step * ROWS * LANES),
+                weights = in(reg) weights,
+                stride = in(reg) stride,
+                line = in(reg) ROW_BYTES,
+                options(nostack, preserves_flags)
+            );
+            if TILES == 2 {
+                asm!(
+                    "tileloadd tmm5, [{weights} + {stride}]",
+                    "tdpbf16ps tmm1, tmm5, tmm6",
+                    weights = in(reg) weights.add(ROWS * width),
+                    stride = in(reg) stride,
+                    options(nostack, preserves_flags)
+                );
+            }
+        }
+        asm!(
+            "tilestored [{sums} + {line}], tmm0",
+            "tilestored [{sums} + {line} + 1024], tmm1",
+            sums = in(reg) sums,
+            line = in(reg) ROW_BYTES,
+            options(nostack, preserves_flags)
+        );
     }
 }
 

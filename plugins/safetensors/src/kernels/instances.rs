@@ -15,6 +15,8 @@ use super::{bf16, bf16_amx};
 pub(crate) struct Kernels {
     /// Whether brain float weights want their activations as brain floats too.
     pub(super) narrow_activations: bool,
+    /// Those for a few rows of one sequence, where these would sum them in another order than a single row.
+    pub(super) of_one_sequence: Option<&'static Kernels>,
     pub(super) multiply_f32: unsafe fn(&Multiply),
     pub(super) multiply_f16: unsafe fn(&Multiply),
     pub(super) multiply_bf16: unsafe fn(&Multiply),
@@ -143,6 +145,7 @@ macro_rules! instances {
 
             pub(super) static KERNELS: Kernels = Kernels {
                 narrow_activations: false,
+                of_one_sequence: None,
                 multiply_f32,
                 multiply_f16,
                 multiply_bf16,
@@ -193,7 +196,8 @@ static AVX512_BF16: Kernels =
     Kernels { narrow_activations: true, multiply_bf16: bf16::run, ..copy_of(&vnni::KERNELS) };
 
 #[cfg(target_arch = "x86_64")]
-static AMX_BF16: Kernels = Kernels { multiply_bf16: bf16_amx::run, ..copy_of(&AVX512_BF16) };
+static AMX_BF16: Kernels =
+    Kernels { multiply_bf16: bf16_amx::run, of_one_sequence: Some(&AVX512_BF16), ..copy_of(&AVX512_BF16) };
 
 #[cfg(target_arch = "aarch64")]
 static NEON_BF16: Kernels =

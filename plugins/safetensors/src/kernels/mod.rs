@@ -66,6 +66,12 @@ pub(crate) struct Output<'a> {
 }
 
 impl Kernels {
+    /// Those for a step. A few rows of a lone sequence are summed in the order of a single one: its tokens are the same,
+    /// to the last bit of their logits, whether they come one by one or are guessed and tried together.
+    pub(crate) fn for_step(&'static self, rows: usize, sequences: usize) -> &'static Kernels {
+        self.of_one_sequence.filter(|_| sequences == 1 && rows < multiply::MANY).unwrap_or(self)
+    }
+
     /// The form beside floats that a matrix wants its activations in.
     pub(crate) fn wants(&self, weight: &Weight) -> Forms {
         match weight {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::checkpoint::{CodeBits, Dtype, Layout, Matrix, PANEL, Panels, Rounding, Weight};
+use crate::kernels::multiply::MANY;
 
 fn check_multiply(level: Level, dtype: Dtype, (rows, count, width): (usize, usize, usize)) {
     let kernels = Kernels::of(level);
@@ -48,8 +49,15 @@ fn products_are_right_in_every_instance() {
                 check_multiply(level, dtype, shape);
             }
             // Few, with whole tiles of columns.
-            for shape in [(2, 16, 32), (8, 70, 576), (15, 33, 2080), (5, 49, 4128), (3, 7, 64), (9, 16, 2048)]
-            {
+            for shape in [
+                (2, 16, 32),
+                (8, 70, 576),
+                (15, 33, 2080),
+                (5, 49, 4128),
+                (3, 7, 64),
+                (9, 16, 2048),
+                (6, 100, 96),
+            ] {
                 check_multiply(level, dtype, shape);
             }
             for shape in [
@@ -62,6 +70,47 @@ fn products_are_right_in_every_instance() {
                 (33, 40, 4128),
             ] {
                 check_multiply(level, dtype, shape);
+            }
+        }
+    }
+}
+
+/// Rows that are too few for another kernel.
+const FEW: usize = MANY - 1;
+
+/// Products of some rows of activations with a matrix.
+fn product(kernels: &Kernels, weight: &Weight, rows: &[f32]) -> Vec<f32> {
+    let count = rows.len() / weight.columns();
+    let operand = operand(kernels, kernels.wants(weight), (count, weight.columns()), rows);
+    let mut found = vec![0.0; count * weight.rows()];
+    let to = Shared::new(&mut found);
+    let out = Output { to: &to, stride: weight.rows(), column: 0, add: false, scale: 1.0 };
+    // SAFETY: one thread.
+    unsafe { kernels.multiply((&operand, count), (weight, None), 0..weight.rows(), &out) };
+    found
+}
+
+#[test]
+fn a_row_is_computed_alike_alone_and_with_a_few_others() {
+    for level in levels() {
+        // For the rows of a lone sequence.
+        let kernels = Kernels::of(level).for_step(FEW, 1);
+        for (count, width) in [(70, 576), (33, 47), (16, 2080), (7, 4128), (40, 4096)] {
+            let (a, w) = (noise(1, FEW * width), noise(2, count * width));
+            let plain = [Dtype::F32, Dtype::F16, Dtype::Bf16]
+                .map(|dtype| Weight::Plain(Matrix::made(dtype, count, width, &w)));
+            let rounded = [CodeBits::Eight, CodeBits::Four].into_iter().filter_map(|bits| {
+                let matrix = Matrix::made(Dtype::F32, count, width, &w);
+                let panels = Rounding { bits, group: 32 }.round((&matrix, None), 1).unwrap()?;
+                Some(Weight::Grouped(std::sync::Arc::new(panels)))
+            });
+            for weight in plain.into_iter().chain(rounded) {
+                let alone: Vec<f32> =
+                    a.chunks(width).flat_map(|row| product(kernels, &weight, row)).collect();
+                for rows in 2..=FEW {
+                    let together = product(kernels, &weight, &a[..rows * width]);
+                    assert_eq!(together, alone[..rows * count], "{level}, {rows} of {count}x{width}");
+                }
             }
         }
     }
