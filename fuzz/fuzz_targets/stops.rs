@@ -23,13 +23,14 @@ fuzz_target!(|bytes: &[u8]| {
     let mut lines = text.split('\n');
     let stops: Vec<String> = lines.by_ref().take(usize::from(*count % 5)).map(str::to_owned).collect();
     let text: String = lines.collect::<Vec<_>>().join("\n");
+    let named: Vec<&String> = stops.iter().filter(|stop| !stop.is_empty()).collect();
     let mut matcher = StopMatcher::new(stops.clone());
     let (mut out, mut stop) = (String::new(), None);
     let letters: Vec<char> = text.chars().collect();
     for piece in letters.chunks(usize::from(*size).max(1)) {
         let found = matcher.push(&piece.iter().collect::<String>());
         out.push_str(&found.text);
-        stop = stop.or(found.stop);
+        stop = stop.or(found.stop.map(|which| named[which].to_owned()));
     }
     if stop.is_none() {
         out.push_str(&matcher.finish());

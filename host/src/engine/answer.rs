@@ -196,7 +196,7 @@ impl Answer {
             // The tokens of the stop string itself are no part of the answer.
             self.held.clear();
             self.stopped = true;
-            Progress::Ended(FinishReason::StopString(self.stops.place(&stop).unwrap_or(0) as u32))
+            Progress::Ended(FinishReason::StopString(stop as u32))
         } else if place == Place::Complete {
             Progress::Ended(FinishReason::Stop)
         } else if self.usage.completion_tokens >= self.max_tokens {

@@ -11,6 +11,9 @@ pub(super) struct Watch {
     matcher: StopMatcher,
 }
 
+/// Which of the texts that are looked for outside of reasoning it is.
+const MARK: usize = 0;
+
 impl Watch {
     pub(super) fn new(offered: &Offered) -> Self {
         let mut watch = Watch {
@@ -28,7 +31,7 @@ impl Watch {
         for (at, character) in text.char_indices() {
             let end = at + character.len_utf8();
             let Some(found) = self.matcher.push(&text[at..end]).stop else { continue };
-            if found == self.mark && !self.is_thinking {
+            if found == MARK && !self.is_thinking {
                 return Some(text[end..].to_owned());
             }
             self.is_thinking = !self.is_thinking;
@@ -41,7 +44,7 @@ impl Watch {
     fn look(&mut self) {
         let texts = match (&self.thinking, self.is_thinking) {
             (Some((_, close)), true) => vec![close.clone()],
-            (Some((open, _)), false) => vec![open.clone(), self.mark.clone()],
+            (Some((open, _)), false) => vec![self.mark.clone(), open.clone()],
             (None, _) => vec![self.mark.clone()],
         };
         self.matcher = StopMatcher::new(texts);

@@ -1,8 +1,11 @@
 //! Finds stop strings in text that arrives in pieces, and holds back whatever may be the beginning of one. Ends nothing
-//! itself: the caller reads [`Stopped::stop`].
+//! itself: the caller reads [`Stopped::stop`]. Empty stop strings are passed over: they would end every answer before it
+//! begins.
 //!
 //! The stop string that is complete first ends the text, for nothing after it is generated; of those complete at the
 //! same character the longest, whose start is earliest. So the result depends on the text alone, never on its pieces.
+
+use std::cmp::Reverse;
 
 /// Looks for stop strings. All of the text up to the first one comes out, nothing of it, and nothing after it.
 #[derive(Debug)]
@@ -10,8 +13,8 @@ pub struct StopMatcher {
     patterns: Vec<Pattern>,
     /// The end of the text so far, as far as it may belong to a stop string.
     held: String,
-    /// The stop string that was found.
-    found: Option<String>,
+    /// Which stop string was found.
+    found: Option<usize>,
 }
 
 /// What a piece of text came to.
@@ -19,12 +22,12 @@ pub struct StopMatcher {
 pub struct Stopped {
     /// Text that is part of the answer for certain; may be empty.
     pub text: String,
-    /// The stop string that ended the answer; nothing comes after it.
-    pub stop: Option<String>,
+    /// Which stop string ended the answer, empty ones not counted; nothing comes after it.
+    pub stop: Option<usize>,
 }
 
 impl StopMatcher {
-    /// A matcher for these stop strings. Empty ones are passed over: they would end every answer before it begins.
+    /// A matcher for these stop strings.
     pub fn new(stops: Vec<String>) -> Self {
         let patterns = stops.into_iter().filter(|stop| !stop.is_empty()).map(Pattern::new).collect();
         StopMatcher { patterns, held: String::new(), found: None }
@@ -33,28 +36,25 @@ impl StopMatcher {
     /// Takes the next piece of text. Once a stop string was found, further pieces are dropped and it is told again.
     pub fn push(&mut self, text: &str) -> Stopped {
         if self.found.is_some() {
-            return Stopped { text: String::new(), stop: self.found.clone() };
+            return Stopped { text: String::new(), stop: self.found };
         }
         let before = self.held.len();
         self.held.push_str(text);
         for (place, byte) in text.bytes().enumerate() {
-            let complete = self.patterns.iter_mut().filter_map(|pattern| pattern.push(byte));
-            if let Some(stop) = complete.max_by_key(|stop| stop.len()) {
-                self.found = Some(stop.to_owned());
-                let start = before + place + 1 - stop.len();
+            let patterns = self.patterns.iter_mut().enumerate();
+            let complete =
+                patterns.filter_map(|(which, pattern)| Some((pattern.push(byte)?, Reverse(which))));
+            if let Some((length, Reverse(which))) = complete.max() {
+                self.found = Some(which);
+                let start = before + place + 1 - length;
                 let mut text = std::mem::take(&mut self.held);
                 text.truncate(start);
-                return Stopped { text, stop: self.found.clone() };
+                return Stopped { text, stop: self.found };
             }
         }
         let held = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
         let tail = self.held.split_off(self.held.len() - held);
         Stopped { text: std::mem::replace(&mut self.held, tail), stop: None }
-    }
-
-    /// Which of its stop strings this is, empty ones not counted.
-    pub fn place(&self, stop: &str) -> Option<usize> {
-        self.patterns.iter().position(|pattern| pattern.stop == stop)
     }
 
     /// The answer ends here without a stop string: gives the text held back.
@@ -94,14 +94,14 @@ impl Pattern {
         Pattern { stop, fallbacks, matched: 0 }
     }
 
-    /// Takes the next byte; gives the stop string when it is complete, after which nothing may be pushed.
-    fn push(&mut self, byte: u8) -> Option<&str> {
+    /// Takes the next byte; gives the stop string's length when it is complete, after which nothing may be pushed.
+    fn push(&mut self, byte: u8) -> Option<usize> {
         let bytes = self.stop.as_bytes();
         while self.matched > 0 && byte != bytes[self.matched] {
             self.matched = self.fallbacks[self.matched];
         }
         self.matched += usize::from(byte == bytes[self.matched]);
-        (self.matched == bytes.len()).then_some(self.stop.as_str())
+        (self.matched == bytes.len()).then_some(self.matched)
     }
 }
 
@@ -141,13 +141,15 @@ mod tests {
                 .collect();
             ends.push(text.len());
             let context = format!("{text:?} cut at {ends:?}, stops {stops:?}");
+            let named: Vec<String> =
+                stops.iter().filter(|stop| !stop.is_empty()).map(|stop| (*stop).to_owned()).collect();
             let mut matcher = StopMatcher::new(stops.iter().map(|stop| (*stop).to_owned()).collect());
             let (mut emitted, mut found, mut start) = (String::new(), None, 0);
             for end in ends {
                 let piece = matcher.push(&text[start..end]);
                 assert!(found.is_none() || piece.text.is_empty(), "text after a stop: {context}");
                 emitted.push_str(&piece.text);
-                found = piece.stop;
+                found = piece.stop.map(|which| named[which].clone());
                 assert!(expected.starts_with(&emitted), "{emitted:?} leaks: {context}");
                 if found.is_none() {
                     assert_eq!(
@@ -223,10 +225,10 @@ mod tests {
 
     #[test]
     fn a_found_stop_is_told_again_and_nothing_follows() {
-        let mut matcher = StopMatcher::new(vec!["END".to_owned()]);
+        let mut matcher = StopMatcher::new(["no", "", "END"].map(str::to_owned).into());
         assert_eq!(matcher.push("so EN"), Stopped { text: "so ".to_owned(), stop: None });
-        assert_eq!(matcher.push("D more"), Stopped { text: String::new(), stop: Some("END".to_owned()) });
-        assert_eq!(matcher.push("more"), Stopped { text: String::new(), stop: Some("END".to_owned()) });
+        assert_eq!(matcher.push("D more"), Stopped { text: String::new(), stop: Some(1) });
+        assert_eq!(matcher.push("more"), Stopped { text: String::new(), stop: Some(1) });
         assert_eq!(matcher.finish(), "");
     }
 }
