@@ -267,7 +267,7 @@ impl Runner {
     }
 
     fn observe(&mut self, generating: bool, took: Duration) {
-        self.pace.observe(self.step.rows.len(), took);
+        self.pace.observe(self.step.prompt_rows(), took);
         // A step of one sequence that generates is what drafts are weighed by.
         if generating && self.scheduler.running() == 1 {
             self.costs.observe(self.step.rows.len(), took);

@@ -51,6 +51,11 @@ impl Step {
         self.shares.iter().map(|&(id, _)| id)
     }
 
+    /// Rows of prompts: who has a single one generates.
+    pub(super) fn prompt_rows(&self) -> usize {
+        self.shares.iter().map(|&(_, rows)| rows).filter(|&rows| rows > 1).sum()
+    }
+
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.wanted.clear();
