@@ -113,7 +113,8 @@ async fn a_checkpoint_says_to_the_last_bit_what_it_would_say_without() {
     };
     let (with, guessed) = repeated(&server(true), CHECKPOINT).await;
     let (without, none) = repeated(&server(false), CHECKPOINT).await;
-    assert!(guessed > 20 && none == 0, "{guessed} and {none} tokens were guessed");
+    // How many depends on measured times, but one draft is always tried.
+    assert!(guessed > 0 && none == 0, "{guessed} and {none} tokens were guessed");
     assert_eq!(with, without);
 }
 

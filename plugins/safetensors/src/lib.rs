@@ -8,7 +8,7 @@
 //! The last bits of a sequence's results depend on how its tokens were cut into steps, since attention takes its keys in
 //! groups. In float32 log probabilities stay within 1e-4 of each other for it; where activations are rounded to brain
 //! floats, within 0.02 (both are tested). A few rows of a lone sequence in one step give to the last bit what they give one
-//! by one.
+//! by one, unless the model's rotation goes by the length that the step ends with.
 
 mod any;
 mod benchmarks;
